@@ -1,0 +1,3 @@
+//! The broker: one per user, knows everything worth remembering, and decides where jobs run.
+
+pub mod scheduler;

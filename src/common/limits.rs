@@ -1,0 +1,38 @@
+//! Every bound, with its reason. Units come last in the names.
+
+/// The largest body of a frame between shim and broker. Linux caps argv plus environment at
+/// 6 MiB by default and far below this with the largest stack limit in use.
+pub const LOCAL_FRAME_MAX_BYTES: u32 = 64 << 20;
+
+/// The largest control frame on a link. Its biggest content is a job's argv, which `@file`
+/// expansion bounds at 4 MiB.
+pub const LINK_FRAME_MAX_BYTES: u32 = 16 << 20;
+
+/// The largest data frame on a link: small, so that a large blob delays a small answer by less
+/// than a millisecond per blob on a 1 Gbit/s network.
+pub const LINK_CHUNK_MAX_BYTES: u32 = 64 << 10;
+
+/// What a peer may send of one job before it is granted more: enough to fill 100 Mbit/s at
+/// 100 ms round trip, small enough that 256 jobs cannot exhaust memory.
+pub const LINK_WINDOW_BYTES: u64 = 1 << 20;
+
+/// The largest preprocessed text that leaves the client; a larger one is compiled here.
+pub const PREPROCESSED_MAX_BYTES: u64 = 512 << 20;
+
+/// The largest single output that is taken from a volunteer.
+pub const OUTPUT_MAX_BYTES: u64 = 2 << 30;
+
+/// The most that a compiler may print on one stream of a remote job. More is compiled here.
+pub const MESSAGES_MAX_BYTES: u64 = 4 << 20;
+
+/// Response files: how many one command may name, nested ones included (gcc itself stops at 2000).
+pub const RESPONSE_FILES_MAX: usize = 64;
+
+/// Response files: their size, summed.
+pub const RESPONSE_FILES_MAX_BYTES: usize = 4 << 20;
+
+/// Hosts in one list. distcc's own loop ends at 10,000 slots; a farm of 200 fits many times.
+pub const HOSTS_MAX: usize = 1024;
+
+/// Slots of one host, as one may write them behind the slash.
+pub const HOST_SLOTS_MAX: u32 = 10_000;

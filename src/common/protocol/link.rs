@@ -1,0 +1,292 @@
+//! Broker and volunteer: the native link.
+//!
+//! One connection carries many jobs. Either side sends frames: a [`FrameHeader`] of 9 bytes, then
+//! a message (one [`ToVolunteer`] or [`ToBroker`]) or a chunk of a job's data. Data frames of
+//! different jobs interleave, so a large blob never blocks a small answer for long.
+//!
+//! ```text
+//! broker                                     volunteer
+//!   MAGIC Hello ─────────────────────────────▶
+//!        ◀───────────────────────── Hello, Credit
+//!   Job ─────────────────────────────────────▶
+//!        ◀──────────────────────────── NeedInput     (only when the blob is not in its store)
+//!   data … (within the window) ──────────────▶
+//!        ◀───────────────────────── Window …
+//!        ◀──────────────────────────────── Result, then data …
+//!   Window … ────────────────────────────────▶
+//! ```
+//!
+//! The broker's first bytes are [`MAGIC`], so that a port can serve other protocols as well.
+//! Variants are only ever appended, and the hello comes first: the version in it decides what
+//! else may be said.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::action::{Action, Ended};
+use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
+use crate::common::toolchain::Digest;
+
+/// The protocol of this build.
+pub const VERSION: u16 = 1;
+
+/// The first bytes of a native link, before the broker's first frame.
+pub const MAGIC: [u8; 4] = *b"DCCn";
+
+/// The port of distcc, for every protocol.
+pub const DEFAULT_PORT: u16 = 3632;
+
+/// Each side sends something at least this often.
+pub const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A side that has heard nothing for this long gives the link up. Faults are to be noticed
+/// within ten seconds.
+pub const SILENCE_MAX: Duration = Duration::from_secs(7);
+
+/// How long the hello may take.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What follows a frame header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A message; its `job` field is 0, messages name their job themselves.
+    Message = 0,
+    /// A piece of the data of `job`, in order.
+    Data = 1,
+}
+
+/// Length, kind and job of a frame: 9 bytes, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Length of what follows, in bytes.
+    pub length: u32,
+    /// What follows.
+    pub kind: FrameKind,
+    /// Whose data it is.
+    pub job: u32,
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than any legitimate frame of its kind.
+    #[error("frame of {0} bytes, larger than the limit")]
+    Length(u32),
+    /// A kind that does not exist.
+    #[error("unknown frame kind {0}")]
+    Kind(u8),
+}
+
+impl FrameHeader {
+    /// Bytes of an encoded header.
+    pub const LEN: usize = 9;
+
+    /// The bytes of the header.
+    pub fn encode(&self) -> [u8; Self::LEN] {
+        let [l0, l1, l2, l3] = self.length.to_le_bytes();
+        let [j0, j1, j2, j3] = self.job.to_le_bytes();
+        [l0, l1, l2, l3, self.kind as u8, j0, j1, j2, j3]
+    }
+
+    /// Reads a header and checks the length against the limit of its kind.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FrameError`] for frames that no build of this project sends.
+    pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, FrameError> {
+        let [l0, l1, l2, l3, kind, j0, j1, j2, j3] = *bytes;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let (kind, limit) = match kind {
+            0 => (FrameKind::Message, LINK_FRAME_MAX_BYTES),
+            1 => (FrameKind::Data, LINK_CHUNK_MAX_BYTES),
+            other => return Err(FrameError::Kind(other)),
+        };
+        if length > limit {
+            return Err(FrameError::Length(length));
+        }
+        Ok(FrameHeader { length, kind, job: u32::from_le_bytes([j0, j1, j2, j3]) })
+    }
+}
+
+/// What a broker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToVolunteer {
+    /// The first message.
+    Hello {
+        /// The broker's [`VERSION`].
+        version: u16,
+        /// Its package version, for people.
+        build: String,
+        /// User and machine, for the volunteer's log.
+        client: String,
+    },
+    /// Do this. Its input follows as data when asked for.
+    Job {
+        /// The job's number on this link, never used twice.
+        job: u32,
+        /// What to do.
+        action: Box<Action>,
+        /// Give up after this long, in milliseconds.
+        deadline_ms: u32,
+    },
+    /// This job is not wanted any more. It is answered by nothing; late frames of it are ignored.
+    Cancel {
+        /// The job's number.
+        job: u32,
+    },
+    /// This much more of the job's data may be sent.
+    Window {
+        /// The job's number.
+        job: u32,
+        /// Bytes granted on top of what was granted before.
+        bytes: u32,
+    },
+    /// Are you there? Answered by `Pong`.
+    Ping {
+        /// Comes back in the answer.
+        token: u64,
+    },
+}
+
+/// What a volunteer says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToBroker {
+    /// The first message.
+    Hello {
+        /// The volunteer's [`VERSION`].
+        version: u16,
+        /// Its package version, for people.
+        build: String,
+        /// How many jobs it runs at once, for all of its clients.
+        slots: u32,
+    },
+    /// From now on, at most this many jobs of this link may be unfinished.
+    Credit {
+        /// Jobs; 0 while it can take none.
+        jobs: u32,
+        /// Why it is fewer than its slots, for status; empty when it is not.
+        why: String,
+    },
+    /// Send the input of this job.
+    NeedInput {
+        /// The job's number.
+        job: u32,
+    },
+    /// This job is not done, for a reason that is not the compiler's.
+    Refused {
+        /// The job's number.
+        job: u32,
+        /// Why.
+        why: Refusal,
+    },
+    /// The compiler ran. The data of stdout, stderr and outputs follow, packed, in this order.
+    Result(JobResult),
+    /// This much more of the job's data may be sent.
+    Window {
+        /// The job's number.
+        job: u32,
+        /// Bytes granted on top of what was granted before.
+        bytes: u32,
+    },
+    /// The answer to `Ping`.
+    Pong {
+        /// The token of the ping.
+        token: u64,
+    },
+    /// No new jobs, please; those that run will be answered.
+    Draining,
+    /// The link cannot go on; it closes after this.
+    Fatal {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a compiler did with a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The job's number.
+    pub job: u32,
+    /// How the compiler ended.
+    pub ended: Ended,
+    /// What it printed on stdout.
+    pub stdout: Part,
+    /// What it printed on stderr.
+    pub stderr: Part,
+    /// The action's outputs in its order; none of them unless it exited with 0.
+    pub outputs: Vec<Part>,
+    /// From start of the compiler to its end, in microseconds.
+    pub wall_us: u64,
+    /// User and system time of the compiler and its children, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// One piece of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Digest of the unpacked bytes.
+    pub digest: Digest,
+    /// Length unpacked, in bytes.
+    pub size: u64,
+    /// Length as it travels (zstd), in bytes; an empty part has no bytes on the way.
+    pub packed: u64,
+}
+
+/// Why a volunteer did not do a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// It has no such compiler; asking again is of no use until it says hello again.
+    #[error("no such toolchain: {detail}")]
+    NoSuchToolchain {
+        /// What it has instead.
+        detail: String,
+    },
+    /// It is full, or short of memory or disk: try elsewhere.
+    #[error("overloaded: {detail}")]
+    Overloaded {
+        /// What it lacks.
+        detail: String,
+    },
+    /// The arguments are not acceptable.
+    #[error("refused: {detail}")]
+    Forbidden {
+        /// Which, and why.
+        detail: String,
+    },
+    /// The job ran longer than the volunteer or the broker allows.
+    #[error("ran longer than {seconds} s")]
+    TimedOut {
+        /// The limit.
+        seconds: u64,
+    },
+    /// The volunteer could not do its part.
+    #[error("{detail}")]
+    Failed {
+        /// What failed.
+        detail: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_header_comes_back_as_it_was() {
+        let header = FrameHeader { length: 65536, kind: FrameKind::Data, job: u32::MAX };
+        assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn a_data_frame_is_bounded_more_tightly_than_a_message() {
+        let header = FrameHeader { length: LINK_CHUNK_MAX_BYTES + 1, kind: FrameKind::Data, job: 1 };
+        assert_eq!(FrameHeader::decode(&header.encode()), Err(FrameError::Length(header.length)));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        assert_eq!(FrameHeader::decode(&[0, 0, 0, 0, 9, 0, 0, 0, 0]), Err(FrameError::Kind(9)));
+    }
+}

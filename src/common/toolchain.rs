@@ -1,0 +1,131 @@
+//! Which compiler, by what it is rather than by what it is called.
+//!
+//! Two machines have the same toolchain when the contents of driver, compilers proper and
+//! assembler are the same, and what the driver says of itself is the same. Both sides ask the
+//! driver the same questions ([`QUESTIONS`]) and make the identity with [`identify`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::common::bytes::Bytes;
+
+/// A BLAKE3 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Digest(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The first 16 hexadecimal digits: enough for people to tell two apart.
+    pub fn short(&self) -> String {
+        self.to_string()[..16].to_owned()
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+/// A compiler as both sides know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// The digest of everything below and of the programs' contents.
+    pub id: Digest,
+    /// Names under which a volunteer may have it, the likeliest first; without directories.
+    pub names: Vec<Bytes>,
+    /// What the driver says of its version, e.g. `gcc version 12.2.0 (Debian 12.2.0-14)`.
+    pub version: String,
+    /// The target triple, e.g. `x86_64-linux-gnu`.
+    pub target: String,
+    /// Whether it is clang.
+    pub clang: bool,
+}
+
+/// What both sides ask the driver, under `LC_ALL=C`: first who it is (answered on stderr), then
+/// where its sub-programs are (answered on stdout).
+pub const QUESTIONS: [&str; 4] =
+    ["-v", "-print-prog-name=cc1", "-print-prog-name=cc1plus", "-print-prog-name=as"];
+
+/// What the driver's `-v` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banner {
+    /// The line that names version and vendor.
+    pub version: String,
+    /// The target triple.
+    pub target: String,
+    /// Whether it is clang.
+    pub clang: bool,
+}
+
+/// Reads the driver's answer to `-v`; `None` when it is not that of gcc or clang.
+pub fn read_banner(stderr: &str) -> Option<Banner> {
+    let version = stderr
+        .lines()
+        .find(|line| line.starts_with("gcc version ") || line.contains("clang version "))?
+        .trim()
+        .to_owned();
+    let target = stderr.lines().find_map(|line| line.strip_prefix("Target: "))?.trim().to_owned();
+    let clang = version.contains("clang version ");
+    Some(Banner { version, target, clang })
+}
+
+/// Makes the identity of a toolchain from its banner and the digests of its programs, in the
+/// order driver, cc1, cc1plus, as; a program that is not there is `None`.
+pub fn identify(banner: &Banner, programs: &[Option<Digest>]) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("distcc toolchain identity 1");
+    for text in [&banner.version, &banner.target] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    for program in programs {
+        match program {
+            Some(digest) => hasher.update(&[1]).update(&digest.0),
+            None => hasher.update(&[0]),
+        };
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_of_gcc_is_read() {
+        let banner = read_banner("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian)\n");
+        let banner = banner.expect("a banner");
+        assert_eq!((banner.version.as_str(), banner.clang), ("gcc version 12.2.0 (Debian)", false));
+    }
+
+    #[test]
+    fn the_banner_of_clang_is_read() {
+        let banner = read_banner("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\n");
+        let banner = banner.expect("a banner");
+        assert_eq!((banner.target.as_str(), banner.clang), ("x86_64-pc-linux-gnu", true));
+    }
+
+    #[test]
+    fn a_program_that_is_no_compiler_has_no_banner() {
+        assert_eq!(read_banner("usage: tool [-h]\n"), None);
+    }
+
+    #[test]
+    fn another_assembler_is_another_toolchain() {
+        let banner = Banner { version: "v".into(), target: "t".into(), clang: false };
+        let digest = Digest::of(b"driver");
+        assert_ne!(
+            identify(&banner, &[Some(digest), None, None, Some(Digest::of(b"as 1"))]),
+            identify(&banner, &[Some(digest), None, None, Some(Digest::of(b"as 2"))]),
+        );
+    }
+}
