@@ -83,8 +83,8 @@ fn names_room(code: &str, room: &str) -> bool {
 
 /// The names in `use root::{a, b::c, …}`, as far as the first closing brace.
 fn grouped_imports(joined: &str, root: &str) -> Vec<String> {
-    let groups =
-        joined.split(&format!("use{root}::{{")).skip(1).map(|group| group.split('}').next().unwrap_or(""));
+    let opening = format!("use{root}::{{");
+    let groups = joined.split(opening.as_str()).skip(1).map(|group| group.split('}').next().unwrap_or(""));
     groups.flat_map(|group| group.split([',', '{'])).map(str::to_owned).collect()
 }
 
