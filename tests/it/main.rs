@@ -1,3 +1,16 @@
-//! Integration tests: one binary.
+//! Integration tests, one binary: real shims, brokers and volunteers on loopback, real compilers.
+//!
+//! - [`farm`]: the fixture, and the check that nothing of it is left behind;
+//! - [`exact`]: what a user gets equals what a local compile gives, byte for byte;
+//! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
+//! - [`shim`]: the shim alone, against a broker made by the test;
+//! - [`tidy`]: rules about the sources that no lint knows;
+//! - [`licences`]: rules about the dependencies.
 
+mod exact;
+mod farm;
+mod faults;
+mod licences;
+mod scene;
 mod shim;
+mod tidy;
