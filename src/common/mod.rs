@@ -11,6 +11,7 @@ pub mod exit;
 pub mod hosts;
 pub mod invocation;
 pub mod limits;
+pub mod place;
 pub mod program;
 pub mod protocol;
 pub mod reason;

@@ -3,6 +3,7 @@
 //! - [`farm`]: the fixture, and the check that nothing of it is left behind;
 //! - [`exact`]: what a user gets equals what a local compile gives, byte for byte;
 //! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
+//! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
@@ -11,4 +12,5 @@ mod farm;
 mod faults;
 mod licences;
 mod scene;
+mod shim;
 mod tidy;

@@ -1,0 +1,115 @@
+//! Time bounds of attempts, and what is done for jobs that wait too long: overflow and hedging.
+
+use std::time::Duration;
+
+use super::Scheduler;
+use super::api::{Action, JobId, Moment, TaskKey};
+use super::fair::Waiter;
+use super::jobs::{Attempt, Job, LocalKind, Phase};
+use crate::common::reason::LocalReason;
+
+/// How soon a straggler for which nothing could be done is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Scheduler {
+    /// How long an attempt may take.
+    pub(super) fn deadline(&self, task: TaskKey, host: usize) -> Duration {
+        let expected = self.estimates.expect(task);
+        let slowness = self.hosts[host].speed.slowness().max(1.0);
+        let likely = seconds(self.config.deadline_factor * expected.at_most * slowness);
+        let least = if expected.known { self.config.deadline_min } else { self.config.deadline_unknown };
+        likely.max(least).min(self.config.deadline_max)
+    }
+
+    /// When an attempt that begins now may be called a straggler.
+    pub(super) fn look_at(&self, task: TaskKey) -> Moment {
+        let long = seconds(self.config.straggler_factor * self.estimates.expect(task).at_most);
+        self.now + long.max(self.config.straggler_min).min(self.config.deadline_max)
+    }
+
+    /// Jobs for which waiting takes clearly longer than compiling here are compiled here: those that
+    /// came last, and none that was prepared already.
+    pub(super) fn overflow(&mut self, actions: &mut Vec<Action>) {
+        while self.home.compile.is_empty() {
+            let Some(waiter) = self.next_to_overflow() else { return };
+            self.bring_home(waiter.job, LocalReason::Sooner, actions);
+            self.run_here(actions);
+        }
+    }
+
+    fn next_to_overflow(&self) -> Option<Waiter> {
+        self.lanes.iter().find_map(|(key, lane)| {
+            let waiter = lane.queued.last()?;
+            let route = self.jobs.get(&waiter.job)?.route.as_ref()?;
+            let may = route.fallback && self.in_use.may_run(LocalKind::Compile, &waiter.local);
+            (may && self.sooner_here(key, route)).then_some(waiter)
+        })
+    }
+
+    /// Nothing else waits: looks after the attempts that take far longer than expected.
+    pub(super) fn rescue(&mut self, actions: &mut Vec<Action>) {
+        while let Some((_, id)) = self.looks.first().copied().filter(|(at, _)| *at <= self.now) {
+            if !self.hedge(id, actions) && !self.overtake(id, actions) {
+                self.look_again(id, self.now + LOOK_AGAIN, None);
+            }
+        }
+    }
+
+    /// Sends a straggler to a second host beside the first.
+    fn hedge(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id) else {
+            return false;
+        };
+        if route.hedged || self.draining || route.attempts >= self.config.attempts_max {
+            return false;
+        }
+        let (mut key, task) = (route.lane(), route.task);
+        key.tried.extend(attempts.iter().map(|attempt| attempt.host));
+        key.tried.extend(&route.declined);
+        let Some((number, _)) = self.choose(&key) else { return false };
+        if let Some(route) = self.jobs.get_mut(&id).and_then(|job| job.route.as_mut()) {
+            route.hedged = true;
+            route.attempts += 1;
+        }
+        self.totals.hedged += 1;
+        self.note_sent(number);
+        self.look_again(id, self.look_at(task), Some(Attempt { host: number, sent: self.now }));
+        let deadline = self.deadline(task, number);
+        actions.push(Action::Send { job: id, host: self.hosts[number].id, deadline });
+        true
+    }
+
+    /// Gives a straggler up and compiles it here.
+    fn overtake(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) = self.jobs.get(&id)
+        else {
+            return false;
+        };
+        let here = self.estimates.local.rank() * self.estimates.expect(route.task).at_most;
+        let long = seconds(self.config.straggler_factor * here);
+        let slow = attempts.first().is_some_and(|first| self.now.since(first.sent) >= long);
+        let free = self.home.compile.is_empty() && self.in_use.may_run(LocalKind::Compile, local);
+        if !(slow && free && route.fallback) {
+            return false;
+        }
+        self.cancel_attempts(id, None, actions);
+        self.bring_home(id, LocalReason::Straggler, actions);
+        self.run_here(actions);
+        true
+    }
+
+    /// Puts off the next look at a job on hosts, and adds an attempt to it.
+    fn look_again(&mut self, id: JobId, at: Moment, more: Option<Attempt>) {
+        self.release(id);
+        if let Some(Job { phase: Phase::Remote { attempts, look_at }, .. }) = self.jobs.get_mut(&id) {
+            *look_at = at;
+            attempts.extend(more);
+        }
+        self.acquire(id);
+    }
+}
+
+/// A duration from estimates, which may be absurd.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}

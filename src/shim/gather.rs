@@ -1,0 +1,42 @@
+//! Gathers what the broker must know about this run, in few system calls.
+
+use rustix::fs::{Mode, stat};
+use rustix::process::{getcwd, getpgrp, getpid, umask};
+use rustix::termios::isatty;
+
+use crate::common::bytes::Bytes;
+use crate::common::invocation::{Invocation, Origin};
+
+/// The working directory; `None` when it has been removed or lies outside of our root.
+pub fn cwd() -> Option<Bytes> {
+    let path = getcwd(Vec::new()).ok()?.into_bytes();
+    path.starts_with(b"/").then_some(Bytes(path))
+}
+
+/// The invocation of `argv` here and now. Without a working directory its `cwd` is empty.
+pub fn invocation(argv: Vec<Bytes>, cwd: Option<Bytes>, env: Vec<Bytes>) -> Invocation {
+    Invocation {
+        argv,
+        cwd: cwd.unwrap_or_default(),
+        env,
+        umask: current_umask(),
+        stderr_is_terminal: isatty(rustix::stdio::stderr()),
+        origin: origin(),
+    }
+}
+
+/// The mask can only be read by setting it; nothing else runs in this process meanwhile.
+fn current_umask() -> u32 {
+    let mask = umask(Mode::empty());
+    umask(mask);
+    mask.bits()
+}
+
+fn origin() -> Origin {
+    Origin {
+        mount_namespace: stat("/proc/self/ns/mnt").map_or(0, |namespace| namespace.st_ino),
+        root: stat("/").map_or((0, 0), |root| (root.st_dev, root.st_ino)),
+        build: getpgrp().as_raw_nonzero().get().unsigned_abs(),
+        pid: getpid().as_raw_nonzero().get().unsigned_abs(),
+    }
+}

@@ -1,0 +1,8 @@
+//! The shim as a real process, against brokers and compilers that the tests play.
+
+mod answers;
+mod fake;
+mod inherits;
+mod starting;
+mod trouble;
+mod ways;
