@@ -19,9 +19,8 @@ find_programs() {
     if [ -n "${DISTCC_BIN:-}" ]; then
         bin=$(cd "$DISTCC_BIN" && pwd)
     elif [ -x "$root/contrib/build" ]; then
-        "$root/contrib/build" >&2
-        bin=$root/target/dist
-        [ -x "$bin/distcc" ] || bin=$root/target/release
+        bin=$root/target/dist/bin
+        "$root/contrib/build" "$bin" >&2
     else
         (cd "$root" && cargo build --quiet --release --locked) >&2
         bin=$root/target/release
