@@ -34,8 +34,10 @@ find_programs() {
 # Starts N volunteers with J slots each, everything below the directory $farm:  start_farm N J
 # Exports DISTCC_DIR and DISTCC_HOSTS; the broker starts with the first compile.
 start_farm() {
-    local number port
+    local number port as_root=()
     farm_pids=()
+    # Else it would give root up, and with it the way into our temporary directory.
+    [ "$(id -u)" != 0 ] || as_root=(--user root)
     mkdir -p "$farm/home" "$farm/tmp"
     chmod 700 "$farm/home"
     export DISTCC_DIR=$farm/home DISTCC_HOSTS= TMPDIR=$farm/tmp
@@ -43,6 +45,7 @@ start_farm() {
         mkdir -p "$farm/volunteer$number"
         "$bin/distccd" --no-detach --listen 127.0.0.1 --port 0 --port-file "$farm/port$number" --jobs "$2" \
             --temp-dir "$farm/volunteer$number" --log-file "$farm/volunteer$number.log" --nice 0 \
+            "${as_root[@]}" --max-load 100000 \
             </dev/null >"$farm/volunteer$number.out" 2>&1 &
         farm_pids+=($!)
         wait_until 10 "volunteer $number did not say its port" test -s "$farm/port$number" \

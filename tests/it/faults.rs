@@ -220,10 +220,21 @@ fn a_volunteer_is_stopped() {
     farm.finish();
 }
 
+/// Too small for a job's files, large enough for the daemon's own.
+const TINY_DISK: &str = "mount -t tmpfs -o size=64k tmpfs \"$DIR\"";
+
 #[test]
 fn a_volunteer_with_a_full_disk() {
+    let full = VolunteerOptions { setup: Some(TINY_DISK), ..Default::default() };
+    let farm = Farm::with(&[full, VolunteerOptions::default()]);
+    Build::start(&farm, 16).expect_good(&farm);
+    farm.finish();
+}
+
+#[test]
+fn a_volunteer_whose_disk_fills_while_jobs_run() {
     let full =
-        VolunteerOptions { setup: Some("mount -t tmpfs -o size=16k tmpfs \"$DIR\""), ..Default::default() };
+        VolunteerOptions { setup: Some(TINY_DISK), more: &["--min-free-disk", "0"], ..Default::default() };
     let farm = Farm::with(&[full, VolunteerOptions::default()]);
     Build::start(&farm, 16).expect_good(&farm);
     farm.finish();
