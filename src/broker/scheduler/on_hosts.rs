@@ -95,8 +95,9 @@ impl Scheduler {
                 self.recheck_all = true;
             }
             Failure::Deadline => {
-                let expected = self.estimates.expect(route.task).at_most;
-                host.speed.learn(self.now.since(attempt.sent).as_secs_f64() / expected, true);
+                let expected = self.estimates.expect(route.task);
+                let ratio = self.now.since(attempt.sent).as_secs_f64() / expected.likely;
+                host.speed.learn_overdue(ratio, expected.noise);
             }
             Failure::Refused { .. } => {}
         }

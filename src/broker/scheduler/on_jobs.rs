@@ -27,6 +27,7 @@ impl Scheduler {
             turned_away: 0,
             deadlines: 0,
             hedged: false,
+            overdue_at: None,
             why: None,
         };
         self.join_pool(pool);
