@@ -50,7 +50,7 @@ fn main() {
         "{:>9} {:>9} {:>9} {:>9} {:>7} {:>9}  program",
         "min", "median", "CPU min", "CPU med", "faults", "bytes"
     );
-    for (program, costs) in programs.iter().zip(costs) {
+    for (program, costs) in programs.iter().zip(&costs) {
         report(program, costs);
     }
 }
@@ -95,6 +95,7 @@ fn run(program: &Path, directory: &Path) -> Cost {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let start = Instant::now();
+    #[allow(clippy::zombie_processes, reason = "wait4 below tells more than `Child::wait`")]
     let child = command.spawn().expect("a process");
     let (succeeded, usage) = wait(child.id());
     let wall = start.elapsed();
@@ -115,7 +116,7 @@ fn wait(pid: u32) -> (bool, libc::rusage) {
     }
 }
 
-fn report(program: &Path, costs: Vec<Cost>) {
+fn report(program: &Path, costs: &[Cost]) {
     let bytes = std::fs::metadata(program).map_or(0, |metadata| metadata.len());
     let spread = |mut values: Vec<Duration>| {
         values.sort_unstable();
