@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! One case for each line of the policy.
 
 use std::sync::Arc;
@@ -560,3 +561,6 @@ fn a_snapshot_tells_where_each_job_stands() {
     assert_eq!(phases, [remote, PhaseView::Ready, PhaseView::Preparing]);
     assert_eq!((view.jobs[0].age, view.hosts[0].used), (SECOND * 5, 1));
 }
+=======
+
+>>>>>>> harness

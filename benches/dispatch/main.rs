@@ -1,0 +1,226 @@
+//! What distcc itself costs: jobs per second, and the client's CPU per job.
+//!
+//! ```text
+//! cargo bench --bench dispatch -- dispatch                        a compiler that only sleeps
+//! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every .c there
+//! ```
+//!
+//! Shims and broker are counted apart, and the preprocessors, which the broker starts, apart from
+//! the broker. Beside it Debian's distcc, where it is installed; its clients preprocess themselves,
+//! so their CPU is one number. `DISTCC_BIN` names the directory of the programs to measure.
+
+mod rig;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rig::{Cpu, Rig};
+
+/// What is compiled, and how often.
+struct Workload {
+    directory: PathBuf,
+    sources: Vec<PathBuf>,
+    arguments: Vec<String>,
+    jobs: usize,
+    in_flight: usize,
+}
+
+/// What a run of a workload took.
+struct Measured {
+    wall: Duration,
+    clients: Duration,
+    broker: Option<Cpu>,
+    remote: Option<u64>,
+    failed: usize,
+}
+
+/// Runs the workload's jobs, so many at once, and measures.
+fn measure(rig: &Rig, workload: &Workload) -> io::Result<Measured> {
+    // One job first: it starts the broker, connects, and asks the compiler who it is.
+    compile(rig, workload, 0)?;
+    let broker = rig.broker();
+    let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
+    let (before, broker_before, remote_before) =
+        (Cpu::of(std::process::id())?, cpu_of(broker)?, rig.remote());
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..workload.in_flight {
+            scope.spawn(|| {
+                loop {
+                    let job = next.fetch_add(1, Ordering::Relaxed);
+                    if job >= workload.jobs {
+                        break;
+                    }
+                    if !compile(rig, workload, job).unwrap_or(false) {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let wall = start.elapsed();
+    let clients = Cpu::of(std::process::id())?.since(before).children;
+    let broker = cpu_of(broker)?.zip(broker_before).map(|(now, then)| now.since(then));
+    let remote = rig.remote().zip(remote_before).map(|(now, then)| now - then);
+    Ok(Measured { wall, clients, broker, remote, failed: failed.into_inner() })
+}
+
+fn compile(rig: &Rig, workload: &Workload, job: usize) -> io::Result<bool> {
+    let source = &workload.sources[job % workload.sources.len()];
+    let status = rig
+        .command()
+        .arg("gcc")
+        .args(&workload.arguments)
+        .arg("-c")
+        .arg(source)
+        .arg("-o")
+        .arg(workload.directory.join(format!("{job}.o")))
+        .current_dir(&workload.directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(status.success())
+}
+
+fn heading() {
+    println!(
+        "{:<22} {:>6} {:>8} {:>8} {:>12} {:>12} {:>14} {:>8}",
+        "", "jobs", "failed", "jobs/s", "shim ms/job", "broker ms", "preproc. ms", "remote"
+    );
+}
+
+fn report(name: &str, workload: &Workload, measured: &Measured) {
+    let each = |time: Duration| time.as_secs_f64() * 1000.0 / workload.jobs as f64;
+    let cell = |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.2}", each(time)));
+    println!(
+        "{name:<22} {:>6} {:>8} {:>8.0} {:>12} {:>12} {:>14} {:>8}",
+        workload.jobs,
+        measured.failed,
+        workload.jobs as f64 / measured.wall.as_secs_f64(),
+        cell(Some(measured.clients)),
+        cell(measured.broker.map(|cpu| cpu.own)),
+        cell(measured.broker.map(|cpu| cpu.children)),
+        measured.remote.map_or("-".to_owned(), |count| count.to_string()),
+    );
+}
+
+/// The programs to measure: `DISTCC_BIN`, else those that cargo built beside this.
+fn programs() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_distcc")).parent().unwrap_or(Path::new("."));
+    std::env::var_os("DISTCC_BIN").map_or(built.to_owned(), PathBuf::from)
+}
+
+/// Measures ours with each number of slots, and stock distcc with the first, one after the other.
+fn run(
+    temporary: &Path,
+    path: &str,
+    slots: &[u32],
+    workload_of: &dyn Fn(u32) -> Workload,
+) -> io::Result<usize> {
+    heading();
+    let mut failed = 0;
+    for count in slots {
+        let rig = Rig::ours(&programs(), &temporary.join(format!("ours{count}")), path, *count)?;
+        let workload = workload_of(*count);
+        let measured = measure(&rig, &workload)?;
+        failed += measured.failed;
+        report(&format!("distcc, {count} slots"), &workload, &measured);
+    }
+    if let Some(rig) = Rig::stock(&temporary.join("stock"), path, slots[0]) {
+        let workload = workload_of(slots[0]);
+        report(&format!("stock distcc, {} slots", slots[0]), &workload, &measure(&rig, &workload)?);
+    }
+    Ok(failed)
+}
+
+/// A compiler that sleeps 40 ms, and a source of 5 kB.
+fn dispatch(temporary: &Path) -> io::Result<usize> {
+    const SLEEP_MS: u32 = 40;
+    let (bin, work) = (temporary.join("bin"), temporary.join("work"));
+    fs::create_dir_all(&bin)?;
+    fs::create_dir_all(&work)?;
+    fs::write(temporary.join("sleep.c"), include_str!("sleep.c"))?;
+    let built = Command::new("cc")
+        .args(["-O1", &format!("-DSLEEP_MS={SLEEP_MS}"), "-o"])
+        .arg(bin.join("gcc"))
+        .arg(temporary.join("sleep.c"))
+        .status()?;
+    if !built.success() {
+        return Err(io::Error::other("cc cannot build the sleeping compiler"));
+    }
+    fs::write(work.join("a.c"), "int a_line_of_forty_characters_in_all = 0;\n".repeat(120))?;
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    run(temporary, &path, &[16, 256], &|slots| Workload {
+        directory: work.clone(),
+        sources: vec![work.join("a.c")],
+        arguments: vec!["-O2".to_owned()],
+        jobs: if slots > 16 { 6000 } else { 3000 },
+        // Twice the slots would measure the queue; the slots themselves measure the path.
+        in_flight: slots as usize,
+    })
+}
+
+/// Real compiles of real files: what matters is the client's CPU, not the wall clock.
+fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::Result<usize> {
+    const ROUNDS: usize = 5;
+    let entries = fs::read_dir(directory)?.flatten().map(|entry| entry.path());
+    let mut sources: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|kind| kind == "c")).collect();
+    sources.sort();
+    let mut bytes = 0;
+    for source in &sources {
+        bytes += Command::new("gcc").args(arguments).arg("-E").arg(source).output()?.stdout.len();
+    }
+    println!("{} files, {} kB preprocessed each", sources.len(), bytes / 1000 / sources.len().max(1));
+    let work = temporary.join("work");
+    fs::create_dir_all(&work)?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    run(temporary, &path, &[8], &|_| Workload {
+        directory: work.clone(),
+        sources: sources.clone(),
+        arguments: arguments.to_vec(),
+        jobs: sources.len() * ROUNDS,
+        in_flight: 8,
+    })
+}
+
+fn main() -> ExitCode {
+    // cargo adds --bench of its own.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let temporary = match tempfile::Builder::new().prefix("distcc-bench-").tempdir() {
+        Ok(temporary) => temporary,
+        Err(error) => {
+            eprintln!("dispatch: no temporary directory: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Stock distccd gives up root, and must find the compiler all the same.
+    rustix::fs::chmod(temporary.path(), rustix::fs::Mode::from_raw_mode(0o755)).ok();
+    let result = match words.split_first() {
+        None => dispatch(temporary.path()),
+        Some((mode, [])) if mode == "dispatch" => dispatch(temporary.path()),
+        Some((mode, [directory, arguments @ ..])) if mode == "client-cost" => {
+            client_cost(temporary.path(), Path::new(directory), arguments)
+        }
+        Some(_) => {
+            eprintln!("usage: dispatch [dispatch | client-cost DIRECTORY WORD…]");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("dispatch: {failed} jobs failed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("dispatch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

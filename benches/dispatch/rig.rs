@@ -1,0 +1,187 @@
+//! Volunteers to measure against, and CPU time from /proc.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest that a daemon may take to start or stop.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// CPU time, user and system together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// The process itself.
+    pub own: Duration,
+    /// Its children that have ended and were waited for.
+    pub children: Duration,
+}
+
+impl Cpu {
+    /// What a process has used so far.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such process.
+    pub fn of(pid: u32) -> io::Result<Cpu> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is the name in parentheses, which may hold anything.
+        let rest = text.rsplit(") ").next().unwrap_or("");
+        let field = |number: usize| rest.split(' ').nth(number - 3).and_then(|word| word.parse::<u64>().ok());
+        let per_second = rustix::param::clock_ticks_per_second();
+        let ticks = |a, b| field(a).unwrap_or(0) + field(b).unwrap_or(0);
+        let time = |ticks: u64| Duration::from_micros(ticks * 1_000_000 / per_second);
+        Ok(Cpu { own: time(ticks(14, 15)), children: time(ticks(16, 17)) })
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(self, earlier: Cpu) -> Cpu {
+        Cpu {
+            own: self.own.saturating_sub(earlier.own),
+            children: self.children.saturating_sub(earlier.children),
+        }
+    }
+}
+
+/// A client, its volunteer, and the words of both: ours or Debian's.
+pub struct Rig {
+    /// The client's program.
+    pub client: PathBuf,
+    volunteer: Child,
+    port: u16,
+    slots: u32,
+    directory: PathBuf,
+    path: String,
+    ours: bool,
+}
+
+impl Rig {
+    /// Our programs in `bin`, with one volunteer of so many slots.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the volunteer does not start.
+    pub fn ours(bin: &Path, directory: &Path, path: &str, slots: u32) -> io::Result<Rig> {
+        fs::create_dir_all(directory.join("volunteer"))?;
+        let port_file = directory.join("port");
+        let volunteer = Command::new(bin.join("distccd"))
+            .args([
+                "--no-detach",
+                "--listen",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--nice",
+                "0",
+                "--jobs",
+                &slots.to_string(),
+            ])
+            .arg("--port-file")
+            .arg(&port_file)
+            .arg("--temp-dir")
+            .arg(directory.join("volunteer"))
+            .arg("--log-file")
+            .arg(directory.join("volunteer.log"))
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .spawn()?;
+        let mut rig = Rig {
+            client: bin.join("distcc"),
+            volunteer,
+            port: 0,
+            slots,
+            directory: directory.to_owned(),
+            path: path.to_owned(),
+            ours: true,
+        };
+        rig.wait(|rig| {
+            rig.port =
+                fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            rig.port != 0
+        })?;
+        Ok(rig)
+    }
+
+    /// Debian's distcc beside it, where it is installed.
+    pub fn stock(directory: &Path, path: &str, slots: u32) -> Option<Rig> {
+        let (client, daemon) = (PathBuf::from("/usr/bin/distcc"), Path::new("/usr/bin/distccd"));
+        if !client.exists() || !daemon.exists() {
+            return None;
+        }
+        fs::create_dir_all(directory).ok()?;
+        // A free port: bound and let go. Nobody else takes ports on this machine just now.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let volunteer = Command::new(daemon)
+            .args(["--no-detach", "--daemon", "--listen", "127.0.0.1", "--allow", "127.0.0.1", "--nice", "0"])
+            .args(["--enable-tcp-insecure", "--log-level", "error", "--log-stderr"])
+            .args(["--port", &port.to_string(), "--jobs", &slots.min(200).to_string()])
+            .env("PATH", path)
+            .env("DISTCCD_PATH", path)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let directory = directory.to_owned();
+        let mut rig = Rig { client, volunteer, port, slots, directory, path: path.to_owned(), ours: false };
+        rig.wait(|rig| std::net::TcpStream::connect(("127.0.0.1", rig.port)).is_ok()).ok()?;
+        Some(rig)
+    }
+
+    fn wait(&mut self, mut condition: impl FnMut(&mut Rig) -> bool) -> io::Result<()> {
+        let start = Instant::now();
+        while !condition(self) {
+            if start.elapsed() > START_MAX || self.volunteer.try_wait()?.is_some() {
+                let log = fs::read_to_string(self.directory.join("volunteer.log")).unwrap_or_default();
+                return Err(io::Error::other(format!("the volunteer did not start: {log}")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// A client command in the rig's environment.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.client);
+        command
+            .env("PATH", &self.path)
+            .env("DISTCC_DIR", &self.directory)
+            .env("DISTCC_HOSTS", format!("127.0.0.1:{}/{}", self.port, self.slots))
+            .env("DISTCC_IDLE_TIMEOUT", "60")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The broker's process id, once a first compile has started it.
+    pub fn broker(&self) -> Option<u32> {
+        let needle = format!("DISTCC_DIR={}\0", self.directory.display());
+        let is_broker = |pid: &u32| {
+            let executable = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            executable.file_name().is_some_and(|name| name == "distcc-broker")
+                && environment.windows(needle.len()).any(|window| window == needle.as_bytes())
+        };
+        let entries = fs::read_dir("/proc").ok()?.flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_broker)
+    }
+
+    /// How many compiles were remote, by the broker's own count; `None` for stock distcc.
+    pub fn remote(&self) -> Option<u64> {
+        let output = self.command().arg("--status=json").output().ok().filter(|_| self.ours)?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["totals"]["remote"].as_u64()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.ours {
+            self.command().arg("--stop").output().ok();
+        }
+        let pid = i32::try_from(self.volunteer.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        }
+        self.volunteer.wait().ok();
+    }
+}
