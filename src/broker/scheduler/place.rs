@@ -54,8 +54,7 @@ impl Scheduler {
             if slots > 0 && rank <= self.config.slow_factor * field.usual {
                 field.rate += f64::from(slots) / rank;
                 let resting = host.breath_until > self.now;
-                field.free =
-                    field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
+                field.free = field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
             }
         }
         field

@@ -85,8 +85,7 @@ impl Scheduler {
 
     /// Sends a straggler to a second host beside the first.
     fn hedge(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id)
-        else {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id) else {
             return false;
         };
         if route.hedged || self.draining || route.attempts >= self.config.attempts_max {
@@ -110,8 +109,7 @@ impl Scheduler {
 
     /// Gives a straggler up and compiles it here.
     fn overtake(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) =
-            self.jobs.get(&id)
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) = self.jobs.get(&id)
         else {
             return false;
         };

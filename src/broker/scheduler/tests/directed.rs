@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! One case for each line of the policy.
 
 use std::sync::Arc;
@@ -561,6 +560,3 @@ fn a_snapshot_tells_where_each_job_stands() {
     assert_eq!(phases, [remote, PhaseView::Ready, PhaseView::Preparing]);
     assert_eq!((view.jobs[0].age, view.hosts[0].used), (SECOND * 5, 1));
 }
-=======
-
->>>>>>> harness

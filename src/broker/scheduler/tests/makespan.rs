@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! How long whole builds take, in virtual time.
 
 use std::time::Duration;
@@ -116,6 +115,3 @@ fn a_small_make_beside_a_huge_one_keeps_its_share() {
     // Alone it takes 10 s; sharing 16 slots by turns it must not take ten times as long.
     assert!(done < Duration::from_secs(35), "{done:?}");
 }
-=======
-
->>>>>>> harness

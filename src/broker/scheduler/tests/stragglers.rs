@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Deadlines, hedging, overtaking and overflow, once durations are known.
 
 use std::time::Duration;
@@ -97,6 +96,3 @@ fn the_last_of_a_long_queue_compiles_here() {
     assert_eq!(here.len(), 2, "{said:?}");
     assert_eq!(*here[0], "run 16: sooner", "{said:?}");
 }
-=======
-
->>>>>>> harness
