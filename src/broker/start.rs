@@ -30,9 +30,12 @@ const READY_MAX: Duration = Duration::from_millis(4500);
 /// Descriptors that are looked at one by one where the kernel cannot mark them all at once.
 const DESCRIPTORS_MAX: u32 = 65_536;
 
+/// What a broker may say on stdout before that.
+const SAID_MAX_BYTES: usize = 4096;
+
 /// Why a broker did not come up.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub enum StartError {
     /// It could not be run.
     #[error("cannot start: {0}")]
     Spawn(#[from] io::Error),
@@ -52,7 +55,8 @@ enum StartError {
 ///
 /// Call it before any thread is started. Until it is ready, the broker's stderr is ours.
 pub fn detach(arguments: &[OsString]) -> ExitCode {
-    match try_detach(arguments) {
+    let mut command = Command::new("/proc/self/exe");
+    match detach_as(command.arg("--foreground").args(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to hear that stderr is closed.
@@ -62,21 +66,21 @@ pub fn detach(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn try_detach(arguments: &[OsString]) -> Result<(), StartError> {
+/// Runs `command`, which calls [`ready`] in the end, detached from this process's surroundings, and
+/// returns when it is ready. This process leaves its session on the way.
+///
+/// # Errors
+///
+/// Returns [`StartError`] when it ended, or was not ready in time; then it does not run any more.
+pub fn detach_as(command: &mut Command) -> Result<(), StartError> {
     // Fails in a process that leads a group already, for instance when a person typed this;
     // `ready` does it again in the new process, which leads none.
     let _ = rustix::process::setsid();
     // What the broker makes is the user's own, whatever the mask of the build is.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     close_on_exec_from(3);
-    let mut child = Command::new("/proc/self/exe")
-        .arg("--foreground")
-        .args(arguments)
-        .env(DETACHED, "1")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        command.env(DETACHED, "1").current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let said = wait_for_ready(&mut child)?;
     if said {
         return Ok(());
@@ -97,7 +101,7 @@ fn wait_for_ready(child: &mut Child) -> io::Result<bool> {
     let Some(mut stdout) = child.stdout.take() else { return Ok(false) };
     let until = Instant::now() + READY_MAX;
     let mut said = Vec::new();
-    while said.len() < READY.len() {
+    while !is_ready(&said) && said.len() < SAID_MAX_BYTES {
         let left = until.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left)) {
@@ -106,13 +110,18 @@ fn wait_for_ready(child: &mut Child) -> io::Result<bool> {
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         }
-        let mut piece = [0; 16];
+        let mut piece = [0; 256];
         match stdout.read(&mut piece)? {
             0 => return wait_for_end(child, until).map(|()| false),
             read => said.extend_from_slice(&piece[..read]),
         }
     }
-    Ok(said == READY)
+    Ok(is_ready(&said))
+}
+
+/// Whether a line of its own says so; libraries may have said other things.
+fn is_ready(said: &[u8]) -> bool {
+    said.starts_with(READY) || said.windows(READY.len() + 1).any(|text| text == b"\nready\n")
 }
 
 /// Gives a child that has closed its stdout the time to end, so that its status can be told.
@@ -161,6 +170,24 @@ fn close_on_exec_from(first: u32) {
         let end = u32::try_from(end.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).min(DESCRIPTORS_MAX);
         for descriptor in first..end {
             libc::fcntl(descriptor as libc::c_int, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_of_its_own_says_ready() {
+        for (said, expected) in [
+            ("ready\n", true),
+            ("words\nready\n", true),
+            ("ready", false),
+            ("not ready\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ready(said.as_bytes()), expected, "{said}");
         }
     }
 }

@@ -1,1 +1,5 @@
-fn main() {}
+//! `distccd`, the volunteer's daemon.
+
+fn main() -> std::process::ExitCode {
+    distcc::remote::run()
+}

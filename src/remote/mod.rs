@@ -1,1 +1,41 @@
-//! (to be written)
+//! distccd: takes compiles of others and runs them on this machine.
+//!
+//! - [`config`]: the command line; [`daemonize`], [`privileges`]: becoming a daemon;
+//! - [`serve`]: the daemon's life, from start to drain;
+//! - [`listen`], [`access`], [`transport`]: who gets in;
+//! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
+//! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
+//! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`refuse`],
+//!   [`compile`], [`process`] and [`pack`];
+//! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind.
+
+pub mod access;
+pub mod admit;
+pub mod compile;
+pub mod config;
+pub mod daemonize;
+pub mod gate;
+pub mod guard;
+pub mod intake;
+pub mod job;
+pub mod listen;
+pub mod outbox;
+pub mod pack;
+pub mod privileges;
+pub mod process;
+pub mod refuse;
+pub mod root;
+pub mod sample;
+pub mod serve;
+pub mod session;
+pub mod store;
+pub mod stream;
+pub mod toolchain;
+pub mod transport;
+
+pub use serve::run;
+
+/// The path of this program, for starting it again in another role.
+fn own_program() -> std::path::PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+}

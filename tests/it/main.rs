@@ -7,6 +7,7 @@
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
+mod detaching;
 mod exact;
 mod farm;
 mod faults;

@@ -1,7 +1,7 @@
 //! The shim as a real process, against brokers and compilers that the tests play.
 
 mod answers;
-mod fake;
+pub mod fake;
 mod inherits;
 mod starting;
 mod trouble;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
-use super::api::JobId;
+use super::api::{BuildId, JobId};
 use super::hosts::Prospect;
 use super::jobs::{Job, LocalKind, Phase};
 use super::lanes::PoolId;
@@ -62,12 +62,12 @@ impl Scheduler {
             let Some(key) = job.lane() else { continue };
             let counts = pools.entry(key.pool).or_default();
             counts.0 += 1;
-            let lane = self.lanes.get(&key);
-            let queued = match job.phase {
-                Phase::Queued => lane.is_some_and(|lane| lane.queued.iter().any(|w| w.job == job.id)),
-                Phase::Preparing => lane.is_some_and(|lane| lane.preparing.contains_key(&job.serial)),
-                Phase::Ready => lane.is_some_and(|lane| lane.ready.iter().any(|w| w.job == job.id)),
-                _ => continue,
+            let queued = match self.lanes.get(&key) {
+                _ if !matches!(job.phase, Phase::Queued | Phase::Preparing | Phase::Ready) => continue,
+                None => false,
+                Some(lane) if job.phase == Phase::Queued => lane.queued.has(job.build, job.serial),
+                Some(lane) if job.phase == Phase::Ready => lane.ready.has(job.build, job.serial),
+                Some(lane) => lane.preparing.contains_key(&job.serial),
             };
             ensure(queued, || format!("{:?} is not in its lane", job.id))?;
             waiting += 1;
@@ -92,12 +92,23 @@ impl Scheduler {
             ensure(!lane.is_empty(), || format!("{key:?} is empty"))?;
             ensure(self.prospect(key) != Prospect::None, || format!("{key:?} waits without hope"))?;
         }
+        // Only the first of a build need be looked at: the others wait behind it.
+        let mut first: BTreeMap<(LocalKind, BuildId), &Job> = BTreeMap::new();
         for job in self.jobs.values() {
             match &job.phase {
                 Phase::Ready => self.check_no_free_host(job)?,
-                Phase::Home { kind, .. } => self.check_slot_taken(job, *kind)?,
+                Phase::Home { kind, .. } => {
+                    let first = first.entry((*kind, job.build)).or_insert(job);
+                    if job.serial < first.serial {
+                        *first = job;
+                    }
+                }
                 _ => {}
             }
+        }
+        for ((kind, _), job) in first {
+            let may = self.in_use.may_run(kind, &job.local);
+            ensure(!may, || format!("{:?} waits here while a slot is free", job.id))?;
         }
         Ok(())
     }
@@ -111,16 +122,5 @@ impl Scheduler {
             host.open(seat.slots, self.now) && host.speed.rank() <= self.config.slow_factor * best
         });
         ensure(free.is_none(), || format!("{:?} is ready while {:?} is free", job.id, free.map(|f| f.1.id)))
-    }
-
-    /// Only the first of a build need be looked at: the others wait behind it.
-    fn check_slot_taken(&self, job: &Job, kind: LocalKind) -> Result<(), String> {
-        let first = self.jobs.values().filter(|other| {
-            let same = matches!(&other.phase, Phase::Home { kind: theirs, .. } if *theirs == kind);
-            same && other.build == job.build
-        });
-        let first = first.min_by_key(|other| other.serial);
-        let may = first.is_some_and(|first| self.in_use.may_run(kind, &first.local));
-        ensure(!may, || format!("{:?} waits here while a slot is free", job.id))
     }
 }

@@ -39,10 +39,12 @@ pub struct Config {
     pub straggler_factor: f64,
     /// … and not before this.
     pub straggler_min: Duration,
-    /// A host this many times slower than the fastest gets a job only if waiting takes longer.
+    /// A host this many times slower than usual gets a job only if waiting takes longer.
     pub slow_factor: f64,
     /// How long a slow host is left unused before one job finds out whether it still is.
     pub slow_retest: Duration,
+    /// One job in so many finds out how fast this machine is, while that is unknown.
+    pub local_test_every: u64,
     /// How many tasks are remembered.
     pub tasks_max: usize,
 }
@@ -66,8 +68,9 @@ impl Default for Config {
             overflow_factor: 3.0,
             straggler_factor: 3.0,
             straggler_min: Duration::from_secs(2),
-            slow_factor: 4.0,
+            slow_factor: 3.0,
             slow_retest: Duration::from_secs(60),
+            local_test_every: 100,
             tasks_max: 16 << 10,
         }
     }

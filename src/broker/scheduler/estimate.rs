@@ -22,8 +22,12 @@ const TASK_WEIGHT: f64 = 0.3;
 const ALL_WEIGHT: f64 = 0.02;
 /// How much of its distance to 1 a slowness loses with each sample.
 const PULL: f64 = 0.005;
-/// How many samples make a slowness believable.
-const SPEED_SAMPLES: u32 = 3;
+/// How far apart machines are before anything is known of them, as a variance of logarithms.
+const UNSURE: f64 = 0.5;
+/// How much a machine changes from one sample to the next, in the same measure.
+const DRIFT: f64 = 0.005;
+/// How much a task that was seen before scatters, in the same measure.
+const KNOWN_NOISE: f64 = 0.05;
 /// Hosts whose slowness differs by less count as alike, so that the user's order decides.
 const ALIKE: f64 = 1.25;
 
@@ -36,31 +40,44 @@ pub struct Expectation {
     pub at_most: f64,
     /// Whether this very task was seen before.
     pub known: bool,
+    /// How much the duration scatters: a variance of logarithms.
+    pub noise: f64,
 }
 
-/// How many times longer than normal a place takes.
+/// How many times longer than normal a place takes: a Kalman filter of one logarithm.
+///
+/// A place begins as a usual one, of which we are not sure; a sample moves it the more, the less sure we
+/// are and the less such samples scatter.
 #[derive(Clone, Debug)]
 pub struct Speed {
     ln: f64,
-    samples: u32,
+    variance: f64,
     rank: f64,
 }
 
 impl Default for Speed {
     fn default() -> Speed {
-        Speed { ln: 0.0, samples: 0, rank: 1.0 }
+        Speed { ln: 0.0, variance: UNSURE, rank: 1.0 }
     }
 }
 
 impl Speed {
-    /// A compile took `ratio` times what was expected; `known` if the task itself had been seen.
-    pub fn learn(&mut self, ratio: f64, known: bool) {
+    /// A compile took `ratio` times what was expected; such ratios scatter by `noise` (a variance of logarithms).
+    pub fn learn(&mut self, ratio: f64, noise: f64) {
         let sample = ratio.clamp(0.01, 100.0).ln();
-        let (least, first) = if known { (0.2, 2.0) } else { (0.05, 4.0) };
-        let weight = f64::max(least, 1.0 / (f64::from(self.samples) + first));
-        self.ln = (self.ln + weight * (sample - self.ln)) * (1.0 - PULL);
-        self.samples = self.samples.saturating_add(1);
+        let gain = self.variance / (self.variance + noise);
+        self.ln = (self.ln + gain * (sample - self.ln)) * (1.0 - PULL);
+        self.variance = (1.0 - gain) * self.variance + DRIFT;
         self.rank = ALIKE.powf((self.ln / ALIKE.ln()).round());
+    }
+
+    /// A compile has taken `ratio` times what was expected and is not done: no better than that.
+    pub fn learn_overdue(&mut self, ratio: f64, noise: f64) {
+        if ratio > self.slowness() {
+            let unsure = self.variance;
+            self.learn(ratio, noise);
+            self.variance = unsure;
+        }
     }
 
     /// The slowness: 2 takes twice as long as normal.
@@ -68,9 +85,14 @@ impl Speed {
         self.ln.exp()
     }
 
-    /// The slowness on a coarse scale, for choosing: alike hosts compare equal. 1 until it is believable.
+    /// The slowness on a coarse scale, for choosing: alike hosts compare equal.
     pub fn rank(&self) -> f64 {
-        if self.samples < SPEED_SAMPLES { 1.0 } else { self.rank }
+        self.rank
+    }
+
+    /// Whether little is known of it.
+    pub fn unsure(&self) -> bool {
+        self.variance > UNSURE / 3.0
     }
 }
 
@@ -131,13 +153,15 @@ impl Estimates {
     pub fn expect(&self, task: TaskKey) -> Expectation {
         if let Some(seen) = self.tasks.get(&task) {
             let likely = seen.ln.exp();
-            return Expectation { likely, at_most: likely, known: true };
+            return Expectation { likely, at_most: likely, known: true, noise: KNOWN_NOISE };
         }
         let likely = self.typical();
-        let spread = (self.all.ln + 3.0 * self.all.deviation).exp();
-        let at_most =
-            if self.all.samples < SAMPLES_ENOUGH { f64::max(spread, UNKNOWN_SECONDS) } else { spread };
-        Expectation { likely, at_most, known: false }
+        let few = self.all.samples < SAMPLES_ENOUGH;
+        let deviation = if few { self.all.deviation.max(1.0) } else { self.all.deviation };
+        let wide = (self.all.ln + 3.0 * deviation).exp();
+        let at_most = if few { wide.max(UNKNOWN_SECONDS) } else { wide };
+        let noise = KNOWN_NOISE + deviation * deviation;
+        Expectation { likely, at_most, known: false, noise }
     }
 
     /// The normal duration of a task like those of late, in seconds.
@@ -150,7 +174,7 @@ impl Estimates {
         let seconds = took.as_secs_f64().max(0.001);
         if self.all.samples > 0 {
             let expected = self.expect(task);
-            place.learn(seconds / expected.likely, expected.known);
+            place.learn(seconds / expected.likely, expected.noise);
         }
         self.learn_task(task, (seconds / place.slowness()).ln());
     }
@@ -219,7 +243,7 @@ mod tests {
     fn hosts_that_differ_by_a_tenth_rank_alike() {
         let mut speed = Speed::default();
         for _ in 0..50 {
-            speed.learn(1.1, true);
+            speed.learn(1.1, KNOWN_NOISE);
         }
         assert_eq!(speed.rank(), 1.0);
     }

@@ -120,6 +120,12 @@ impl FairQueue {
         self.builds.values().flat_map(BTreeMap::values)
     }
 
+    /// Whether a job stands there.
+    #[cfg(test)]
+    pub fn has(&self, build: BuildId, serial: u64) -> bool {
+        self.builds.get(&build).is_some_and(|queue| queue.contains_key(&serial))
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.len

@@ -87,6 +87,8 @@ pub struct Route {
     pub deadlines: u32,
     /// Whether it was ever hedged; once is enough.
     pub hedged: bool,
+    /// The last host that was found slow because of it.
+    pub overdue_at: Option<usize>,
     /// The last failure.
     pub why: Option<String>,
 }

@@ -5,8 +5,8 @@
 //! events, not a race.
 //!
 //! An event changes a job or a host ([`Scheduler::handle`]); then everything that has become possible is
-//! done, in one order: hopeless jobs come home, ready jobs leave, local slots are filled, queued jobs
-//! are prepared, stragglers are rescued. No event looks at all jobs: those that may go to the same hosts
+//! done, in one order: stragglers are rescued, hopeless jobs come home, ready jobs leave, local slots are
+//! filled, queued jobs are prepared. No event looks at all jobs: those that may go to the same hosts
 //! share a lane, and an event costs a few passes over lanes and hosts.
 //!
 //! Invariants, checked by the simulation after every event:
@@ -74,6 +74,8 @@ pub struct Scheduler {
     /// Jobs on hosts, by when to look whether they straggle.
     looks: BTreeSet<(Moment, JobId)>,
     totals: Totals,
+    /// After so many remote jobs one may find out how fast this machine is.
+    next_local_test: u64,
     /// Jobs that wait for a host, in all lanes.
     waiting: usize,
     /// Of these, the prepared ones.
@@ -107,6 +109,7 @@ impl Scheduler {
     pub fn new(config: Config, seed: u64) -> Scheduler {
         let estimates = Estimates::new(config.tasks_max);
         Scheduler {
+            next_local_test: config.local_test_every,
             config,
             rng: Rng::new(seed),
             now: Moment(0),
@@ -163,7 +166,7 @@ impl Scheduler {
     pub fn poll_timeout(&self) -> Option<Moment> {
         let changes = self.hosts.iter().filter_map(|host| host.next_change(self.now, &self.config)).min();
         let tokens = if self.ready > 0 { self.next_token() } else { None };
-        let look = if self.waiting == 0 { self.looks.first().map(|(at, _)| *at) } else { None };
+        let look = self.looks.first().map(|(at, _)| *at);
         [changes, tokens, look].into_iter().flatten().min()
     }
 

@@ -79,13 +79,7 @@ impl Scheduler {
     }
 
     /// What a failed attempt says about its host.
-    pub(super) fn blame(
-        &mut self,
-        job: JobId,
-        attempt: Attempt,
-        failure: &Failure,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn blame(&mut self, job: JobId, attempt: Attempt, failure: &Failure, actions: &mut Vec<Action>) {
         let Some(route) = self.jobs.get(&job).and_then(|job| job.route.as_ref()) else { return };
         let host = &mut self.hosts[attempt.host];
         match failure {
@@ -101,8 +95,9 @@ impl Scheduler {
                 self.recheck_all = true;
             }
             Failure::Deadline => {
-                let expected = self.estimates.expect(route.task).at_most;
-                host.speed.learn(self.now.since(attempt.sent).as_secs_f64() / expected, true);
+                let expected = self.estimates.expect(route.task);
+                let ratio = self.now.since(attempt.sent).as_secs_f64() / expected.likely;
+                host.speed.learn_overdue(ratio, expected.noise);
             }
             Failure::Refused { .. } => {}
         }

@@ -9,8 +9,9 @@ use super::lanes::{LaneKey, Seat};
 /// What the hosts of one lane amount to, the far slower ones left out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
-    /// The slowness of the fastest.
-    pub best: f64,
+    /// Their usual slowness: the harmonic mean over slots, so that one host that was lucky with its files
+    /// does not make all others look slow.
+    pub usual: f64,
     /// Normal seconds of work that they do in one second.
     pub rate: f64,
     /// Free slots.
@@ -33,25 +34,27 @@ impl Scheduler {
         prospects.max().unwrap_or(Prospect::None)
     }
 
-    /// Sums up the hosts of a lane. One that is being connected counts with the slots of the list.
-    pub(super) fn field(&self, key: &LaneKey) -> Field {
+    /// Sums up the hosts of a lane that are there; `coming` ones, which are being connected, count with the
+    /// slots of the list if asked for.
+    pub(super) fn field(&self, key: &LaneKey, coming: bool) -> Field {
         let slots = |seat: &Seat, host: &Host| match host.slots(seat.slots) {
-            0 if host.prospect(seat.slots, self.now, &self.config) == Prospect::Hopeful => seat.slots,
+            0 if coming && host.prospect(seat.slots, self.now, &self.config) == Prospect::Hopeful => seat.slots,
             slots => slots,
         };
-        let mut field = Field { best: f64::INFINITY, rate: 0.0, free: 0 };
+        let (mut all, mut rate) = (0.0, 0.0);
         for (seat, host) in self.seats(key) {
-            if host.speed.rank() < field.best && slots(seat, host) > 0 {
-                field.best = host.speed.rank();
-            }
+            let slots = f64::from(slots(seat, host));
+            all += slots;
+            rate += slots / host.speed.rank();
         }
+        let usual = if rate > 0.0 { all / rate } else { 1.0 };
+        let mut field = Field { usual, rate: 0.0, free: 0 };
         for (seat, host) in self.seats(key) {
             let (slots, rank) = (slots(seat, host), host.speed.rank());
-            if slots > 0 && rank <= self.config.slow_factor * field.best {
+            if slots > 0 && rank <= self.config.slow_factor * field.usual {
                 field.rate += f64::from(slots) / rank;
                 let resting = host.breath_until > self.now;
-                field.free =
-                    field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
+                field.free = field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
             }
         }
         field
@@ -66,7 +69,7 @@ impl Scheduler {
             if !host.open(seat.slots, self.now) {
                 continue;
             }
-            let field = *field.get_or_insert_with(|| self.field(key));
+            let field = *field.get_or_insert_with(|| self.field(key, false));
             if !self.worth(key, host, &field) {
                 continue;
             }
@@ -83,18 +86,18 @@ impl Scheduler {
     /// to find out whether it still is slow.
     fn worth(&self, key: &LaneKey, host: &Host, field: &Field) -> bool {
         let rank = host.speed.rank();
-        if rank <= self.config.slow_factor * field.best {
+        if rank <= self.config.slow_factor * field.usual {
             return true;
         }
         let waiting = self.pools.get(key.pool).map_or(0, |pool| pool.waiting);
         let retest = host.last_sent + self.config.slow_retest <= self.now && host.running.is_empty();
-        retest || rank <= f64::from(waiting) / field.rate + field.best
+        retest || rank <= f64::from(waiting) / field.rate + field.usual
     }
 
     /// Whether compiling here ends clearly sooner than waiting for a host and compiling there. A short
     /// job counts as a typical one: it waits as long as any, and is no reason to use this machine.
     pub(super) fn sooner_here(&self, key: &LaneKey, route: &Route) -> bool {
-        let field = self.field(key);
+        let field = self.field(key, true);
         if field.rate <= 0.0 {
             return false;
         }
@@ -103,7 +106,9 @@ impl Scheduler {
         let likely = self.estimates.expect(route.task).likely;
         let wait = f64::from(waiting.saturating_sub(field.free)) * typical / field.rate;
         let here = self.estimates.local.rank() * f64::max(likely, typical);
-        wait + likely * field.best > self.config.overflow_factor * here
+        let unknown = self.estimates.local.unsure() && self.in_use.compile == 0 && waiting > field.free;
+        let test = unknown && self.totals.remote >= self.next_local_test;
+        test || wait + likely * field.usual > self.config.overflow_factor * here
     }
 
     /// Whether another job should be made ready for this list: enough to fill its free slots, and a
@@ -111,6 +116,6 @@ impl Scheduler {
     pub(super) fn wants_ahead(&self, key: &LaneKey, local: &LocalSlots) -> bool {
         let ahead = self.pools.get(key.pool).map_or(0, |pool| pool.ahead);
         let spare = local.preprocess.max(1);
-        ahead < spare || ahead < self.field(key).free.saturating_add(spare)
+        ahead < spare || ahead < self.field(key, true).free.saturating_add(spare)
     }
 }

@@ -21,10 +21,11 @@ impl Scheduler {
         likely.max(least).min(self.config.deadline_max)
     }
 
-    /// When an attempt that begins now may be called a straggler.
-    pub(super) fn look_at(&self, task: TaskKey) -> Moment {
-        let long = seconds(self.config.straggler_factor * self.estimates.expect(task).at_most);
-        self.now + long.max(self.config.straggler_min).min(self.config.deadline_max)
+    /// When to look for the first time whether an attempt that begins now straggles. By then more may be
+    /// known of what can be expected, so this is early.
+    pub(super) fn first_look(&self, task: TaskKey) -> Moment {
+        let long = seconds(self.config.straggler_factor * self.estimates.expect(task).likely);
+        self.now + long.clamp(self.config.straggler_min, self.config.deadline_max)
     }
 
     /// Jobs for which waiting takes clearly longer than compiling here are compiled here: those that
@@ -32,6 +33,7 @@ impl Scheduler {
     pub(super) fn overflow(&mut self, actions: &mut Vec<Action>) {
         while self.home.compile.is_empty() {
             let Some(waiter) = self.next_to_overflow() else { return };
+            self.next_local_test = self.totals.remote + self.config.local_test_every;
             self.bring_home(waiter.job, LocalReason::Sooner, actions);
             self.run_here(actions);
         }
@@ -46,19 +48,44 @@ impl Scheduler {
         })
     }
 
-    /// Nothing else waits: looks after the attempts that take far longer than expected.
-    pub(super) fn rescue(&mut self, actions: &mut Vec<Action>) {
+    /// Looks after the attempts that take far longer than expected. While others wait, all that comes of it is
+    /// that the host is known to be slow: a second copy would take a slot from a first.
+    pub(super) fn look_for_stragglers(&mut self, actions: &mut Vec<Action>) {
         while let Some((_, id)) = self.looks.first().copied().filter(|(at, _)| *at <= self.now) {
-            if !self.hedge(id, actions) && !self.overtake(id, actions) {
+            let wait = self.until_straggler(id);
+            if !wait.is_zero() {
+                self.look_again(id, self.now + wait, None);
+            } else if self.waiting > 0 || (!self.hedge(id, actions) && !self.overtake(id, actions)) {
                 self.look_again(id, self.now + LOOK_AGAIN, None);
             }
         }
     }
 
+    /// How long until the latest attempt of a job is to be looked at; zero if it straggles. Then its host
+    /// learns of it, once for a task that was never seen: that one may just be large.
+    fn until_straggler(&mut self, id: JobId) -> Duration {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get_mut(&id)
+        else {
+            return LOOK_AGAIN;
+        };
+        let Some(attempt) = attempts.last() else { return LOOK_AGAIN };
+        let expected = self.estimates.expect(route.task);
+        let age = self.now.since(attempt.sent);
+        let long = seconds(self.config.straggler_factor * expected.at_most).max(self.config.straggler_min);
+        if age < long {
+            return (long - age).min(age / 2).max(LOOK_AGAIN);
+        }
+        if expected.known || route.overdue_at != Some(attempt.host) {
+            route.overdue_at = Some(attempt.host);
+            let ratio = age.as_secs_f64() / expected.at_most;
+            self.hosts[attempt.host].speed.learn_overdue(ratio, expected.noise);
+        }
+        Duration::ZERO
+    }
+
     /// Sends a straggler to a second host beside the first.
     fn hedge(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id)
-        else {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id) else {
             return false;
         };
         if route.hedged || self.draining || route.attempts >= self.config.attempts_max {
@@ -74,7 +101,7 @@ impl Scheduler {
         }
         self.totals.hedged += 1;
         self.note_sent(number);
-        self.look_again(id, self.look_at(task), Some(Attempt { host: number, sent: self.now }));
+        self.look_again(id, self.first_look(task), Some(Attempt { host: number, sent: self.now }));
         let deadline = self.deadline(task, number);
         actions.push(Action::Send { job: id, host: self.hosts[number].id, deadline });
         true
@@ -82,8 +109,7 @@ impl Scheduler {
 
     /// Gives a straggler up and compiles it here.
     fn overtake(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) =
-            self.jobs.get(&id)
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) = self.jobs.get(&id)
         else {
             return false;
         };

@@ -10,15 +10,15 @@ use crate::common::reason::LocalReason;
 
 impl Scheduler {
     pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
+        // First, since what it finds out about hosts decides where jobs go.
+        self.look_for_stragglers(actions);
         while self.recheck_all || !self.recheck.is_empty() {
             self.bring_hopeless_home(actions);
             self.send_ready(actions);
         }
         self.send_ready(actions);
         self.run_here(actions);
-        if self.waiting == 0 {
-            self.rescue(actions);
-        } else if !self.draining {
+        if self.waiting > 0 && !self.draining {
             self.use_listed(actions);
             self.overflow(actions);
             self.prepare(actions);
@@ -104,7 +104,7 @@ impl Scheduler {
             self.totals.retried += 1;
         }
         let task = route.task;
-        let look_at = self.look_at(task);
+        let look_at = self.first_look(task);
         let attempts = vec![Attempt { host: number, sent: self.now }];
         self.note_sent(number);
         self.enter(id, Phase::Remote { attempts, look_at });
@@ -162,7 +162,7 @@ impl Scheduler {
             let load = f64::from(self.in_use.listed) / f64::from(waiter.local.listed.max(1));
             let here = self.estimates.local.rank() * (1.0 + load);
             let ahead = self.pools.get(key.pool).map_or(0, |pool| pool.ahead);
-            let there = if ahead < self.field(key).free { self.choose(key) } else { None };
+            let there = if ahead < self.field(key, false).free { self.choose(key) } else { None };
             there.is_none_or(|(_, score)| here < score).then_some(waiter)
         })
     }

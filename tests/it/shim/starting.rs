@@ -20,17 +20,17 @@ fn starts(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn a_hundred_shims_at_once_start_one_broker() {
+fn two_hundred_shims_at_once_start_one_broker() {
     let world = World::new("exit 9");
     let told = play(world.listener("next"), |stream, _| done(stream, &success()));
     world.script("bin/distcc-broker", &starter(&world));
     std::fs::remove_dir(world.path("d")).expect("a directory");
-    let shims: Vec<_> = (0..100).map(|_| world.shim("gcc -c a.c").spawn().expect("a shim")).collect();
+    let shims: Vec<_> = (0..200).map(|_| world.shim("gcc -c a.c").spawn().expect("a shim")).collect();
     for shim in shims {
         assert_eq!(shown(&shim.wait_with_output().expect("its output")), "||0");
     }
     assert_eq!(starts(&world), ["--detach"]);
-    assert_eq!(told.try_iter().count(), 100);
+    assert_eq!(told.try_iter().count(), 200);
 }
 
 #[test]
@@ -57,6 +57,37 @@ fn a_start_that_failed_is_told_and_not_tried_again_at_once() {
         assert!(text.contains("the broker did not start: no room here; compiling here"), "{text}");
     }
     assert_eq!(starts(&world), ["x"]);
+}
+
+#[test]
+fn a_start_succeeds_where_the_end_of_children_is_not_told() {
+    let world = World::new("exit 9");
+    let told = play(world.listener("next"), |stream, _| done(stream, &success()));
+    world.script("bin/distcc-broker", &starter(&world));
+    let mut command = world.command("/bin/bash");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" gcc -c a.c"]).arg(world.path("bin/distcc"));
+    assert_eq!(shown(&finish(command)), "||0");
+    assert_eq!(told.try_iter().count(), 1);
+}
+
+#[test]
+fn an_unusable_runtime_directory_and_a_long_path_have_stand_ins() {
+    let world = World::new("exit 9");
+    let note = format!("echo \"$_DISTCC_BROKER_DIR\" >> {}; exit 1", world.text("starts"));
+    world.script("bin/distcc-broker", &note);
+    let temporary = world.text("w");
+    let mut command = world.shim("gcc -c a.c");
+    command.env_remove("DISTCC_DIR").env("XDG_RUNTIME_DIR", "/proc/nowhere").env("TMPDIR", &temporary);
+    finish(command);
+    let long = format!("{}/{}", world.text("w"), "x".repeat(120));
+    let mut command = world.shim("gcc -c a.c");
+    command.env("DISTCC_DIR", &long).env("TMPDIR", &temporary);
+    finish(command);
+    let own = format!("{temporary}/distcc-{}", rustix::process::geteuid().as_raw());
+    assert_eq!(starts(&world), [own.clone(), long]);
+    let sockets = std::fs::read_dir(own).expect("a directory").count();
+    // A lock and a log for each of the two.
+    assert_eq!(sockets, 4);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use distcc::common::protocol::local::Kind;
 
-use super::fake::{PATIENCE, World, finish, send, shown};
+use super::fake::{PATIENCE, World, assert_closes, finish, send, shown};
 
 /// Compiles in `world`, and expects it to happen here, with a warning that holds `why`.
 fn check_local(world: &World, why: &str) {
@@ -48,6 +48,19 @@ fn a_stopped_broker_is_given_up_in_a_moment() {
     assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
     broker.kill().expect("a signal");
     broker.wait().expect("its end");
+}
+
+#[test]
+fn a_shim_that_is_interrupted_says_so_to_the_broker_by_closing() {
+    use std::os::unix::process::ExitStatusExt;
+    let world = World::new("echo compiled");
+    let told = world.broker(|stream, _| send(stream, Kind::Ack, &[]));
+    let mut shim = world.shim("gcc -c a.c").spawn().expect("a shim");
+    let mut stream = told.recv_timeout(PATIENCE).expect("a request").stream;
+    let pid = rustix::process::Pid::from_child(&shim);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    assert_closes(&mut stream);
+    assert_eq!(shim.wait().expect("a status").signal(), Some(libc::SIGINT));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::world::{Build, Volunteer, World};
 use crate::broker::scheduler::api::*;
 use crate::broker::scheduler::rng::Rng;
+use crate::broker::scheduler::snapshot::Totals;
 
 fn volunteer(rng: &mut Rng) -> Volunteer {
     let slots = 1 + rng.below(6) as u32;
@@ -65,8 +66,26 @@ fn world(seed: u64) -> World {
 
 #[test]
 fn a_thousand_builds_keep_every_promise() {
+    let mut sum = Totals::default();
     for seed in 0..1000 {
-        world(seed).run();
+        let mut world = world(seed);
+        world.run();
+        let totals = world.scheduler.snapshot(world.now).totals;
+        sum.remote += totals.remote;
+        sum.retried += totals.retried;
+        sum.hedged += totals.hedged;
+        sum.forbidden += totals.forbidden;
+        sum.abandoned += totals.abandoned;
+        for (key, count) in totals.local {
+            *sum.local.entry(key).or_default() += count;
+        }
+    }
+    // A world in which nothing goes wrong would keep every promise too.
+    let local = |key| sum.local.get(key).copied().unwrap_or(0);
+    let seen = [sum.remote, sum.retried, sum.hedged, sum.forbidden, sum.abandoned];
+    assert!(seen.iter().all(|count| *count > 50), "{sum:?}");
+    for key in ["no-volunteer", "no-hosts", "localhost-listed", "sooner", "straggler", "draining"] {
+        assert!(local(key) > 20, "{key}: {sum:?}");
     }
 }
 

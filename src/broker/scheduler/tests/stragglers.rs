@@ -1,1 +1,98 @@
+//! Deadlines, hedging, overtaking and overflow, once durations are known.
 
+use std::time::Duration;
+
+use super::directed::Rig;
+use crate::broker::scheduler::api::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Task 7 is known to take a second, here and on hosts.
+fn learned(slots: &[u32]) -> Rig {
+    let mut rig = Rig::up(slots);
+    rig.task = Some(7);
+    for job in 1..=12 {
+        assert_eq!(rig.ready(), format!("send {job} to 0"));
+        rig.now += 1_000_000;
+        rig.answered(job, 0);
+        rig.delivered(job);
+    }
+    rig
+}
+
+#[test]
+fn a_straggler_is_sent_to_a_second_host_and_the_first_answer_wins() {
+    for (winner, loser) in [(0, 1), (1, 0)] {
+        let mut rig = learned(&[1, 1]);
+        assert_eq!(rig.ready(), "send 13 to 0");
+        assert_eq!(rig.wait(SECOND * 2), "");
+        assert_eq!(rig.wait(SECOND * 3), "send 13 to 1");
+        assert_eq!(rig.answered(13, winner), format!("cancel 13 on {loser}, take 13 of {winner}"));
+        assert_eq!(rig.answered(13, loser), "");
+        assert_eq!(rig.scheduler.snapshot(Moment(rig.now)).totals.hedged, 1);
+    }
+}
+
+#[test]
+fn a_hedged_job_survives_the_failure_of_either_host() {
+    let mut rig = learned(&[1, 1, 1]);
+    rig.ready();
+    assert_eq!(rig.wait(SECOND * 5), "send 13 to 1");
+    let failure = Failure::Host { why: "gone".to_owned() };
+    assert_eq!(rig.fails(13, 0, failure.clone()), "");
+    assert_eq!(rig.fails(13, 1, failure), "send 13 to 2");
+}
+
+#[test]
+fn a_straggler_with_no_other_host_is_overtaken_here() {
+    let mut rig = learned(&[1]);
+    rig.ready();
+    assert_eq!(rig.wait(SECOND * 5), "cancel 13 on 0, run 13: straggler");
+    assert_eq!(rig.answered(13, 0), "");
+    assert_eq!(rig.local_count("straggler"), 1);
+}
+
+#[test]
+fn a_straggler_waits_for_what_was_not_sent_yet() {
+    let mut rig = learned(&[1, 1]);
+    rig.local.compile = 1;
+    rig.ready();
+    rig.ready();
+    rig.ready();
+    assert_eq!(rig.answered(14, 1), "take 14 of 1, send 15 to 1");
+    assert_eq!(rig.wait(SECOND), "");
+}
+
+#[test]
+fn a_first_build_gives_a_compile_ten_minutes_and_a_known_one_a_minute_or_eight_times_as_long() {
+    for (task, took, least, most) in
+        [(None, 1, 600, 600), (Some(7), 1, 60, 60), (Some(8), 100, 700, 900), (Some(9), 1000, 1800, 1800)]
+    {
+        let mut rig = Rig::up(&[1]);
+        rig.task = task;
+        let mut found = Duration::ZERO;
+        for job in 1..=3 {
+            rig.arrives();
+            let mut actions = Vec::new();
+            rig.scheduler.handle(Moment(rig.now), Event::Prepared { job: JobId(job) }, &mut actions);
+            let Some(Action::Send { deadline, .. }) = actions.pop() else { panic!("{task:?}") };
+            found = deadline;
+            rig.now += took * 1_000_000;
+            let compile = SECOND * took as u32;
+            rig.on(Event::Answered { job: JobId(job), host: HostId(0), compile });
+            rig.delivered(job);
+        }
+        assert!((least..=most).contains(&found.as_secs()), "{task:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_last_of_a_long_queue_compiles_here() {
+    let mut rig = learned(&[1]);
+    rig.local.preprocess = 1;
+    let said: Vec<String> = (0..8).map(|_| rig.arrives()).collect();
+    assert_eq!(said[0], "prepare 13");
+    let here: Vec<&String> = said.iter().filter(|words| words.contains("sooner")).collect();
+    assert_eq!(here.len(), 2, "{said:?}");
+    assert_eq!(*here[0], "run 16: sooner", "{said:?}");
+}

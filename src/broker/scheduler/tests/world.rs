@@ -112,6 +112,14 @@ struct Machine {
     used: u32,
 }
 
+/// What is printed of a failing run.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read by Debug alone")]
+enum Note {
+    Event(Moment, Event),
+    Action(Action),
+}
+
 pub struct World {
     pub scheduler: Scheduler,
     seed: u64,
@@ -124,14 +132,16 @@ pub struct World {
     arrived: Vec<u32>,
     jobs: BTreeMap<JobId, Truth>,
     here: BTreeMap<&'static str, u32>,
-    log: VecDeque<String>,
+    log: VecDeque<Note>,
     pub sends: u64,
+    unfinished: u32,
     pub check_all: bool,
 }
 
 impl World {
     pub fn new(seed: u64, volunteers: Vec<Volunteer>, builds: Vec<Build>) -> World {
-        let machine = |is| Machine { is, linked: false, connecting: false, asked: None, flips: 0, used: 0 };
+        let machine =
+            |is| Machine { is, linked: false, connecting: false, asked: None, flips: 0, used: 0 };
         let mut world = World {
             scheduler: Scheduler::new(Config::default(), seed),
             seed,
@@ -146,6 +156,7 @@ impl World {
             here: BTreeMap::new(),
             log: VecDeque::new(),
             sends: 0,
+            unfinished: 0,
             check_all: true,
         };
         for build in 0..world.builds.len() {
@@ -187,9 +198,22 @@ impl World {
         last.since(Moment(1))
     }
 
+    /// Runs until one build is over; returns when that was.
+    pub fn run_until_build_is_over(&mut self, build: usize) -> Duration {
+        let over = |world: &World| {
+            let mut jobs = world.jobs.values().filter(|job| job.build == build);
+            world.arrived[build] >= world.builds[build].jobs && jobs.all(|job| job.over)
+        };
+        while !over(self) {
+            let stepped = self.step();
+            self.ensure(stepped.is_some(), "a job waits for ever");
+        }
+        self.now.since(Moment(1))
+    }
+
     fn all_over(&self) -> bool {
         let arrived = self.builds.iter().zip(&self.arrived).all(|(build, arrived)| *arrived >= build.jobs);
-        arrived && self.jobs.values().all(|job| job.over)
+        arrived && self.unfinished == 0
     }
 
     /// The next thing happens; says whether it was only time.
@@ -216,12 +240,12 @@ impl World {
 
     fn ensure(&self, holds: bool, what: &str) {
         if !holds {
-            let log: Vec<&str> = self.log.iter().map(String::as_str).collect();
+            let log: Vec<String> = self.log.iter().map(|note| format!("{note:?}")).collect();
             panic!("seed {}: {what}, at {} us; before:\n{}", self.seed, self.now.0, log.join("\n"));
         }
     }
 
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: Note) {
         if self.log.len() >= 60 {
             self.log.pop_front();
         }
@@ -229,15 +253,11 @@ impl World {
     }
 
     pub fn feed(&mut self, event: Event) {
-        if self.check_all {
-            self.note(format!("{} {event:?}", self.now.0));
-        }
+        self.note(Note::Event(self.now, event.clone()));
         let mut actions = Vec::new();
         self.scheduler.handle(self.now, event, &mut actions);
         for action in actions {
-            if self.check_all {
-                self.note(format!("    {action:?}"));
-            }
+            self.note(Note::Action(action.clone()));
             self.act(action);
         }
         if self.check_all {
@@ -267,6 +287,7 @@ impl World {
     fn arrive(&mut self, number: usize) {
         let build = self.builds[number].clone();
         self.arrived[number] += 1;
+        self.unfinished += 1;
         let job = JobId(self.jobs.len() as u64 + 1);
         let spread = self.rng.below(build.spread.max(1)) as u32;
         let takes = build.takes + build.takes * spread;
@@ -377,6 +398,7 @@ impl World {
     fn over(&mut self, job: JobId) {
         self.ensure(!self.jobs[&job].over, &format!("{job:?} ends twice"));
         self.truth(job).over = true;
+        self.unfinished -= 1;
         let build = self.jobs[&job].build;
         let queued = self.due.values().filter(|due| matches!(due, Due::Arrive(number) if *number == build));
         if self.arrived[build] + (queued.count() as u32) < self.builds[build].jobs {

@@ -1,0 +1,400 @@
+//! One compile: a private directory, names of our own, the compiler, and what it left.
+//!
+//! Blocking: to be called from threads that may wait. Nothing that a client says becomes part of
+//! a path, but for suffixes that are letters and digits.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Seek};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use super::guard::Guard;
+use super::pack::{Packed, pack};
+use super::process::{self, Control, Finished, Limits, Program};
+use super::refuse::refuse;
+use crate::common::action::{Action, Argument, Blob, InputSet};
+use crate::common::bytes::Bytes;
+use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES, PREPROCESSED_MAX_BYTES};
+use crate::common::protocol::link::Refusal;
+
+/// Outputs of one action.
+const OUTPUTS_MAX: usize = 16;
+
+/// The longest suffix of an input or output, the dot included.
+const SUFFIX_MAX_BYTES: usize = 16;
+
+/// Variables that a client may set. What a compiler reads beyond these makes it read or run
+/// something of this machine.
+const VARIABLES: [&str; 9] = [
+    "LANG",
+    "LANGUAGE",
+    "SOURCE_DATE_EPOCH",
+    "GCC_COLORS",
+    "GCC_URLS",
+    "TERM_URLS",
+    "TERM",
+    "COLUMNS",
+    "GCC_EXTRA_DIAGNOSTIC_OUTPUT",
+];
+
+/// Where and under which terms jobs run.
+#[derive(Debug)]
+pub struct Workshop {
+    jobs: PathBuf,
+    search_path: OsString,
+    limits: Limits,
+    lifetime: Duration,
+    disk_floor: u64,
+    next: AtomicU64,
+}
+
+/// The directory of one job; it is removed when this value goes.
+#[derive(Debug)]
+pub struct JobDirectory {
+    path: PathBuf,
+}
+
+impl Drop for JobDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a job's directory stays behind");
+        }
+    }
+}
+
+impl JobDirectory {
+    /// Where the input of `action` belongs.
+    pub fn input(&self, action: &Action) -> PathBuf {
+        self.path.join(input_name(action))
+    }
+}
+
+/// What a compile left.
+#[derive(Debug)]
+pub struct Product {
+    /// How the compiler's run went.
+    pub finished: Finished,
+    /// Stdout, stderr, then the outputs.
+    pub parts: Vec<Packed>,
+}
+
+impl Workshop {
+    /// A workshop in the directory `jobs`, which is this daemon's alone.
+    pub fn new(
+        jobs: PathBuf,
+        search_path: OsString,
+        limits: Limits,
+        lifetime: Duration,
+        disk_floor: u64,
+    ) -> Self {
+        Workshop { jobs, search_path, limits, lifetime, disk_floor, next: AtomicU64::new(1) }
+    }
+
+    /// Makes the directory of a job.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal when the file system refuses.
+    pub fn directory(&self) -> Result<JobDirectory, Refusal> {
+        let path = self.jobs.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| disk_refusal("make a directory", &error))?;
+        Ok(JobDirectory { path })
+    }
+
+    /// Runs `compiler` for an action that [`check`] has passed and whose input is in place.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal when the compiler did not run, not to its end, or left no whole result.
+    pub fn compile(
+        &self,
+        compiler: &Path,
+        action: &Action,
+        directory: &JobDirectory,
+        control: &Control,
+        guard: &Guard,
+        deadline: Instant,
+    ) -> Result<Product, Refusal> {
+        let messages = || messages_file(&directory.path).map_err(|error| disk_refusal("make a file", &error));
+        let (stdout, stderr) = (messages()?, messages()?);
+        let share = |file: &File| file.try_clone().map_err(|error| disk_refusal("share a file", &error));
+        let program = Program {
+            path: compiler,
+            arguments: &arguments(action),
+            environment: &self.environment(action, &directory.path),
+            directory: &directory.path,
+            stdout: share(&stdout)?,
+            stderr: share(&stderr)?,
+            limits: &self.limits,
+        };
+        let begin = Instant::now();
+        let finished = process::run(program, control, guard, deadline.min(begin + self.lifetime))
+            .map_err(|error| disk_refusal("start the compiler", &error))?;
+        if finished.timed_out {
+            return Err(Refusal::TimedOut { seconds: finished.wall.as_secs() });
+        }
+        let mut parts = vec![self.pack_messages(stdout)?, self.pack_messages(stderr)?];
+        if finished.ended.is_success() {
+            for index in 0..action.outputs.len() {
+                parts.push(self.pack_output(&directory.path, &output_name(action, index))?);
+            }
+        } else {
+            self.check_disk()?;
+        }
+        Ok(Product { finished, parts })
+    }
+
+    /// Everything that the compiler sees of an environment.
+    fn environment(&self, action: &Action, directory: &Path) -> Vec<(OsString, OsString)> {
+        let ours = [
+            ("PATH".into(), self.search_path.clone()),
+            ("TMPDIR".into(), directory.as_os_str().to_owned()),
+            ("_DISTCC_SAFEGUARD".into(), "1".into()),
+        ];
+        let theirs = action.environment.iter().filter_map(|entry| {
+            let (name, value) = split_variable(entry)?;
+            Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+        });
+        theirs.chain(ours).collect()
+    }
+
+    fn pack_messages(&self, mut file: File) -> Result<Packed, Refusal> {
+        let packed = file.rewind().and_then(|()| pack(file, MESSAGES_MAX_BYTES, &self.jobs));
+        packed.map_err(|error| disk_refusal("take what the compiler printed", &error))
+    }
+
+    fn pack_output(&self, directory: &Path, name: &str) -> Result<Packed, Refusal> {
+        let packed =
+            open_output(&directory.join(name)).and_then(|file| pack(file, OUTPUT_MAX_BYTES, &self.jobs));
+        packed.map_err(|error| disk_refusal(&format!("take the output {name}"), &error))
+    }
+
+    /// A compiler that fails on a full disk has said nothing about the source.
+    fn check_disk(&self) -> Result<(), Refusal> {
+        match fs2::available_space(&self.jobs) {
+            Ok(free) if free < self.disk_floor => {
+                Err(Refusal::Overloaded { detail: format!("disk: {} MiB free", free >> 20) })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether an action is one that a volunteer does at all.
+///
+/// # Errors
+///
+/// Returns [`Refusal::Forbidden`] with what is not acceptable.
+pub fn check(action: &Action) -> Result<(), Refusal> {
+    let forbid = |detail: String| Err(Refusal::Forbidden { detail });
+    if let Some(detail) = refuse(&action.arguments) {
+        return forbid(detail);
+    }
+    let InputSet::Preprocessed { source, suffix } = &action.inputs;
+    if !is_suffix(suffix) {
+        return forbid(format!("input suffix {suffix:?}"));
+    }
+    if source.size > PREPROCESSED_MAX_BYTES || source.packed > packed_max(source) {
+        return forbid(format!("an input of {} bytes, {} packed", source.size, source.packed));
+    }
+    if action.outputs.len() > OUTPUTS_MAX {
+        return forbid(format!("{} outputs", action.outputs.len()));
+    }
+    for (index, output) in action.outputs.iter().enumerate() {
+        let twice = action.outputs.iter().take(index).any(|other| other.suffix == output.suffix);
+        if !is_suffix(&output.suffix) || output.suffix == *suffix || twice {
+            return forbid(format!("output suffix {:?}", output.suffix));
+        }
+    }
+    let outputs = action.outputs.len();
+    let beyond =
+        |argument: &&Argument| matches!(argument, Argument::Output(index) if usize::from(*index) >= outputs);
+    if action.arguments.iter().any(|argument| beyond(&argument)) {
+        return forbid("an output that is not declared".to_owned());
+    }
+    match action.environment.iter().find(|entry| !is_variable(entry)) {
+        Some(entry) => forbid(format!("environment {:?}", entry.to_text())),
+        None => Ok(()),
+    }
+}
+
+/// The source of an action.
+pub fn source(action: &Action) -> &Blob {
+    let InputSet::Preprocessed { source, .. } = &action.inputs;
+    source
+}
+
+/// What zstd makes of incompressible data at most, and then some.
+fn packed_max(blob: &Blob) -> u64 {
+    blob.size + blob.size / 64 + 1024
+}
+
+fn is_suffix(suffix: &str) -> bool {
+    let body = suffix.strip_prefix('.').unwrap_or("");
+    suffix.len() <= SUFFIX_MAX_BYTES
+        && !body.is_empty()
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn split_variable(entry: &Bytes) -> Option<(&[u8], &[u8])> {
+    let equals = entry.iter().position(|&byte| byte == b'=')?;
+    Some((&entry[..equals], &entry[equals + 1..]))
+}
+
+fn is_variable(entry: &Bytes) -> bool {
+    let Some((name, value)) = split_variable(entry) else { return false };
+    let known = VARIABLES.iter().any(|known| known.as_bytes() == name);
+    // A locale with a slash is a path to a file that the C library would load.
+    let locale = name.starts_with(b"LC_") || name.starts_with(b"LANG");
+    (known || name.starts_with(b"LC_")) && !value.contains(&0) && !(locale && value.contains(&b'/'))
+}
+
+fn input_name(action: &Action) -> String {
+    let InputSet::Preprocessed { suffix, .. } = &action.inputs;
+    format!("in{suffix}")
+}
+
+/// All outputs share a stem, because compilers derive the names of further ones from the first.
+fn output_name(action: &Action, index: usize) -> String {
+    format!("out{}", action.outputs.get(index).map_or("", |output| &output.suffix))
+}
+
+fn arguments(action: &Action) -> Vec<OsString> {
+    let name = |argument: &Argument| match argument {
+        Argument::Plain(word) => word.as_os_str().to_owned(),
+        Argument::Input => input_name(action).into(),
+        Argument::Output(index) => output_name(action, usize::from(*index)).into(),
+    };
+    action.arguments.iter().map(name).collect()
+}
+
+/// An unnamed file on the job's file system.
+fn messages_file(directory: &Path) -> io::Result<File> {
+    tempfile::tempfile_in(directory)
+}
+
+/// Opens what the compiler wrote: a regular file, not a link to one, not a pipe that would block.
+fn open_output(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+/// What an error of this machine means to a client: a full disk or too many processes pass, the
+/// rest is a failure of this volunteer.
+pub fn disk_refusal(doing: &str, error: &io::Error) -> Refusal {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ResourceBusy, StorageFull, WouldBlock};
+    let detail = format!("cannot {doing}: {error}");
+    let descriptors = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM];
+    let short = error.raw_os_error().is_some_and(|number| descriptors.contains(&number));
+    match error.kind() {
+        StorageFull | QuotaExceeded | OutOfMemory | ResourceBusy | WouldBlock => {
+            Refusal::Overloaded { detail }
+        }
+        _ if short => Refusal::Overloaded { detail },
+        _ => Refusal::Failed { detail },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::action::OutputName;
+    use crate::common::toolchain::{Digest, Toolchain};
+
+    fn action() -> Action {
+        let plain = |word: &str| Argument::Plain(Bytes::from(word));
+        Action {
+            toolchain: Toolchain {
+                id: Digest::of(b""),
+                names: vec![],
+                version: String::new(),
+                target: String::new(),
+                clang: false,
+            },
+            arguments: vec![plain("-c"), Argument::Input, plain("-o"), Argument::Output(0)],
+            environment: vec![Bytes::from("LANG=C.UTF-8"), Bytes::from("LC_ALL=C")],
+            inputs: InputSet::Preprocessed {
+                source: Blob { digest: Digest::of(b""), size: 100, packed: 50 },
+                suffix: ".i".to_owned(),
+            },
+            outputs: vec![OutputName { suffix: ".o".to_owned() }],
+        }
+    }
+
+    /// Whether the ordinary action is refused once it is changed so.
+    fn refused(change: impl FnOnce(&mut Action)) -> bool {
+        let mut action = action();
+        change(&mut action);
+        check(&action).is_err()
+    }
+
+    #[test]
+    fn an_ordinary_action_is_done() {
+        assert_eq!(check(&action()), Ok(()));
+        assert_eq!(arguments(&action()), ["-c", "in.i", "-o", "out.o"]);
+    }
+
+    #[test]
+    fn nothing_of_the_client_becomes_a_path() {
+        for suffix in ["", ".", "o", "/x", ".o/../x", ".o\0", "..", ".averyveryverylongsuffix", ".i"] {
+            let outputs = vec![OutputName { suffix: suffix.to_owned() }];
+            assert!(refused(|action| action.outputs = outputs), "{suffix:?}");
+        }
+        let source = Blob { digest: Digest::of(b""), size: 1, packed: 1 };
+        let inputs = InputSet::Preprocessed { source, suffix: "/../x".to_owned() };
+        assert!(refused(|action| action.inputs = inputs));
+    }
+
+    #[test]
+    fn outputs_are_declared_once_each() {
+        assert!(refused(|action| action.outputs.push(OutputName { suffix: ".o".to_owned() })));
+        assert!(refused(|action| action.arguments.push(Argument::Output(1))));
+        assert!(!refused(|action| action.outputs.push(OutputName { suffix: ".dwo".to_owned() })));
+    }
+
+    #[test]
+    fn only_harmless_variables_are_set() {
+        for entry in
+            ["LD_PRELOAD=x", "PATH=/x", "COMPILER_PATH=/x", "LC_ALL=/x/y", "LANGUAGE=../x", "X", "TMPDIR=/"]
+        {
+            assert!(refused(|action| action.environment = vec![Bytes::from(entry)]), "{entry}");
+        }
+        assert!(!refused(|action| action.environment = vec![Bytes::from("SOURCE_DATE_EPOCH=1")]));
+    }
+
+    #[test]
+    fn an_input_larger_than_any_client_sends_is_refused() {
+        let source = |size, packed| InputSet::Preprocessed {
+            source: Blob { digest: Digest::of(b""), size, packed },
+            suffix: ".i".to_owned(),
+        };
+        assert!(refused(|action| action.inputs = source(PREPROCESSED_MAX_BYTES + 1, 1)));
+        assert!(refused(|action| action.inputs = source(100, 1 << 40)));
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_is_not_an_output() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("plain"), b"x").unwrap();
+        std::os::unix::fs::symlink("plain", path("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        assert!(open_output(&path("plain")).is_ok());
+        assert!(open_output(&path("link")).is_err());
+        assert!(open_output(&path("pipe")).is_err());
+        assert!(open_output(directory.path()).is_err());
+    }
+}

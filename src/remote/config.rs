@@ -1,0 +1,239 @@
+//! The command line.
+//!
+//! Option names are those of distcc's own daemon where it has them.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use super::access::Network;
+use crate::common::exit;
+use crate::common::protocol::link::DEFAULT_PORT;
+
+/// Compiles C and C++ for other machines.
+///
+/// distccd is the volunteer of distcc: it takes preprocessed sources from brokers on other
+/// machines, runs this machine's compilers on them, and sends back what they made.
+///
+/// Without --allow, only this machine itself is served. With it, whoever can connect from an
+/// allowed address can run compilers here as the user that distccd runs as: allow only networks
+/// that you trust.
+///
+/// A compiler is used only when it is, program for program, the one that the client has; it is
+/// looked for by name in distccd's own PATH, and among those given with --compiler.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "distccd", version, max_term_width = 100)]
+pub struct Config {
+    /// Serve peers with this address or in this network, e.g. 192.168.0.0/24 or fd00::/8. May be
+    /// given several times. Without it, only peers on this machine are served.
+    #[arg(short, long = "allow", value_name = "ADDRESS[/BITS]", help_heading = "Network")]
+    pub allow: Vec<Network>,
+
+    /// Listen on this address of this machine. May be given several times. Without it: on all
+    /// addresses when --allow is given, else on the loopback ones.
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub listen: Vec<IpAddr>,
+
+    /// Listen on this TCP port; 0 takes any free one.
+    #[arg(short, long, value_name = "PORT", default_value_t = DEFAULT_PORT, help_heading = "Network")]
+    pub port: u16,
+
+    /// Write the port to this file once it is open; for --port 0.
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub port_file: Option<PathBuf>,
+
+    /// Run at most this many compilers at once, for all clients together. The default is the
+    /// number of processors and two more.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Jobs")]
+    pub jobs: Option<u32>,
+
+    /// Run compilers with this niceness.
+    #[arg(short = 'N', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(i32).range(0..=19), help_heading = "Jobs")]
+    pub nice: i32,
+
+    /// Kill a compiler that runs longer than this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Jobs")]
+    pub job_lifetime: u64,
+
+    /// Allow each process of a job this much address space, in MiB. Without it, there is no
+    /// limit but that jobs start only while memory is free.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 30), help_heading = "Jobs")]
+    pub job_memory: Option<u64>,
+
+    /// Give slots back while more than this many tasks of others are runnable on this machine,
+    /// one for one, down to one slot. The default is four for each processor.
+    #[arg(long, value_name = "N", help_heading = "Jobs")]
+    pub max_load: Option<u32>,
+
+    /// Use this compiler too, besides those found by name in PATH. May be given several times.
+    #[arg(long, value_name = "PATH", help_heading = "Jobs")]
+    pub compiler: Vec<PathBuf>,
+
+    /// Keep inputs and running jobs beneath this directory. The default is $TMPDIR, else /tmp.
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Files")]
+    pub temp_dir: Option<PathBuf>,
+
+    /// Keep at most this many MiB of inputs, so that they need not be sent again.
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 30), help_heading = "Files")]
+    pub store_size: u64,
+
+    /// Take no jobs while less than this many MiB are free in the temporary directory.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 40), help_heading = "Files")]
+    pub min_free_disk: u64,
+
+    /// Append messages to this file instead of printing them on stderr.
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub log_file: Option<PathBuf>,
+
+    /// Say this much.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info, help_heading = "Files")]
+    pub log_level: Level,
+
+    /// Write the process id to this file.
+    #[arg(short = 'P', long, value_name = "FILE", help_heading = "Files")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Detach from the terminal. When the command returns, the port is open and the pid file is
+    /// written, or the reason why not has been printed.
+    #[arg(long, overrides_with = "no_detach", help_heading = "Daemon")]
+    pub daemon: bool,
+
+    /// Stay in the foreground. This is the default.
+    #[arg(long, overrides_with = "daemon", help_heading = "Daemon")]
+    pub no_detach: bool,
+
+    /// When started as root, run as this user. The default is `distcc`, else `nobody`.
+    #[arg(long, value_name = "USER", help_heading = "Daemon")]
+    pub user: Option<String>,
+
+    /// This is the detached part of --daemon.
+    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    pub detached: bool,
+}
+
+/// How much is said, in the words of distcc and of syslog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// What ends the daemon.
+    #[value(aliases = ["critical", "alert", "emergency"])]
+    Error,
+    /// What somebody should look at.
+    #[value(aliases = ["warn"])]
+    Warning,
+    /// One line for each job and each link.
+    #[value(aliases = ["notice"])]
+    Info,
+    /// Details.
+    Debug,
+}
+
+impl From<Level> for tracing::level_filters::LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::ERROR,
+            Level::Warning => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+        }
+    }
+}
+
+/// What to do instead of serving.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What to print.
+    pub text: String,
+    /// How to exit.
+    pub status: i32,
+}
+
+impl Config {
+    /// Reads a command line, the program's name first. Relative paths become absolute.
+    ///
+    /// # Errors
+    ///
+    /// Returns the help that was asked for, or what is wrong, with the exit status.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Answer> {
+        let mut config = Config::try_parse_from(arguments).map_err(|error| Answer {
+            text: error.to_string(),
+            status: if error.use_stderr() { exit::BAD_ARGUMENTS } else { 0 },
+        })?;
+        let files = [&mut config.port_file, &mut config.temp_dir, &mut config.log_file, &mut config.pid_file];
+        for path in files.into_iter().flatten().chain(&mut config.compiler) {
+            *path = absolute(path)?;
+        }
+        Ok(config)
+    }
+
+    /// Compilers at once, on a machine with so many processors.
+    pub fn slots(&self, processors: u32) -> u32 {
+        self.jobs.unwrap_or(processors + 2)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Answer> {
+    std::path::absolute(path).map_err(|error| Answer {
+        text: format!("error: {}: {error}\n", path.display()),
+        status: exit::BAD_ARGUMENTS,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Config, Answer> {
+        Config::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_manual() {
+        let config = read("distccd").unwrap();
+        assert_eq!((config.port, config.nice, config.slots(4)), (3632, 5, 6));
+        assert!(!config.daemon && config.allow.is_empty() && config.listen.is_empty());
+    }
+
+    #[test]
+    fn options_of_distcc_are_understood() {
+        let config = read(
+            "distccd -a 10.0.0.0/8 --allow=fd00::/8 --listen 127.0.0.1 --listen ::1 -p 4000 -j 3 -N 10 \
+             --log-level notice -P x.pid --no-detach --daemon",
+        )
+        .unwrap();
+        assert_eq!((config.allow.len(), config.listen.len(), config.port), (2, 2, 4000));
+        assert_eq!((config.slots(64), config.nice, config.log_level), (3, 10, Level::Info));
+        assert!(config.daemon && config.pid_file.is_some_and(|path| path.is_absolute()));
+    }
+
+    #[test]
+    fn bad_values_exit_101_and_say_which() {
+        for (line, word) in [
+            ("distccd --port 65536", "65536"),
+            ("distccd --port x", "--port"),
+            ("distccd --jobs 0", "--jobs"),
+            ("distccd --allow 10.0.0.1/8", "bits set behind the prefix"),
+            ("distccd --allow build7", "not an IPv4 or IPv6 address"),
+            ("distccd --nice 99", "--nice"),
+            ("distccd --bogus", "--bogus"),
+            ("distccd --log-level loud", "loud"),
+        ] {
+            let answer = read(line).expect_err(line);
+            assert_eq!(answer.status, exit::BAD_ARGUMENTS, "{line}");
+            assert!(answer.text.contains(word), "{line}: {}", answer.text);
+        }
+    }
+
+    #[test]
+    fn help_names_every_option() {
+        let answer = read("distccd --help").expect_err("help");
+        assert_eq!(answer.status, 0);
+        for option in
+            ["--allow", "--listen", "--port", "--jobs", "--nice", "--job-lifetime", "--pid-file", "--user"]
+        {
+            assert!(answer.text.contains(option), "{option}");
+        }
+        assert!(!answer.text.contains("--detached"));
+    }
+}

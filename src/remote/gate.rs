@@ -1,0 +1,184 @@
+//! The shell around [`super::admit`]: links join, jobs wait at the gate, credits go out.
+//!
+//! The state is behind a mutex rather than in a task of its own, so that a slot is given back
+//! the moment its holder is dropped, however it ended. It is never held across a wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+
+use super::admit::{Admission, Credit, Decision, LinkId, Policy, Sample, Ticket};
+
+/// Where jobs of all links wait for slots.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    admission: Admission,
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+    links: HashMap<LinkId, watch::Sender<Credit>>,
+    next: u64,
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn carry_out(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions {
+            match decision {
+                Decision::Start(ticket) => {
+                    if let Some(waiter) = self.waiting.remove(&ticket) {
+                        // A waiter that is gone gives its place back by itself.
+                        let _ = waiter.send(());
+                    }
+                }
+                Decision::Credit(link, credit) => {
+                    if let Some(sender) = self.links.get(&link) {
+                        sender.send_replace(credit);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// An open gate.
+    pub fn new(policy: Policy) -> Arc<Self> {
+        let admission = Admission::new(policy);
+        let state = State { admission, waiting: HashMap::new(), links: HashMap::new(), next: 0 };
+        Arc::new(Gate { state: Mutex::new(state) })
+    }
+
+    /// A link has come up.
+    pub fn join(self: &Arc<Self>) -> Member {
+        let mut state = self.state();
+        let id = LinkId(state.number());
+        let (sender, credit) = watch::channel(Credit::default());
+        state.links.insert(id, sender);
+        let decisions = state.admission.join(id);
+        state.carry_out(decisions);
+        drop(state);
+        Member { gate: Arc::clone(self), id, credit }
+    }
+
+    /// The machine was looked at.
+    pub fn sample(&self, sample: &Sample) {
+        let mut state = self.state();
+        let decisions = state.admission.sample(sample);
+        state.carry_out(decisions);
+    }
+
+    /// Why no job is taken, if none is.
+    pub fn closed(&self) -> Option<String> {
+        self.state().admission.closed().map(str::to_owned)
+    }
+
+    /// The most unfinished jobs that a link may ever have.
+    pub fn credit_max(&self) -> usize {
+        self.state().admission.credit_max() as usize
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A link's membership; it leaves when this is dropped.
+#[derive(Debug)]
+pub struct Member {
+    gate: Arc<Gate>,
+    id: LinkId,
+    /// What to tell the client, as it changes.
+    pub credit: watch::Receiver<Credit>,
+}
+
+impl Member {
+    /// Queues a job.
+    pub fn enter(&self) -> Place {
+        let mut state = self.gate.state();
+        let ticket = Ticket(state.number());
+        let (sender, granted) = oneshot::channel();
+        state.waiting.insert(ticket, sender);
+        let decisions = state.admission.request(self.id, ticket);
+        state.carry_out(decisions);
+        drop(state);
+        Place { gate: Arc::clone(&self.gate), link: self.id, ticket, granted }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.links.remove(&self.id);
+        let decisions = state.admission.leave(self.id);
+        state.carry_out(decisions);
+    }
+}
+
+/// A job's place in the queue, later its slot; given back when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    gate: Arc<Gate>,
+    link: LinkId,
+    ticket: Ticket,
+    granted: oneshot::Receiver<()>,
+}
+
+impl Place {
+    /// Returns when the job may run.
+    pub async fn granted(&mut self) {
+        // The sender goes only with the grant: it is taken out of the map to be used.
+        let _ = (&mut self.granted).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        state.waiting.remove(&self.ticket);
+        let decisions = state.admission.finish(self.link, self.ticket);
+        state.carry_out(decisions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(slots: u32) -> Arc<Gate> {
+        Gate::new(Policy { slots, memory_floor: 0, memory_per_job: 1, disk_floor: 0, load_max: 1000 })
+    }
+
+    #[tokio::test]
+    async fn a_dropped_place_lets_the_next_one_in() {
+        let gate = gate(1);
+        let member = gate.join();
+        assert_eq!(member.credit.borrow().jobs, 2);
+        let mut first = member.enter();
+        first.granted().await;
+        let mut second = member.enter();
+        assert!(second.granted.try_recv().is_err());
+        drop(first);
+        second.granted().await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_leaves_frees_the_slots_of_its_jobs() {
+        let gate = gate(1);
+        let (one, other) = (gate.join(), gate.join());
+        let mut held = one.enter();
+        held.granted().await;
+        let mut waiting = other.enter();
+        drop(one);
+        waiting.granted().await;
+        drop(held);
+    }
+}

@@ -1,0 +1,235 @@
+//! A job's input on its way to the job's directory: unpacked, bounded, and checked against its
+//! digest; kept packed in the store besides, so that it need not travel again.
+//!
+//! The same checks hold for what comes from the peer and for what comes from the store.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use super::store::Store;
+use crate::common::action::Blob;
+use crate::common::toolchain::Digest;
+
+/// The largest window that a packed blob may ask the decoder for, as a power of two: 16 MiB of
+/// memory. zstd's levels up to 19 stay below it.
+const WINDOW_LOG_MAX: u32 = 24;
+
+/// How much is read from the store at once.
+const STEP_BYTES: usize = 64 << 10;
+
+/// Why an input could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The data is not what was announced.
+    #[error("the input is not what was announced: {0}")]
+    Lie(String),
+    /// The volunteer's own file system refused.
+    #[error("cannot write the input: {0}")]
+    Disk(io::Error),
+}
+
+impl From<io::Error> for IntakeError {
+    /// What the system refused has a system's error number; the rest is the decoder's verdict.
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(_) => IntakeError::Disk(error),
+            None => IntakeError::Lie(error.to_string()),
+        }
+    }
+}
+
+/// An input that is arriving.
+pub struct Intake {
+    decoder: zstd::stream::write::Decoder<'static, Checked>,
+    kept: Option<NamedTempFile>,
+    blob: Blob,
+    received: u64,
+}
+
+/// Writes through to a file, counts and digests.
+struct Checked {
+    file: File,
+    hasher: blake3::Hasher,
+    written: u64,
+    max: u64,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.written + bytes.len() as u64 > self.max {
+            return Err(io::Error::other(format!("it unpacks to more than {} bytes", self.max)));
+        }
+        let written = self.file.write(bytes)?;
+        let taken = bytes.get(..written).unwrap_or(bytes);
+        self.hasher.update(taken);
+        self.written += taken.len() as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Intake {
+    /// Begins an input that will be the new file `path`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IntakeError::Disk`] when the files cannot be made.
+    pub fn start(path: &Path, blob: &Blob, store: Option<&Store>) -> Result<Self, IntakeError> {
+        let file = File::create_new(path).map_err(IntakeError::Disk)?;
+        let checked = Checked { file, hasher: blake3::Hasher::new(), written: 0, max: blob.size };
+        let mut decoder = zstd::stream::write::Decoder::new(checked)?;
+        decoder.window_log_max(WINDOW_LOG_MAX)?;
+        let kept = store.map(Store::incoming).transpose().map_err(IntakeError::Disk)?;
+        Ok(Intake { decoder, kept, blob: *blob, received: 0 })
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IntakeError`] when the piece is too much or no zstd, or cannot be written.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), IntakeError> {
+        self.received += piece.len() as u64;
+        if self.received > self.blob.packed {
+            return Err(IntakeError::Lie(format!("more than {} packed bytes", self.blob.packed)));
+        }
+        self.decoder.write_all(piece)?;
+        if let Some(kept) = &mut self.kept {
+            kept.write_all(piece).map_err(IntakeError::Disk)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all of it is here.
+    pub fn is_complete(&self) -> bool {
+        self.received == self.blob.packed
+    }
+
+    /// Checks the whole and puts it into the store.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IntakeError`] when length or digest differ from what was announced.
+    pub fn finish(mut self, store: Option<&Store>) -> Result<(), IntakeError> {
+        self.decoder.flush()?;
+        let checked = self.decoder.into_inner();
+        if checked.written != self.blob.size {
+            return Err(IntakeError::Lie(format!("{} bytes, not {}", checked.written, self.blob.size)));
+        }
+        if Digest(*checked.hasher.finalize().as_bytes()) != self.blob.digest {
+            return Err(IntakeError::Lie("its digest differs".to_owned()));
+        }
+        if let (Some(store), Some(kept)) = (store, self.kept) {
+            store.commit(kept, &self.blob.digest).map_err(IntakeError::Disk)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes `path` from the store; false when it is not there, or is bad there and now gone.
+///
+/// # Errors
+///
+/// Returns [`IntakeError::Disk`] when the file cannot be written.
+pub fn from_store(path: &Path, blob: &Blob, store: &Store) -> Result<bool, IntakeError> {
+    let Some((file, packed)) = store.get(&blob.digest) else { return Ok(false) };
+    match unpack(file, path, &Blob { packed, ..*blob }) {
+        Ok(()) => Ok(true),
+        Err(IntakeError::Disk(error)) => Err(IntakeError::Disk(error)),
+        Err(IntakeError::Lie(why)) => {
+            tracing::warn!(digest = %blob.digest.short(), why, "a stored input is corrupt; it is removed");
+            store.remove(&blob.digest);
+            std::fs::remove_file(path).map_err(IntakeError::Disk)?;
+            Ok(false)
+        }
+    }
+}
+
+fn unpack(mut file: File, path: &Path, blob: &Blob) -> Result<(), IntakeError> {
+    let mut intake = Intake::start(path, blob, None)?;
+    let mut buffer = vec![0; STEP_BYTES];
+    loop {
+        match file.read(&mut buffer).map_err(IntakeError::Disk)? {
+            0 => return intake.finish(None),
+            read => intake.push(&buffer[..read])?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(text: &[u8]) -> (Blob, Vec<u8>) {
+        let packed = zstd::encode_all(text, 1).unwrap();
+        (Blob { digest: Digest::of(text), size: text.len() as u64, packed: packed.len() as u64 }, packed)
+    }
+
+    /// What becomes of `bytes` announced as `blob`; the text when it is taken.
+    fn take(blob: &Blob, bytes: &[u8]) -> Result<Vec<u8>, IntakeError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in.i");
+        let mut intake = Intake::start(&path, blob, None)?;
+        for piece in bytes.chunks(7) {
+            intake.push(piece)?;
+        }
+        assert!(intake.is_complete() || (bytes.len() as u64) < blob.packed);
+        intake.finish(None)?;
+        Ok(std::fs::read(path).unwrap())
+    }
+
+    fn why(result: Result<Vec<u8>, IntakeError>) -> String {
+        result.expect_err("a lie").to_string()
+    }
+
+    #[test]
+    fn a_text_arrives_in_pieces() {
+        let text = b"int main(void) { return 0; }\n".repeat(1000);
+        let (blob, bytes) = packed(&text);
+        assert_eq!(take(&blob, &bytes).unwrap(), text);
+        let (blob, bytes) = packed(b"");
+        assert_eq!(take(&blob, &bytes).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_not_as_announced_is_refused() {
+        let (blob, bytes) = packed(&b"some text ".repeat(500));
+        assert!(why(take(&blob, &bytes[..bytes.len() - 1])).contains("announced"));
+        assert!(why(take(&blob, &[&bytes[..], b"x"].concat())).contains("more than"));
+        assert!(why(take(&Blob { size: blob.size + 1, ..blob }, &bytes)).contains("bytes, not"));
+        assert!(why(take(&Blob { digest: Digest::of(b"other"), ..blob }, &bytes)).contains("digest"));
+        assert!(why(take(&blob, &vec![b'x'; bytes.len()])).contains("announced"));
+    }
+
+    #[test]
+    fn a_bomb_stops_at_its_announced_size() {
+        let (blob, bytes) = packed(&vec![0; 10_000_000]);
+        assert!(why(take(&Blob { size: 1000, ..blob }, &bytes)).contains("more than 1000"));
+    }
+
+    #[test]
+    fn a_blob_is_kept_and_used_again_until_it_rots() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), 1 << 20).unwrap();
+        let (blob, bytes) = packed(b"a text");
+        let path = |name: &str| directory.path().join(name);
+        assert!(!from_store(&path("1"), &blob, &store).unwrap());
+        let mut intake = Intake::start(&path("2"), &blob, Some(&store)).unwrap();
+        intake.push(&bytes).unwrap();
+        intake.finish(Some(&store)).unwrap();
+        assert!(from_store(&path("3"), &blob, &store).unwrap());
+        assert_eq!(std::fs::read(path("3")).unwrap(), b"a text");
+        let (_, other) = packed(b"A text");
+        let mut rotten = store.incoming().unwrap();
+        rotten.write_all(&other).unwrap();
+        store.commit(rotten, &blob.digest).unwrap();
+        assert!(!from_store(&path("4"), &blob, &store).unwrap());
+        assert!(!path("4").exists() && store.get(&blob.digest).is_none());
+    }
+}

@@ -1,0 +1,200 @@
+//! One job, from request to result: checks, toolchain, input, slot, compile.
+//!
+//! A job ends in exactly one [`Event::Done`], unless nobody listens any more. What blocks runs on
+//! threads that may; waits are for the input, for a slot and for the compiler, each bounded by the
+//! job's deadline and ended by its [`Control`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
+use super::gate::{Gate, Member, Place};
+use super::guard::Guard;
+use super::intake::{self, Intake, IntakeError};
+use super::process::Control;
+use super::store::Store;
+use super::toolchain::Toolchains;
+use crate::common::action::Action;
+use crate::common::protocol::link::Refusal;
+
+/// What jobs of all links share.
+#[derive(Debug)]
+pub struct Context {
+    /// Where they wait.
+    pub gate: Arc<Gate>,
+    /// Where inputs are kept.
+    pub store: Store,
+    /// The compilers.
+    pub toolchains: Toolchains,
+    /// Where they run.
+    pub workshop: Workshop,
+    /// Who kills them when the daemon dies.
+    pub guard: Guard,
+    /// How many run at once, for the hello.
+    pub slots: u32,
+}
+
+/// What a job tells its session.
+#[derive(Debug)]
+pub enum Event {
+    /// It wants its input.
+    NeedInput {
+        /// The job's number on its link.
+        job: u32,
+    },
+    /// It has taken this much of its input.
+    Consumed {
+        /// The job's number on its link.
+        job: u32,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// It is over.
+    Done {
+        /// The job's number on its link.
+        job: u32,
+        /// The result, or why there is none.
+        outcome: Result<Product, Refusal>,
+    },
+}
+
+/// One job's request.
+#[derive(Debug)]
+pub struct Order {
+    /// Its number on its link.
+    pub job: u32,
+    /// What to do.
+    pub action: Arc<Action>,
+    /// When it is of no use any more.
+    pub deadline: Instant,
+    /// The deadline as it was given, for the refusal.
+    pub deadline_seconds: u64,
+    /// Ends it.
+    pub control: Arc<Control>,
+    /// Its input, once it has asked for it.
+    pub input: mpsc::Receiver<Vec<u8>>,
+}
+
+/// Does a job and reports to `events`.
+pub async fn run(mut order: Order, member: Arc<Member>, context: Arc<Context>, events: mpsc::Sender<Event>) {
+    let job = order.job;
+    let timed_out = Refusal::TimedOut { seconds: order.deadline_seconds };
+    let outcome = steps(&mut order, &member, &context, &events, timed_out).await;
+    let _ = events.send(Event::Done { job, outcome }).await;
+}
+
+async fn steps(
+    order: &mut Order,
+    member: &Member,
+    context: &Arc<Context>,
+    events: &mpsc::Sender<Event>,
+    timed_out: Refusal,
+) -> Result<Product, Refusal> {
+    let ready = prepare(order, context).await?;
+    if !ready.has_input {
+        let _ = events.send(Event::NeedInput { job: order.job }).await;
+        let receiving =
+            tokio::time::timeout_at(order.deadline.into(), receive(order, &ready, context, events));
+        receiving.await.map_err(|_| timed_out.clone())??;
+    }
+    // Only now: a job that waits for its input must not keep a slot idle.
+    let mut place = member.enter();
+    let control = Arc::clone(&order.control);
+    tokio::select! {
+        () = place.granted() => {}
+        () = control.cancelled() => return Err(cancelled()),
+        () = tokio::time::sleep_until(order.deadline.into()) => return Err(timed_out),
+    }
+    compile(order, ready, place, context).await
+}
+
+/// What a job has before it runs.
+struct Ready {
+    compiler: PathBuf,
+    directory: Arc<JobDirectory>,
+    has_input: bool,
+}
+
+async fn prepare(order: &Order, context: &Arc<Context>) -> Result<Ready, Refusal> {
+    let (action, context) = (Arc::clone(&order.action), Arc::clone(context));
+    blocking(move || {
+        compile::check(&action)?;
+        let compiler = context.toolchains.find(&action.toolchain, &context.guard)?;
+        let directory = context.workshop.directory()?;
+        let (path, blob) = (directory.input(&action), compile::source(&action));
+        let has_input = intake::from_store(&path, blob, &context.store).map_err(intake_refusal)?;
+        Ok(Ready { compiler, directory: Arc::new(directory), has_input })
+    })
+    .await
+}
+
+/// Takes the input piece by piece, as the session hands it over.
+async fn receive(
+    order: &mut Order,
+    ready: &Ready,
+    context: &Arc<Context>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Refusal> {
+    let (path, blob) = (ready.directory.input(&order.action), *compile::source(&order.action));
+    let shared = Arc::clone(context);
+    let start = move || Intake::start(&path, &blob, Some(&shared.store)).map_err(intake_refusal);
+    let mut intake = blocking(start).await?;
+    while !intake.is_complete() {
+        let piece = tokio::select! {
+            piece = order.input.recv() => piece.ok_or_else(cancelled)?,
+            () = order.control.cancelled() => return Err(cancelled()),
+        };
+        let bytes = piece.len() as u64;
+        intake = blocking(move || {
+            intake.push(&piece).map_err(intake_refusal)?;
+            Ok(intake)
+        })
+        .await?;
+        let _ = events.send(Event::Consumed { job: order.job, bytes }).await;
+    }
+    let context = Arc::clone(context);
+    blocking(move || intake.finish(Some(&context.store)).map_err(intake_refusal)).await
+}
+
+async fn compile(
+    order: &Order,
+    ready: Ready,
+    place: Place,
+    context: &Arc<Context>,
+) -> Result<Product, Refusal> {
+    let (action, control, context) =
+        (Arc::clone(&order.action), Arc::clone(&order.control), Arc::clone(context));
+    let deadline = order.deadline;
+    blocking(move || {
+        let Ready { compiler, directory, .. } = ready;
+        let workshop = &context.workshop;
+        let product = workshop.compile(&compiler, &action, &directory, &control, &context.guard, deadline);
+        drop(place);
+        product
+    })
+    .await
+}
+
+/// Runs what may wait for disks and processes on a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let failed = |error| Err(Refusal::Failed { detail: format!("a worker thread ended: {error}") });
+    spawn_blocking(work).await.unwrap_or_else(failed)
+}
+
+fn intake_refusal(error: IntakeError) -> Refusal {
+    match error {
+        IntakeError::Disk(error) => disk_refusal("write the input", &error),
+        IntakeError::Lie(_) => Refusal::Failed { detail: error.to_string() },
+    }
+}
+
+/// Nobody hears this: the job was cancelled, or its client is gone.
+fn cancelled() -> Refusal {
+    Refusal::Failed { detail: "cancelled".to_owned() }
+}

@@ -1,0 +1,166 @@
+//! The door: accepts connections, turns strangers away, and starts a session for each client.
+//!
+//! Connections whose client has not said its hello yet are few, and the oldest of them goes when
+//! a newer one comes: a client says hello within milliseconds, so whoever dawdles loses. Running
+//! out of descriptors pauses the door; it never spins.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::access::Access;
+use super::job::Context;
+use super::session::{self, Phase};
+use super::stream::{self, Speech};
+use super::transport;
+use crate::common::protocol::link::HELLO_TIMEOUT;
+
+/// Connections that have not said their hello.
+const STRANGERS_MAX: usize = 64;
+
+/// Connections in all. Each costs a few descriptors and some memory.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// How long the door stays shut when there are no descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections that have not said their hello, oldest first.
+#[derive(Default)]
+struct Strangers {
+    evict: VecDeque<oneshot::Sender<()>>,
+}
+
+impl Strangers {
+    /// Makes room, and gives the newcomer's signal to go.
+    fn admit(&mut self) -> oneshot::Receiver<()> {
+        self.evict.retain(|stranger| !stranger.is_closed());
+        while self.evict.len() >= STRANGERS_MAX {
+            if let Some(oldest) = self.evict.pop_front() {
+                let _ = oldest.send(());
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.evict.push_back(sender);
+        receiver
+    }
+}
+
+/// Serves one listening socket until the daemon drains, then waits for its sessions to end.
+pub async fn serve(
+    listener: TcpListener,
+    access: Arc<Access>,
+    context: Arc<Context>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut sessions = JoinSet::new();
+    let mut strangers = Strangers::default();
+    let draining = phase.clone();
+    loop {
+        tokio::select! {
+            () = drain_begins(&mut phase) => break,
+            Some(_) = sessions.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if may_enter(&access, peer, sessions.len()) => {
+                    let evicted = strangers.admit();
+                    sessions.spawn(connection(stream, peer, evicted, Arc::clone(&context), draining.clone()));
+                }
+                Ok(_) => {}
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
+}
+
+async fn drain_begins(phase: &mut watch::Receiver<Phase>) {
+    // An error means that the daemon has gone on without us, which is a drain as well.
+    let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+}
+
+fn may_enter(access: &Access, peer: SocketAddr, connections: usize) -> bool {
+    if !access.allows(peer.ip()) {
+        tracing::warn!(%peer, "refused: the address is not allowed (see --allow)");
+        return false;
+    }
+    if connections >= CONNECTIONS_MAX {
+        tracing::warn!(%peer, connections, "refused: too many connections");
+        return false;
+    }
+    true
+}
+
+/// What concerns one connection is over with it; what concerns the process needs a rest.
+async fn pause(error: &io::Error) {
+    let scarce = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    if error.raw_os_error().is_some_and(|number| scarce.contains(&number)) {
+        tracing::warn!(%error, "cannot accept connections for a moment");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    evicted: oneshot::Receiver<()>,
+    context: Arc<Context>,
+    phase: watch::Receiver<Phase>,
+) {
+    let hello = async move {
+        let mut stream = transport::accept(stream).await?;
+        let speech = stream::listen_to(&mut stream).await?;
+        let client = match speech {
+            Speech::Native => Some(stream::greet(&mut stream).await?),
+            // The classic protocol will be dispatched here.
+            Speech::Classic | Speech::Unknown(_) => None,
+        };
+        io::Result::Ok((stream, speech, client))
+    };
+    let greeted = tokio::select! {
+        greeted = timeout(HELLO_TIMEOUT, hello) => greeted,
+        _ = evicted => return tracing::info!(%peer, "closed: no hello, and others wait"),
+    };
+    match greeted {
+        Err(_) => tracing::info!(%peer, "closed: no hello in {} s", HELLO_TIMEOUT.as_secs()),
+        Ok(Err(error)) => tracing::info!(%peer, %error, "closed"),
+        Ok(Ok((_, speech, None))) => tracing::info!(%peer, ?speech, "closed: this protocol is not served"),
+        Ok(Ok((stream, _, Some(client)))) => {
+            tracing::info!(%peer, client, "link up");
+            let end = session::run(stream, client.clone(), context, phase).await;
+            tracing::info!(%peer, client, %end, "link down");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_stranger_goes_when_there_are_too_many() {
+        let mut strangers = Strangers::default();
+        let mut signals: Vec<_> = (0..STRANGERS_MAX).map(|_| strangers.admit()).collect();
+        assert!(signals[0].try_recv().is_err());
+        let _newest = strangers.admit();
+        assert!(signals[0].try_recv().is_ok());
+        assert!(signals[1].try_recv().is_err());
+    }
+
+    #[test]
+    fn clients_that_have_said_hello_are_not_strangers() {
+        let mut strangers = Strangers::default();
+        for _ in 0..10 * STRANGERS_MAX {
+            drop(strangers.admit());
+        }
+        let mut waiting = strangers.admit();
+        let _other = strangers.admit();
+        assert!(waiting.try_recv().is_err());
+    }
+}

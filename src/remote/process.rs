@@ -1,0 +1,333 @@
+//! Runs one foreign program: its own process group, an empty environment but for what it is
+//! given, a deadline, limits, and death for the whole group when it is over, whatever the reason.
+//!
+//! Blocking: to be called from threads that may wait.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    prlimit, setpriority_pgrp, waitid,
+};
+use rustix::time::Timespec;
+use tokio::sync::watch;
+
+use super::guard::Guard;
+use crate::common::action::Ended;
+
+/// What is run, and where.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The program's path.
+    pub path: &'a Path,
+    /// Its arguments, the program itself not among them.
+    pub arguments: &'a [OsString],
+    /// All of its environment.
+    pub environment: &'a [(OsString, OsString)],
+    /// Its working directory.
+    pub directory: &'a Path,
+    /// Where its stdout goes.
+    pub stdout: File,
+    /// Where its stderr goes.
+    pub stderr: File,
+    /// What it may use.
+    pub limits: &'a Limits,
+}
+
+/// What a program may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Its niceness.
+    pub nice: i32,
+    /// The largest file it may write, in bytes.
+    pub file_bytes: u64,
+    /// The address space of each of its processes, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// How a program's run went.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// Whether it was killed because its deadline had passed.
+    pub timed_out: bool,
+    /// From start to end.
+    pub wall: Duration,
+    /// User and system time, its children's included.
+    pub cpu: Duration,
+}
+
+/// The right to end a job from another thread, at any moment of its life.
+#[derive(Debug)]
+pub struct Control {
+    group: Mutex<Group>,
+    cancelled: watch::Sender<bool>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Group {
+    /// Not started yet, or over: there is nothing to kill.
+    None,
+    /// The process group that runs. Its leader has not been reaped, so the number is its own.
+    Running(Pid),
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control { group: Mutex::new(Group::None), cancelled: watch::Sender::new(false) }
+    }
+}
+
+impl Control {
+    /// Kills what runs, and what would be started later.
+    pub fn cancel(&self) {
+        let group = self.group();
+        self.cancelled.send_replace(true);
+        if let Group::Running(group) = *group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Whether the job is not wanted any more.
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
+    /// Returns when the job is not wanted any more.
+    pub async fn cancelled(&self) {
+        // The sender is part of `self`, so it cannot be gone.
+        let _ = self.cancelled.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+
+    fn started(&self, group: Pid) {
+        *self.group() = Group::Running(group);
+        if self.is_cancelled() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    fn ended(&self) {
+        *self.group() = Group::None;
+    }
+
+    fn group(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a program to its end, or to `deadline`, or until `control` is cancelled.
+///
+/// # Errors
+///
+/// Returns what starting it returned; a program that started always has a [`Finished`].
+pub fn run(
+    program: Program<'_>,
+    control: &Control,
+    guard: &Guard,
+    deadline: Instant,
+) -> io::Result<Finished> {
+    if control.is_cancelled() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let limits = program.limits.clone();
+    let begin = Instant::now();
+    let pid = spawn(program)?;
+    guard.started(pid);
+    control.started(pid);
+    restrict(pid, &limits);
+    let timed_out = !wait_until(pid, deadline);
+    // The leader is a zombie now, or is about to be killed: until it is reaped, nobody else can
+    // have its number, so this hits only what it left behind.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    control.ended();
+    guard.ended(pid);
+    let wall = begin.elapsed();
+    let (status, cpu) = reap(pid)?;
+    Ok(Finished { ended: status, timed_out, wall, cpu })
+}
+
+fn spawn(program: Program<'_>) -> io::Result<Pid> {
+    let child = Command::new(program.path)
+        .args(program.arguments)
+        .env_clear()
+        .envs(program.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(program.directory)
+        .stdin(Stdio::null())
+        .stdout(program.stdout)
+        .stderr(program.stderr)
+        .process_group(0)
+        .spawn()?;
+    // The child is reaped by hand, for its resource usage; `Child` neither kills nor waits.
+    Ok(Pid::from_child(&child))
+}
+
+/// Sets limits from outside, which keeps the daemon's start of a child a plain `posix_spawn`. A
+/// driver that has started a sub-program before is one that cannot do harm in that time either.
+fn restrict(pid: Pid, limits: &Limits) {
+    let bound = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    let _ = prlimit(Some(pid), Resource::Core, bound(0));
+    let _ = prlimit(Some(pid), Resource::Fsize, bound(limits.file_bytes));
+    if let Some(bytes) = limits.memory_bytes {
+        let _ = prlimit(Some(pid), Resource::As, bound(bytes));
+    }
+    if limits.nice != 0 {
+        let _ = setpriority_pgrp(Some(pid), limits.nice);
+    }
+}
+
+/// Waits for the process to end; false when `deadline` came first.
+fn wait_until(pid: Pid, deadline: Instant) -> bool {
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        // No pidfd (Linux before 5.3): look now and then.
+        return wait_by_looking(pid, deadline);
+    };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(Errno::INTR) => {}
+            Err(_) => return wait_by_looking(pid, deadline),
+        }
+    }
+}
+
+fn wait_by_looking(pid: Pid, deadline: Instant) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    while Instant::now() < deadline {
+        match waitid(WaitId::Pid(pid), options) {
+            Ok(None) | Err(Errno::INTR) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(Some(_)) | Err(_) => return true,
+        }
+    }
+    false
+}
+
+/// Reaps the process: how it ended, and the processor time that it and its children took.
+#[allow(unsafe_code)]
+fn reap(pid: Pid) -> io::Result<(Ended, Duration)> {
+    let mut status = 0;
+    // SAFETY: an all-zero `rusage` is a valid one, it holds only numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live locals of the right type.
+        let reaped = unsafe { libc::wait4(pid.as_raw_nonzero().get(), &raw mut status, 0, &raw mut usage) };
+        if reaped >= 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let time = |value: libc::timeval| {
+        Duration::from_secs(value.tv_sec.unsigned_abs()) + Duration::from_micros(value.tv_usec.unsigned_abs())
+    };
+    let ended = match libc::WIFSIGNALED(status) {
+        true => Ended::Killed(libc::WTERMSIG(status)),
+        false => Ended::Exited(libc::WEXITSTATUS(status)),
+    };
+    Ok((ended, time(usage.ru_utime) + time(usage.ru_stime)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { nice: 0, file_bytes: 1 << 20, memory_bytes: None };
+
+    fn shell(script: &str, control: &Control, deadline: Duration) -> (Finished, String) {
+        let mut stdout = tempfile::tempfile().unwrap();
+        let program = Program {
+            path: Path::new("/bin/sh"),
+            arguments: &["-c".into(), script.into()],
+            environment: &[("WORD".into(), "given".into())],
+            directory: Path::new("/"),
+            stdout: stdout.try_clone().unwrap(),
+            stderr: tempfile::tempfile().unwrap(),
+            limits: &LIMITS,
+        };
+        let finished = run(program, control, &Guard::none(), Instant::now() + deadline).unwrap();
+        let mut text = String::new();
+        stdout.rewind().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        (finished, text)
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_program_sees_only_what_it_was_given() {
+        let (finished, text) = shell("echo $WORD $HOME $USER; exit 3", &Control::default(), LONG);
+        assert_eq!((finished.ended, text.as_str()), (Ended::Exited(3), "given\n"));
+    }
+
+    #[test]
+    fn a_program_that_runs_too_long_is_killed_with_its_children() {
+        let begin = Instant::now();
+        let (finished, text) =
+            shell("sleep 61 & echo $!; sleep 62", &Control::default(), Duration::from_millis(300));
+        assert!(finished.timed_out && begin.elapsed() < LONG);
+        assert_eq!(finished.ended, Ended::Killed(9));
+        assert_gone(&text);
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_is_killed_when_it_ends() {
+        let (finished, text) = shell("sleep 61 & echo $!", &Control::default(), LONG);
+        assert_eq!(finished.ended, Ended::Exited(0));
+        assert_gone(&text);
+    }
+
+    #[test]
+    fn a_cancelled_program_ends_at_once() {
+        let control = Arc::new(Control::default());
+        let other = Arc::clone(&control);
+        let canceller = std::thread::spawn(move || {
+            while *other.group() == Group::None {
+                std::thread::yield_now();
+            }
+            other.cancel();
+        });
+        let (finished, _) = shell("sleep 61; sleep 62", &control, LONG);
+        canceller.join().unwrap();
+        assert_eq!((finished.ended, finished.timed_out), (Ended::Killed(9), false));
+    }
+
+    #[test]
+    fn a_program_cannot_write_a_file_beyond_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let big = directory.path().join("big");
+        // The pause lets the limit be there before the first byte, as a driver's own start does.
+        let script = format!("sleep 0.2; cat /dev/zero > {}", big.display());
+        let (finished, _) = shell(&script, &Control::default(), LONG);
+        assert!(!finished.timed_out && !finished.ended.is_success());
+        assert_eq!(big.metadata().unwrap().len(), LIMITS.file_bytes);
+    }
+
+    fn assert_gone(pid: &str) {
+        let path = format!("/proc/{}/stat", pid.trim());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // Whoever inherits the orphan reaps it when it gets to it; a zombie runs no more.
+        let gone = || std::fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z "));
+        while !gone() {
+            assert!(Instant::now() < deadline, "{pid} still runs");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! One native link: a broker's connection and its jobs.
+//!
+//! A reader and a writer move frames; one loop owns everything else, and each thing that happens
+//! is one call of a synchronous handler. Jobs run in tasks of their own that the loop owns too:
+//! when the link ends, for whatever reason, its jobs are killed and waited for.
+//!
+//! Never does: wait for a peer without a bound, hold more of a job's input than its window, take
+//! more jobs than the credit it gave at most.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::admit::Credit;
+use super::compile::{self, Product};
+use super::gate::Member;
+use super::job::{self, Context, Event, Order};
+use super::outbox::{Outbox, Source};
+use super::process::Control;
+use super::stream;
+use crate::common::action::Action;
+use crate::common::limits::LINK_WINDOW_BYTES;
+use crate::common::protocol::io::{push_message, read_link};
+use crate::common::protocol::link::{
+    FrameHeader, FrameKind, JobResult, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+};
+use crate::common::protocol::wire;
+
+/// Frames that were read and wait to be handled.
+const FRAMES_WAITING: usize = 4;
+
+/// What jobs have told and waits to be handled.
+const EVENTS_WAITING: usize = 64;
+
+/// How long the last words may take to leave.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the daemon as a whole is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Work.
+    Running,
+    /// Finish what runs, take nothing new.
+    Draining,
+    /// End now.
+    Stopping,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkEnd {
+    /// The client closed it between frames.
+    #[error("the client closed the link")]
+    Closed,
+    /// All work of a drain is done.
+    #[error("drained")]
+    Drained,
+    /// The daemon ends.
+    #[error("the daemon stops")]
+    Stopped,
+    /// The connection broke, or was silent.
+    #[error("{0}")]
+    Broken(std::io::Error),
+    /// The client broke the protocol; it is told so.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+}
+
+/// A job that has no answer yet.
+struct LiveJob {
+    control: Arc<Control>,
+    begun: Instant,
+    compiler: String,
+    input: Input,
+    /// What the client takes of the result.
+    result_window: u64,
+}
+
+/// A job's input on its way from the reader to the job.
+struct Input {
+    sender: mpsc::Sender<Vec<u8>>,
+    /// Data that the job has not asked for yet.
+    pending: Vec<u8>,
+    /// Whether the job works on a piece.
+    busy: bool,
+    /// What the client may still send.
+    window: u64,
+    /// What is still to come, whatever the window.
+    missing: u64,
+}
+
+/// Everything that one link's loop owns.
+struct Session {
+    client: String,
+    context: Arc<Context>,
+    member: Arc<Member>,
+    jobs: HashMap<u32, LiveJob>,
+    outbox: Outbox,
+    tasks: JoinSet<()>,
+    events: mpsc::Sender<Event>,
+    draining: bool,
+}
+
+/// Serves a link whose client has said its hello ([`stream::greet`]), until it ends. All of its
+/// jobs are over when this returns.
+pub async fn run<S>(
+    stream: S,
+    client: String,
+    context: Arc<Context>,
+    phase: watch::Receiver<Phase>,
+) -> LinkEnd
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (reading, writing) = tokio::io::split(stream);
+    let (frames_in, mut frames) = mpsc::channel(FRAMES_WAITING);
+    let (batches, batches_out) = mpsc::channel(1);
+    let (events, mut told) = mpsc::channel(EVENTS_WAITING);
+    let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
+    reader.spawn(read_frames(reading, frames_in));
+    writer.spawn(stream::write_batches(writing, batches_out));
+    let member = Arc::new(context.gate.join());
+    let mut session = Session {
+        client,
+        context,
+        member,
+        jobs: HashMap::new(),
+        outbox: Outbox::default(),
+        tasks: JoinSet::new(),
+        events,
+        draining: false,
+    };
+    session.outbox.message(&session.hello());
+    let end = session.serve(&mut frames, &mut told, &batches, phase).await;
+    // Jobs that want to tell something must not wait for a loop that is over.
+    drop(told);
+    session.cancel_all();
+    session.say_farewell(&end, batches).await;
+    while session.tasks.join_next().await.is_some() {}
+    if !matches!(end, LinkEnd::Closed | LinkEnd::Broken(_)) {
+        let _ = tokio::time::timeout(SILENCE_MAX, writer.join_next()).await;
+        // Until the peer closes too: unread data would make the kernel drop our last words.
+        let rest = async { while frames.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, rest).await;
+    }
+    writer.shutdown().await;
+    reader.shutdown().await;
+    end
+}
+
+async fn read_frames(
+    reading: impl AsyncRead + Unpin,
+    frames: mpsc::Sender<std::io::Result<(FrameHeader, Vec<u8>)>>,
+) {
+    let mut reading = stream::Heard::new(reading, SILENCE_MAX);
+    loop {
+        let frame = read_link(&mut reading).await.transpose();
+        let Some(frame) = frame else { return };
+        let over = frame.is_err();
+        if frames.send(frame).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+impl Session {
+    async fn serve(
+        &mut self,
+        frames: &mut mpsc::Receiver<std::io::Result<(FrameHeader, Vec<u8>)>>,
+        told: &mut mpsc::Receiver<Event>,
+        batches: &mpsc::Sender<Vec<u8>>,
+        mut phase: watch::Receiver<Phase>,
+    ) -> LinkEnd {
+        let mut credit = self.member.credit.clone();
+        credit.mark_changed();
+        phase.mark_changed();
+        let mut keep_alive = tokio::time::interval(PING_INTERVAL);
+        loop {
+            if self.draining && self.jobs.is_empty() && self.outbox.is_empty() {
+                return LinkEnd::Drained;
+            }
+            let step = tokio::select! {
+                frame = frames.recv(), if self.outbox.has_room() => match frame {
+                    Some(Ok((header, body))) => self.on_frame(header, body),
+                    Some(Err(error)) => Err(broken(error)),
+                    None => Err(LinkEnd::Closed),
+                },
+                Some(event) = told.recv() => self.on_event(event),
+                permit = batches.reserve(), if self.outbox.is_ready() => match permit {
+                    Ok(permit) => self.outbox.next_batch().map(|batch| permit.send(batch)).map_err(LinkEnd::Broken),
+                    Err(_) => Err(LinkEnd::Broken(std::io::ErrorKind::BrokenPipe.into())),
+                },
+                Ok(()) = credit.changed() => self.on_credit(&credit.borrow_and_update()),
+                Ok(()) = phase.changed() => { let phase = *phase.borrow_and_update(); self.on_phase(phase) }
+                _ = keep_alive.tick() => self.on_tick(),
+                Some(_) = self.tasks.join_next() => Ok(()),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    fn hello(&self) -> ToBroker {
+        let build = env!("CARGO_PKG_VERSION").to_owned();
+        ToBroker::Hello { version: VERSION, build, slots: self.context.slots }
+    }
+
+    fn on_frame(&mut self, header: FrameHeader, body: Vec<u8>) -> Result<(), LinkEnd> {
+        if header.kind == FrameKind::Data {
+            return self.on_data(header.job, &body);
+        }
+        let message = wire::decode(&body).map_err(|error| LinkEnd::Protocol(error.to_string()))?;
+        match message {
+            ToVolunteer::Hello { .. } => return Err(LinkEnd::Protocol("a second hello".to_owned())),
+            ToVolunteer::Job { job, action, deadline_ms } => return self.on_job(job, *action, deadline_ms),
+            ToVolunteer::Cancel { job } => self.on_cancel(job),
+            ToVolunteer::Window { job, bytes } => self.on_window(job, u64::from(bytes)),
+            ToVolunteer::Ping { token } => self.outbox.message(&ToBroker::Pong { token }),
+        }
+        Ok(())
+    }
+
+    fn on_job(&mut self, job: u32, action: Action, deadline_ms: u32) -> Result<(), LinkEnd> {
+        if self.jobs.contains_key(&job) || self.outbox.holds(job) {
+            return Err(LinkEnd::Protocol(format!("job {job} twice")));
+        }
+        if let Some(detail) = self.why_not_now() {
+            self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+            return Ok(());
+        }
+        let (sender, input) = mpsc::channel(1);
+        let control = Arc::new(Control::default());
+        let source = compile::source(&action);
+        let input_state = Input {
+            sender,
+            pending: Vec::new(),
+            busy: false,
+            window: LINK_WINDOW_BYTES,
+            missing: source.packed,
+        };
+        let begun = Instant::now();
+        let live = LiveJob {
+            control: Arc::clone(&control),
+            begun,
+            compiler: action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default(),
+            input: input_state,
+            result_window: LINK_WINDOW_BYTES,
+        };
+        let patience = Duration::from_millis(u64::from(deadline_ms));
+        let order = Order {
+            job,
+            action: Arc::new(action),
+            deadline: begun + patience,
+            deadline_seconds: patience.as_secs(),
+            control,
+            input,
+        };
+        self.jobs.insert(job, live);
+        let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));
+        self.tasks.spawn(job::run(order, member, context, self.events.clone()));
+        Ok(())
+    }
+
+    /// Why no job is taken at this moment, if none is.
+    fn why_not_now(&self) -> Option<String> {
+        if self.draining {
+            return Some("draining".to_owned());
+        }
+        let unfinished = self.jobs.len() + self.outbox.streams();
+        if unfinished >= self.context.gate.credit_max() {
+            return Some(format!("{unfinished} jobs of this link are unfinished"));
+        }
+        self.context.gate.closed()
+    }
+
+    fn on_cancel(&mut self, job: u32) {
+        self.outbox.forget(job);
+        if let Some(live) = self.jobs.remove(&job) {
+            live.control.cancel();
+            self.log(job, &live, "cancelled");
+        }
+    }
+
+    fn on_window(&mut self, job: u32, bytes: u64) {
+        match self.jobs.get_mut(&job) {
+            Some(live) => live.result_window = live.result_window.saturating_add(bytes),
+            None => self.outbox.grant(job, bytes),
+        }
+    }
+
+    /// Data of a job that is over is late, not wrong.
+    fn on_data(&mut self, job: u32, bytes: &[u8]) -> Result<(), LinkEnd> {
+        let Some(live) = self.jobs.get_mut(&job) else { return Ok(()) };
+        let length = bytes.len() as u64;
+        let input = &mut live.input;
+        if length > input.window || length > input.missing {
+            return Err(LinkEnd::Protocol(format!("job {job}: more data than granted or announced")));
+        }
+        input.window -= length;
+        input.missing -= length;
+        input.pending.extend_from_slice(bytes);
+        input.hand_over();
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), LinkEnd> {
+        match event {
+            Event::NeedInput { job } => {
+                if self.jobs.contains_key(&job) {
+                    self.outbox.message(&ToBroker::NeedInput { job });
+                }
+            }
+            Event::Consumed { job, bytes } => self.on_consumed(job, bytes),
+            Event::Done { job, outcome } => {
+                if let Some(live) = self.jobs.remove(&job) {
+                    self.on_done(job, &live, outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_consumed(&mut self, job: u32, bytes: u64) {
+        let Some(live) = self.jobs.get_mut(&job) else { return };
+        let input = &mut live.input;
+        input.busy = false;
+        input.hand_over();
+        // What the client may send already reaches to the end: it needs no more.
+        if input.missing > input.window {
+            input.window += bytes;
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.outbox.message(&ToBroker::Window { job, bytes });
+        }
+    }
+
+    fn on_done(&mut self, job: u32, live: &LiveJob, outcome: Result<Product, Refusal>) {
+        let product = match outcome {
+            Ok(product) => product,
+            Err(why) => {
+                self.log(job, live, &why.to_string());
+                self.outbox.message(&ToBroker::Refused { job, why });
+                return;
+            }
+        };
+        self.log(job, live, &format!("{:?}", product.finished.ended));
+        let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
+        let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
+        self.outbox.message(&ToBroker::Result(JobResult {
+            job,
+            ended: product.finished.ended,
+            stdout: *stdout,
+            stderr: *stderr,
+            outputs: outputs.to_vec(),
+            wall_us: micros(product.finished.wall),
+            cpu_us: micros(product.finished.cpu),
+        }));
+        let bytes = announced.iter().map(|part| part.packed).sum();
+        let sources = product.parts.into_iter().map(|packed| Box::new(packed.data) as Source).collect();
+        self.outbox.data(job, live.result_window, bytes, sources);
+    }
+
+    fn on_credit(&mut self, credit: &Credit) -> Result<(), LinkEnd> {
+        self.outbox.message(&ToBroker::Credit { jobs: credit.jobs, why: credit.why.clone() });
+        Ok(())
+    }
+
+    fn on_phase(&mut self, phase: Phase) -> Result<(), LinkEnd> {
+        match phase {
+            Phase::Running => {}
+            Phase::Draining if self.draining => {}
+            Phase::Draining => {
+                self.draining = true;
+                self.outbox.message(&ToBroker::Draining);
+            }
+            Phase::Stopping => return Err(LinkEnd::Stopped),
+        }
+        Ok(())
+    }
+
+    /// Something is said at every interval, asked or not.
+    fn on_tick(&mut self) -> Result<(), LinkEnd> {
+        if self.outbox.is_empty() {
+            self.outbox.message(&ToBroker::Pong { token: 0 });
+        }
+        Ok(())
+    }
+
+    fn cancel_all(&mut self) {
+        for (job, live) in std::mem::take(&mut self.jobs) {
+            live.control.cancel();
+            self.log(job, &live, "killed with its link");
+        }
+    }
+
+    async fn say_farewell(&mut self, end: &LinkEnd, batches: mpsc::Sender<Vec<u8>>) {
+        let why = match end {
+            LinkEnd::Protocol(_) | LinkEnd::Stopped => end.to_string(),
+            LinkEnd::Closed | LinkEnd::Drained | LinkEnd::Broken(_) => return,
+        };
+        let mut last = Vec::new();
+        push_message(&mut last, &ToBroker::Fatal { why });
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, batches.send(last)).await;
+    }
+
+    fn log(&self, job: u32, live: &LiveJob, result: &str) {
+        let ms = micros(live.begun.elapsed()) / 1000;
+        tracing::info!(client = self.client, job, compiler = live.compiler, result, ms, "job");
+    }
+}
+
+impl Input {
+    /// Gives the job what has arrived, when it is ready for it.
+    fn hand_over(&mut self) {
+        if !self.busy && !self.pending.is_empty() {
+            // A full or closed channel cannot be: the job is idle, or over and soon removed.
+            self.busy = self.sender.try_send(std::mem::take(&mut self.pending)).is_ok();
+        }
+    }
+}
+
+/// Bytes that are no frame are the peer's fault; the rest is the network's.
+fn broken(error: std::io::Error) -> LinkEnd {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => LinkEnd::Protocol(error.to_string()),
+        _ => LinkEnd::Broken(error),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

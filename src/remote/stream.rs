@@ -1,0 +1,148 @@
+//! The two ends of a connection, each with a bound on silence; and the first words on it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use crate::common::protocol::io::push_message;
+use crate::common::protocol::link::{
+    FrameHeader, FrameKind, MAGIC, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+};
+use crate::common::protocol::wire;
+
+/// The longest hello: names of people and machines are short, and who they are is not known yet.
+const HELLO_MAX_BYTES: u32 = 4 << 10;
+
+/// What a client's name may be in our log.
+const CLIENT_MAX_CHARS: usize = 100;
+
+/// A reader that gives up when not one byte has come for a while. A frame may take longer.
+pub struct Heard<R> {
+    inner: R,
+    patience: Duration,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl<R> Heard<R> {
+    /// Reads from `inner`, which may be silent for `patience`.
+    pub fn new(inner: R, patience: Duration) -> Self {
+        Heard { inner, patience, silence: Box::pin(sleep(patience)) }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // What has come counts even when it is looked at late.
+        if let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(cx, buffer) {
+            this.silence.as_mut().reset(Instant::now() + this.patience);
+            return Poll::Ready(result);
+        }
+        match this.silence.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(silent(this.patience))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn silent(patience: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("nothing was heard for {} s", patience.as_secs()))
+}
+
+/// Writes batches until there are no more or the peer takes nothing for [`SILENCE_MAX`].
+pub async fn write_batches(mut writing: impl AsyncWrite + Unpin, mut batches: mpsc::Receiver<Vec<u8>>) {
+    while let Some(batch) = batches.recv().await {
+        if let Err(error) = write(&mut writing, &batch).await {
+            tracing::debug!(%error, "the peer takes nothing");
+            return;
+        }
+    }
+    let _ = timeout(SILENCE_MAX, writing.shutdown()).await;
+}
+
+async fn write(writing: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(SILENCE_MAX, writing.write(bytes)).await.map_err(|_| silent(SILENCE_MAX))??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    timeout(SILENCE_MAX, writing.flush()).await.map_err(|_| silent(SILENCE_MAX))?
+}
+
+/// What a peer wants to speak.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Speech {
+    /// Our own protocol.
+    Native,
+    /// distcc's own protocol, one job per connection.
+    Classic,
+    /// Something else; these were its first bytes.
+    Unknown([u8; 4]),
+}
+
+/// Reads the first bytes, which tell the protocol.
+///
+/// # Errors
+///
+/// Returns what the stream returns.
+pub async fn listen_to(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Speech> {
+    let mut first = [0; 4];
+    stream.read_exact(&mut first).await?;
+    Ok(match &first {
+        first if *first == MAGIC => Speech::Native,
+        b"DIST" => Speech::Classic,
+        _ => Speech::Unknown(first),
+    })
+}
+
+/// Reads the client's hello behind the magic; its name. A client of another version is told so.
+///
+/// # Errors
+///
+/// Returns `InvalidData` when it is no hello, or of a version that is not spoken here.
+pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<String> {
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let mut head = [0; FrameHeader::LEN];
+    stream.read_exact(&mut head).await?;
+    let header = FrameHeader::decode(&head).map_err(|error| wrong(error.to_string()))?;
+    if header.kind != FrameKind::Message || header.length > HELLO_MAX_BYTES {
+        return Err(wrong("no hello".to_owned()));
+    }
+    let mut body = vec![0; header.length as usize];
+    stream.read_exact(&mut body).await?;
+    // A hello of a later version may be longer than ours; its sender is told the same.
+    let (version, build) = match wire::decode(&body) {
+        Ok(ToVolunteer::Hello { version: VERSION, client, .. }) => {
+            return Ok(client.chars().filter(|c| !c.is_control()).take(CLIENT_MAX_CHARS).collect());
+        }
+        Ok(ToVolunteer::Hello { version, build, .. }) => (version.to_string(), build),
+        Ok(_) => return Err(wrong("no hello".to_owned())),
+        Err(_) => ("unknown".to_owned(), "unknown".to_owned()),
+    };
+    let ours = env!("CARGO_PKG_VERSION");
+    let why = format!(
+        "this volunteer (distcc {ours}) speaks link version {VERSION}, the broker (distcc {build:.20}) {version}"
+    );
+    say_version(stream, &why).await?;
+    Err(wrong(why))
+}
+
+async fn say_version(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> io::Result<()> {
+    let build = env!("CARGO_PKG_VERSION").to_owned();
+    let mut last = Vec::new();
+    push_message(&mut last, &ToBroker::Hello { version: VERSION, build, slots: 0 });
+    push_message(&mut last, &ToBroker::Fatal { why: why.to_owned() });
+    write(stream, &last).await?;
+    stream.shutdown().await
+}

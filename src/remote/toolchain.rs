@@ -1,0 +1,378 @@
+//! Which compiler of this machine is the one that a client asks for.
+//!
+//! A client names a toolchain by the digest of its programs and gives a few names under which it
+//! may be found. Only names without a slash are looked for, in the daemon's own `PATH` and among
+//! the compilers that the administrator named; what is found is asked the same questions as the
+//! client asked its own, and must come to the same identity.
+//!
+//! Blocking: to be called from threads that may wait. Answers are kept while no program's file
+//! changes.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::guard::Guard;
+use super::process::{self, Control, Limits, Program};
+use crate::common::program::{basename, candidates};
+use crate::common::protocol::link::Refusal;
+use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
+
+/// How long a compiler may think about one question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, in bytes.
+const ANSWER_MAX_BYTES: u64 = 64 << 10;
+
+/// Names that are looked for on behalf of one job.
+const NAMES_MAX: usize = 16;
+
+/// What a name without a toolchain may have cost: candidates that are looked at.
+const CANDIDATES_MAX: usize = 256;
+
+/// The compilers of this machine.
+#[derive(Debug)]
+pub struct Toolchains {
+    search_path: OsString,
+    told: Vec<PathBuf>,
+    known: Mutex<HashMap<PathBuf, Known>>,
+}
+
+/// What is known of one compiler, while its files are unchanged.
+#[derive(Clone, Debug)]
+struct Known {
+    stamps: Vec<(PathBuf, Stamp)>,
+    compiler: Option<Compiler>,
+}
+
+/// What a compiler is.
+#[derive(Clone, Debug)]
+struct Compiler {
+    id: Digest,
+    banner: Banner,
+}
+
+/// Changes when a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
+impl Known {
+    fn still_holds(&self) -> bool {
+        self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+    }
+}
+
+impl Toolchains {
+    /// Compilers in `search_path`, and those that were `told` by path.
+    pub fn new(search_path: OsString, told: Vec<PathBuf>) -> Self {
+        Toolchains { search_path, told, known: Mutex::default() }
+    }
+
+    /// The path of the compiler that is `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::NoSuchToolchain`] with what there is instead, or
+    /// [`Refusal::Forbidden`] for names that are no names.
+    pub fn find(&self, wanted: &Toolchain, guard: &Guard) -> Result<PathBuf, Refusal> {
+        let bad = |name: &&crate::common::bytes::Bytes| {
+            name.is_empty() || name.contains(&b'/') || name.contains(&0) || name.starts_with(b".")
+        };
+        if let Some(name) = wanted.names.iter().find(bad) {
+            let detail = format!("{:?} is not the name of a compiler", name.to_text());
+            return Err(Refusal::Forbidden { detail });
+        }
+        // One at a time: the others find the answer here.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instead = Vec::new();
+        for path in self.places(wanted) {
+            match self.compiler(&mut known, &path, guard) {
+                Some(compiler) if compiler.id == wanted.id => return Ok(path),
+                Some(compiler) => instead.push(describe(&path, &compiler, wanted)),
+                None => {}
+            }
+        }
+        Err(Refusal::NoSuchToolchain { detail: explain(wanted, &instead) })
+    }
+
+    /// Where the wanted compiler may be: each name along the path, then what we were told of.
+    fn places(&self, wanted: &Toolchain) -> Vec<PathBuf> {
+        let path = self.search_path.as_bytes();
+        let named = wanted.names.iter().take(NAMES_MAX).flat_map(|name| candidates(name, path));
+        let named = named.map(|candidate| candidate.as_path().to_owned());
+        // An empty element of PATH is the working directory, which is no place for compilers.
+        let mut places: Vec<PathBuf> = Vec::new();
+        for place in named.filter(|place| place.is_absolute()).chain(self.told.iter().cloned()) {
+            if places.len() < CANDIDATES_MAX && !places.contains(&place) && is_program(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    fn compiler(&self, known: &mut HashMap<PathBuf, Known>, path: &Path, guard: &Guard) -> Option<Compiler> {
+        if let Some(known) = known.get(path).filter(|known| known.still_holds()) {
+            return known.compiler.clone();
+        }
+        let mut stamps = Vec::new();
+        let compiler = self.ask(path, guard, &mut stamps);
+        if let Some(compiler) = &compiler {
+            tracing::info!(path = %path.display(), id = %compiler.id.short(), version = compiler.banner.version, "compiler found");
+        }
+        known.insert(path.to_owned(), Known { stamps, compiler: compiler.clone() });
+        compiler
+    }
+
+    /// Finds out what a program is; the stamps of all files that the answer depends on go to
+    /// `stamps`.
+    fn ask(&self, path: &Path, guard: &Guard, stamps: &mut Vec<(PathBuf, Stamp)>) -> Option<Compiler> {
+        let real = path.canonicalize().ok()?;
+        stamps.push((path.to_owned(), Stamp::of(path)?));
+        if basename(real.as_os_str().as_bytes()) == b"distcc" {
+            return None;
+        }
+        let [who, programs @ ..] = QUESTIONS;
+        let answer = self.answer(path, who, guard).ok()?;
+        let banner = read_banner(&String::from_utf8_lossy(&answer.stderr))?;
+        let mut digests = vec![Some(digest(&real).ok()?)];
+        for question in programs {
+            let answer = self.answer(path, question, guard).ok()?;
+            let program = self.sub_program(answer.stdout.trim_ascii_end());
+            if let Some(program) = &program {
+                stamps.push((program.clone(), Stamp::of(program)?));
+            }
+            digests.push(program.map(|program| digest(&program)).transpose().ok()?);
+        }
+        Some(Compiler { id: identify(&banner, &digests), banner })
+    }
+
+    /// The file that a driver means by its answer: a path, or a name to be found on the path.
+    fn sub_program(&self, answer: &[u8]) -> Option<PathBuf> {
+        if answer.is_empty() {
+            return None;
+        }
+        candidates(answer, self.search_path.as_bytes())
+            .map(|candidate| candidate.as_path().to_owned())
+            .filter(|candidate| candidate.is_absolute())
+            .find(|candidate| is_program(candidate))
+    }
+
+    fn answer(&self, compiler: &Path, question: &str, guard: &Guard) -> io::Result<Answer> {
+        let memory = || rustix::fs::memfd_create("answer", rustix::fs::MemfdFlags::CLOEXEC).map(File::from);
+        let (mut stdout, mut stderr) = (memory()?, memory()?);
+        let program = Program {
+            path: compiler,
+            arguments: &[question.into()],
+            environment: &question_environment(&self.search_path),
+            directory: Path::new("/"),
+            stdout: stdout.try_clone()?,
+            stderr: stderr.try_clone()?,
+            limits: &Limits { nice: 0, file_bytes: ANSWER_MAX_BYTES, memory_bytes: None },
+        };
+        let finished = process::run(program, &Control::default(), guard, Instant::now() + ANSWER_TIMEOUT)?;
+        if finished.timed_out {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Answer { stdout: read_answer(&mut stdout)?, stderr: read_answer(&mut stderr)? })
+    }
+}
+
+struct Answer {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+fn read_answer(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(ANSWER_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn question_environment(search_path: &OsStr) -> [(OsString, OsString); 3] {
+    [
+        ("PATH".into(), search_path.to_owned()),
+        ("LC_ALL".into(), "C".into()),
+        // A wrapper that calls distcc would ask us for a compile of our own.
+        ("_DISTCC_SAFEGUARD".into(), "1".into()),
+    ]
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+fn describe(path: &Path, compiler: &Compiler, wanted: &Toolchain) -> String {
+    let path = path.display();
+    match compiler.banner.version == wanted.version && compiler.banner.target == wanted.target {
+        true => format!("{path} says the same of itself, but its programs differ"),
+        false => format!("{path} is {} for {}", compiler.banner.version, compiler.banner.target),
+    }
+}
+
+fn explain(wanted: &Toolchain, instead: &[String]) -> String {
+    let wanted = format!("{} for {} is wanted", wanted.version, wanted.target);
+    match instead {
+        [] => format!("{wanted}; no compiler of that name is here"),
+        instead => format!("{wanted}; {}", instead.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+    use crate::common::bytes::Bytes;
+
+    const BANNER: &str = "Target: fake-linux\ngcc version 1.2.3 (fake)";
+
+    /// A directory with a compiler of that name that answers questions, and `as` beside it.
+    struct Machine {
+        directory: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new(name: &str) -> Self {
+            let machine = Machine { directory: tempfile::tempdir().unwrap() };
+            machine.program("as", "exit 0");
+            machine.compiler(name);
+            machine
+        }
+
+        fn program(&self, name: &str, script: &str) -> PathBuf {
+            let path = self.directory.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        }
+
+        fn compiler(&self, name: &str) -> PathBuf {
+            let asked = self.directory.path().join("asked");
+            let script = format!(
+                "echo x >> {}\ncase $1 in -v) echo '{BANNER}' >&2;; -print-prog-name=*) echo ${{1#*=}};; esac",
+                asked.display()
+            );
+            self.program(name, &script)
+        }
+
+        fn times_asked(&self) -> usize {
+            fs::read_to_string(self.directory.path().join("asked")).map_or(0, |text| text.lines().count())
+        }
+
+        fn toolchains(&self) -> Toolchains {
+            let path = [self.directory.path().as_os_str().as_bytes(), b":/usr/bin:/bin"].concat();
+            Toolchains::new(OsString::from_vec(path), Vec::new())
+        }
+
+        fn wanted(&self, name: &str) -> Toolchain {
+            let digest_of = |name: &str| Digest::of(&fs::read(self.directory.path().join(name)).unwrap());
+            let banner = read_banner(BANNER).unwrap();
+            Toolchain {
+                id: identify(&banner, &[Some(digest_of(name)), None, None, Some(digest_of("as"))]),
+                names: vec![Bytes::from(name)],
+                version: banner.version,
+                target: banner.target,
+                clang: false,
+            }
+        }
+    }
+
+    fn find(toolchains: &Toolchains, wanted: &Toolchain) -> Result<PathBuf, Refusal> {
+        toolchains.find(wanted, &Guard::none())
+    }
+
+    #[test]
+    fn a_compiler_with_the_same_programs_is_found_and_asked_once() {
+        let machine = Machine::new("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
+        let path = machine.directory.path().join("fakecc");
+        for _ in 0..3 {
+            assert_eq!(find(&toolchains, &wanted), Ok(path.clone()));
+        }
+        assert_eq!(machine.times_asked(), QUESTIONS.len());
+    }
+
+    #[test]
+    fn a_compiler_that_was_replaced_is_another_one() {
+        let machine = Machine::new("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
+        assert!(find(&toolchains, &wanted).is_ok());
+        machine.program("as", "exit 1");
+        let refusal = find(&toolchains, &wanted).expect_err("another assembler").to_string();
+        assert!(refusal.contains("its programs differ"), "{refusal}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_here_instead() {
+        let machine = Machine::new("fakecc");
+        let mut wanted = machine.wanted("fakecc");
+        (wanted.id, wanted.version) = (Digest::of(b"other"), "gcc version 9".to_owned());
+        let refusal = find(&machine.toolchains(), &wanted).expect_err("not here").to_string();
+        assert!(refusal.contains("gcc version 9 for fake-linux is wanted"), "{refusal}");
+        assert!(refusal.contains("fakecc is gcc version 1.2.3 (fake)"), "{refusal}");
+    }
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        let machine = Machine::new("fakecc");
+        let mut wanted = machine.wanted("fakecc");
+        for name in ["/bin/sh", "../sh", "", ".", "x/y"] {
+            wanted.names = vec![Bytes::from(name)];
+            assert!(matches!(find(&machine.toolchains(), &wanted), Err(Refusal::Forbidden { .. })), "{name}");
+        }
+        assert_eq!(machine.times_asked(), 0);
+    }
+
+    #[test]
+    fn our_own_shim_is_not_a_compiler() {
+        let machine = Machine::new("distcc");
+        std::os::unix::fs::symlink("distcc", machine.directory.path().join("gcc")).unwrap();
+        let mut wanted = machine.wanted("distcc");
+        wanted.names = vec![Bytes::from("gcc")];
+        assert!(find(&machine.toolchains(), &wanted).is_err());
+        assert_eq!(machine.times_asked(), 0);
+    }
+
+    #[test]
+    fn a_compiler_that_we_were_told_of_needs_no_place_on_the_path() {
+        let machine = Machine::new("hidden-cc");
+        let told = machine.directory.path().join("hidden-cc");
+        let mut toolchains = machine.toolchains();
+        toolchains.told.push(told.clone());
+        let mut wanted = machine.wanted("hidden-cc");
+        wanted.names = vec![Bytes::from("no-such-name-cc")];
+        assert_eq!(find(&toolchains, &wanted), Ok(told));
+    }
+}
