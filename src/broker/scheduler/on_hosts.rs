@@ -79,7 +79,13 @@ impl Scheduler {
     }
 
     /// What a failed attempt says about its host.
-    pub(super) fn blame(&mut self, job: JobId, attempt: Attempt, failure: &Failure, actions: &mut Vec<Action>) {
+    pub(super) fn blame(
+        &mut self,
+        job: JobId,
+        attempt: Attempt,
+        failure: &Failure,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(route) = self.jobs.get(&job).and_then(|job| job.route.as_ref()) else { return };
         let host = &mut self.hosts[attempt.host];
         match failure {

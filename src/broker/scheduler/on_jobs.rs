@@ -165,7 +165,8 @@ impl Scheduler {
     }
 
     pub(super) fn on_delivered(&mut self, id: JobId) {
-        let Some(Job { phase: Phase::Taking { host, took }, route: Some(route), .. }) = self.jobs.get(&id) else {
+        let Some(Job { phase: Phase::Taking { host, took }, route: Some(route), .. }) = self.jobs.get(&id)
+        else {
             return;
         };
         let host = &mut self.hosts[*host];
@@ -206,7 +207,8 @@ impl Scheduler {
 
     pub(super) fn on_drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
-        let waiting: Vec<JobId> = self.lanes.values().flat_map(|lane| lane.waiters()).map(|w| w.job).collect();
+        let waiting: Vec<JobId> =
+            self.lanes.values().flat_map(|lane| lane.waiters()).map(|w| w.job).collect();
         for job in waiting {
             self.bring_home(job, LocalReason::Draining, actions);
         }

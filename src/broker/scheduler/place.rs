@@ -38,7 +38,9 @@ impl Scheduler {
     /// slots of the list if asked for.
     pub(super) fn field(&self, key: &LaneKey, coming: bool) -> Field {
         let slots = |seat: &Seat, host: &Host| match host.slots(seat.slots) {
-            0 if coming && host.prospect(seat.slots, self.now, &self.config) == Prospect::Hopeful => seat.slots,
+            0 if coming && host.prospect(seat.slots, self.now, &self.config) == Prospect::Hopeful => {
+                seat.slots
+            }
             slots => slots,
         };
         let (mut all, mut rate) = (0.0, 0.0);
@@ -54,7 +56,8 @@ impl Scheduler {
             if slots > 0 && rank <= self.config.slow_factor * field.usual {
                 field.rate += f64::from(slots) / rank;
                 let resting = host.breath_until > self.now;
-                field.free = field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
+                field.free =
+                    field.free.saturating_add(if resting { 0 } else { slots.saturating_sub(host.used()) });
             }
         }
         field

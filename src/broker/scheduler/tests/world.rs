@@ -140,8 +140,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, volunteers: Vec<Volunteer>, builds: Vec<Build>) -> World {
-        let machine =
-            |is| Machine { is, linked: false, connecting: false, asked: None, flips: 0, used: 0 };
+        let machine = |is| Machine { is, linked: false, connecting: false, asked: None, flips: 0, used: 0 };
         let mut world = World {
             scheduler: Scheduler::new(Config::default(), seed),
             seed,
