@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `distcc-broker`.
+
+fn main() -> std::process::ExitCode {
+    distcc::broker::run()
+}

@@ -1,4 +1,182 @@
 //! The broker: one per user, knows everything worth remembering, and decides where jobs run.
+//!
+//! ```text
+//! listen ─▶ session ─▶ plan (classify, hosts, toolchain) ─▶ dispatch ◀─▶ scheduler
+//!              │ ◀────────────── commands ────────────────────┘  ▲
+//!              ├─▶ prepare ─▶ link (one per volunteer) ──────────┘ events
+//!              └─▶ outcome ─▶ deliver ─▶ the shim
+//! ```
+//!
+//! Sessions do, the scheduler decides, the dispatcher carries between them.
 
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod deliver;
+pub mod dispatch;
+pub mod host_lists;
+pub mod link;
+pub mod listen;
+pub mod log;
+pub mod notices;
+pub mod outcome;
+pub mod plan;
+pub mod prepare;
 pub mod scheduler;
+pub mod session;
 pub mod start;
+pub mod status;
+pub mod toolchain;
+pub mod volunteers;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use config::Config;
+use dispatch::{Dispatcher, Message};
+use host_lists::HostLists;
+use listen::{Door, DoorError, fresh_scratch};
+use outcome::Diagnosed;
+use scheduler::api::JobId;
+use toolchain::Compilers;
+
+use crate::common::exit;
+
+/// What every session shares.
+pub struct Shared {
+    config: Arc<Config>,
+    inbox: mpsc::Sender<Message>,
+    compilers: Compilers,
+    host_lists: HostLists,
+    diagnosed: Diagnosed,
+    jobs: AtomicU64,
+    /// Becomes true once, when the broker is to stop.
+    stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn next_job(&self) -> JobId {
+        JobId(self.jobs.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks the broker to stop: it drains and exits.
+    fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns when the broker is to stop.
+    async fn stopped(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    async fn drain(&self) {
+        // A dispatcher that is gone has nothing left to drain.
+        let _ = self.inbox.send(Message::Drain).await;
+    }
+}
+
+/// The program `distcc-broker`.
+pub fn run() -> ExitCode {
+    control::run()
+}
+
+/// Runs a broker in this process until it is told to stop.
+///
+/// # Errors
+///
+/// Returns why it cannot start.
+pub fn serve() -> Result<(), DoorError> {
+    let descriptors = raise_descriptor_limit();
+    // Every file is made with the mode that is meant: outputs have their shims' masks.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let places = config::places();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .map_err(|error| DoorError::Io { what: "the runtime".to_owned(), error })?;
+    runtime.block_on(async {
+        let door = open_door(places)?;
+        let config = Arc::new(Config::read(door.place().clone(), descriptors));
+        fresh_scratch(&config.scratch)
+            .map_err(|error| DoorError::Io { what: config.scratch.display().to_string(), error })?;
+        log::start(&config.place, start::is_detached());
+        if let Err(error) = start::ready() {
+            tracing::warn!(%error, "cannot let go of stdin, stdout and stderr");
+        }
+        live(door, config).await;
+        Ok(())
+    })
+}
+
+fn open_door(places: Vec<crate::common::place::Place>) -> Result<Door, DoorError> {
+    let mut last = DoorError::Taken;
+    for place in places {
+        match Door::open(place) {
+            Ok(door) => return Ok(door),
+            Err(DoorError::Taken) => return Err(DoorError::Taken),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn live(door: Door, config: Arc<Config>) {
+    let clock = clock::Clock::start();
+    let (inbox, messages) = mpsc::channel(4096);
+    let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock);
+    let shared = Arc::new(Shared {
+        config,
+        inbox,
+        compilers: Compilers::default(),
+        host_lists: HostLists::default(),
+        diagnosed: Diagnosed::default(),
+        jobs: AtomicU64::new(1),
+        stopping: watch::Sender::new(false),
+    });
+    tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
+    let on_signal = stop_on_signal(shared.clone());
+    let dispatch = dispatcher.run(messages, link_events);
+    tokio::select! {
+        () = door.serve(shared) => {}
+        () = dispatch => {}
+        () = on_signal => {}
+    }
+}
+
+/// Turns SIGTERM and SIGINT into a drain; never returns.
+async fn stop_on_signal(shared: Arc<Shared>) {
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let Ok((mut term, mut interrupt)) = signals else { return std::future::pending().await };
+    loop {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop: draining");
+        shared.stop();
+    }
+}
+
+/// Raises the limit on open files as far as it goes, and says how far that is.
+fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, sessions are limited to what there is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+}
+
+/// The status of a broker that could not start.
+pub fn exit_status(error: &DoorError) -> u8 {
+    match error {
+        // Somebody else serves: whoever started us has what it wants.
+        DoorError::Taken => 0,
+        _ => exit::FAILED as u8,
+    }
+}

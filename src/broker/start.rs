@@ -132,6 +132,11 @@ fn wait_for_end(child: &mut Child, until: Instant) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process was started by [`detach`].
+pub fn is_detached() -> bool {
+    std::env::var_os(DETACHED).as_deref() == Some(OsStr::new("1"))
+}
+
 /// Says that the broker listens, and lets go of the last things of whoever started it.
 ///
 /// To be called once, when the socket listens. Does nothing in a broker that was not started by
@@ -141,7 +146,7 @@ fn wait_for_end(child: &mut Child, until: Instant) -> io::Result<()> {
 ///
 /// Returns what the system returns; the broker may go on all the same.
 pub fn ready() -> io::Result<()> {
-    if std::env::var_os(DETACHED).as_deref() != Some(OsStr::new("1")) {
+    if !is_detached() {
         return Ok(());
     }
     // Fails where `detach` has done it; then we are in a session of our own already.

@@ -25,6 +25,11 @@ impl Bytes {
         Path::new(self.as_os_str())
     }
 
+    /// The bytes of a path.
+    pub fn from_path(path: std::path::PathBuf) -> Self {
+        Bytes(path.into_os_string().into_vec())
+    }
+
     /// The bytes as text for people; what is not UTF-8 shows as U+FFFD.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()

@@ -20,7 +20,7 @@ pub const LINK_WINDOW_BYTES: u64 = 1 << 20;
 pub const PREPROCESSED_MAX_BYTES: u64 = 512 << 20;
 
 /// The largest single output that is taken from a volunteer.
-pub const OUTPUT_MAX_BYTES: u64 = 2 << 30;
+pub const OUTPUT_MAX_BYTES: u64 = 512 << 20;
 
 /// The most that a compiler may print on one stream of a remote job. More is compiled here.
 pub const MESSAGES_MAX_BYTES: u64 = 4 << 20;

@@ -171,6 +171,10 @@ pub enum OptionRule {
     ChangesPreprocessing,
     #[error("is not a compile to an object or to assembly")]
     NotACompile,
+    #[error("gives other bytes each time")]
+    NotReproducible,
+    #[error("records the command line or the source's name in the object")]
+    Records,
 }
 
 /// What a preprocessed text holds that cannot leave; completes "preprocessed text …".

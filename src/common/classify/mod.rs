@@ -1,8 +1,35 @@
 //! Reads a compiler's command line and says whether, and how, it can leave the client.
+//!
+//! A pure function over words: it opens no file (response files come from a callback), looks at
+//! no environment, and knows the compiler by name only. What it does not know stays here.
+//!
+//! - `options` is the table of options, `table` how one is found in it;
+//! - `scan` walks over the words, `verdict` draws the conclusion;
+//! - `pieces` reads the comma lists `-Wp,…` and `-Wa,…`, `response` the `@file`s;
+//! - `names` knows suffixes, output names and probes;
+//! - `remote` is the other end: what a volunteer accepts, by the same table;
+//! - `environment` does the same for environment variables.
+
+mod environment;
+mod names;
+mod options;
+mod pieces;
+mod remote;
+mod response;
+mod scan;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
 use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
-use crate::common::reason::LocalReason;
+use crate::common::reason::{LocalReason, OptionRule};
+
+pub use environment::{environment_reason, remote_environment};
+pub use names::is_probe_directory;
+pub use remote::{clang_arguments, refuse_remote};
+pub use response::ResponseReader;
 
 /// What becomes of an invocation, as far as its command line tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +51,15 @@ pub enum Language {
     ObjC,
     /// Objective-C++.
     ObjCxx,
+}
+
+/// Which of the two drivers reads the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// gcc and what descends from it.
+    Gcc,
+    /// clang.
+    Clang,
 }
 
 /// One compile of one source to one object or assembly file.
@@ -48,6 +84,9 @@ pub struct CompileJob {
     /// Places in `compile` of options that mean "this machine" (`-march=native`): the broker
     /// replaces them by what the driver expands them to, or compiles here.
     pub native: Vec<usize>,
+    /// The family for which alone this verdict holds, when gcc and clang would do different
+    /// things: with a compiler of the other family the job is compiled here.
+    pub family: Option<Family>,
 }
 
 /// Where a text output goes.
@@ -66,4 +105,44 @@ pub enum PreprocessArgument {
     Plain(Bytes),
     /// The path of a file of the broker's own, which it delivers as the dependency file.
     DependencyFile,
+}
+
+/// What the compiler's name tells of its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Driver {
+    /// `g++`, `clang++`: a `.c` file is C++.
+    cxx: bool,
+    /// `clang`, `x86_64-pc-linux-gnu-clang-14`.
+    clang: bool,
+}
+
+impl Driver {
+    fn named(compiler: &[u8]) -> Self {
+        let name = names::basename(compiler);
+        let contains = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+        Driver { cxx: contains(b"++"), clang: contains(b"clang") }
+    }
+}
+
+/// Says whether a command line can leave the client, and how.
+///
+/// `argv[0]` is the compiler. `read_response_file` is given the name behind an `@` as it stands,
+/// relative to the invocation's working directory.
+pub fn classify(argv: &[Bytes], read_response_file: &ResponseReader<'_>) -> Verdict {
+    match job(argv, read_response_file) {
+        Ok(job) => Verdict::Remote(Box::new(job)),
+        Err(reason) => Verdict::Local(reason),
+    }
+}
+
+/// [`classify`], with the reason as an error.
+fn job(argv: &[Bytes], read: &ResponseReader<'_>) -> Result<CompileJob, LocalReason> {
+    let (compiler, words) = argv.split_first().ok_or(LocalReason::NotACompile)?;
+    let name = names::basename(compiler);
+    if name.starts_with(b"clang-cl") || name == b"cl" || name == b"cl.exe" {
+        return Err(LocalReason::Option { option: compiler.clone(), why: OptionRule::SideDoor });
+    }
+    let driver = Driver::named(compiler);
+    let scan = scan::Scan::of(response::expand(words, read)?, driver);
+    verdict::conclude(compiler, driver, scan)
 }

@@ -1,0 +1,216 @@
+//! Puts a job's outputs where the compiler would have put them.
+//!
+//! Each file is written without a name where the file system can do that, else beside its
+//! destination, and gets its name when all are whole; so a cancelled or failed delivery leaves
+//! nothing, and a killed broker hardly ever does. How an existing file is treated follows what compilers do:
+//! an object replaces what was there (`as` and clang unlink it first), a text output (`-S`, `.d`)
+//! keeps the file and its mode (`cc1` opens it for writing). Anything but a plain file is left to
+//! the local compiler before a job leaves ([`check_destination`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One file to be put in place.
+pub struct Delivery {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// What is in it.
+    pub contents: Vec<u8>,
+    /// Whether an existing file is replaced rather than rewritten.
+    pub replaces: bool,
+}
+
+/// Whether a compiler's output may be put at `path`: nothing is there, or a plain file is.
+pub fn check_destination(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(found) => found.is_file(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Puts all files in place, or none.
+///
+/// # Errors
+///
+/// Returns what the file system returned; nothing is left behind.
+pub fn deliver(deliveries: &[Delivery], umask: u32) -> io::Result<()> {
+    let staged: io::Result<Vec<Staged>> = deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
+    staged?.into_iter().try_for_each(Staged::commit)
+}
+
+/// A file that is whole but not yet in place; dropping it removes what was made for it.
+enum Staged<'a> {
+    /// Without a name yet (`O_TMPFILE`).
+    Nameless { file: File, path: &'a Path },
+    /// Beside its destination, to be renamed.
+    Renamed { temporary: PathBuf, path: &'a Path, committed: bool },
+    /// To be written into the file that is there.
+    InPlace { file: File, contents: &'a [u8] },
+}
+
+fn stage(delivery: &Delivery, umask: u32) -> io::Result<Staged<'_>> {
+    let path = delivery.path.as_path();
+    let existing = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Some(found),
+        Ok(_) => return Err(io::Error::other("the destination is not a plain file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // gcc's assembler unlinks an object only when it is not empty; cc1 never does.
+    let kept = existing.filter(|found| !delivery.replaces || found.size() == 0);
+    match kept {
+        Some(found) if delivery.replaces || found.nlink() > 1 => {
+            let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+            Ok(Staged::InPlace { file, contents: &delivery.contents })
+        }
+        Some(found) => write_beside(delivery, found.mode() & 0o7777, true),
+        None => write_beside(delivery, 0o666 & !umask, false),
+    }
+}
+
+fn write_beside(delivery: &Delivery, mode: u32, exactly: bool) -> io::Result<Staged<'_>> {
+    let path = delivery.path.as_path();
+    let (mut file, temporary) = create(path, mode)?;
+    let staged = match temporary {
+        None => Staged::Nameless { file: file.try_clone()?, path },
+        Some(temporary) => Staged::Renamed { temporary, path, committed: false },
+    };
+    if exactly {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.write_all(&delivery.contents)?;
+    Ok(staged)
+}
+
+/// A new file in the directory of `path`: nameless where that works, else with the name given.
+fn create(path: &Path, mode: u32) -> io::Result<(File, Option<PathBuf>)> {
+    let directory = directory_of(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).mode(mode);
+    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(directory) {
+        return Ok((file, None));
+    }
+    let temporary = beside(path)?;
+    Ok((options.create_new(true).open(&temporary)?, Some(temporary)))
+}
+
+/// Gives a nameless file a name that is free (open(2), "O_TMPFILE").
+fn name_it(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, source, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn directory_of(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::Error::other("the destination has no directory"))
+}
+
+/// A name in the same directory that nobody else uses.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ok(directory_of(path)?.join(format!(".distcc-{}-{number}.tmp", std::process::id())))
+}
+
+impl Staged<'_> {
+    fn commit(mut self) -> io::Result<()> {
+        match &mut self {
+            Staged::Nameless { file, path } => {
+                // A name can only be given, not taken over: something there is replaced by rename.
+                if name_it(file, path).is_err() {
+                    let temporary = beside(path)?;
+                    name_it(file, &temporary)?;
+                    Staged::Renamed { temporary, path, committed: false }.commit()?;
+                }
+            }
+            Staged::Renamed { temporary, path, committed } => {
+                fs::rename(temporary, path)?;
+                *committed = true;
+            }
+            Staged::InPlace { file, contents } => {
+                file.set_len(0)?;
+                file.write_all(contents)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Staged::Renamed { temporary, committed: false, .. } = self {
+            // Nothing more can be done about a file that will not go away.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deliver_one(path: &Path, replaces: bool) -> io::Result<()> {
+        let delivery = Delivery { path: path.to_owned(), contents: b"new".to_vec(), replaces };
+        deliver(&[delivery], 0o027)
+    }
+
+    fn only_file(directory: &Path) -> usize {
+        fs::read_dir(directory).expect("a directory").count()
+    }
+
+    #[test]
+    fn a_new_file_has_the_mode_that_the_umask_leaves() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.o");
+        deliver_one(&path, true).expect("delivered");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o640);
+        assert_eq!(only_file(directory.path()), 1);
+    }
+
+    #[test]
+    fn an_object_replaces_the_file_and_a_text_keeps_its_mode() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (replaces, mode) in [(true, 0o640), (false, 0o604)] {
+            let path = directory.path().join("x");
+            fs::write(&path, "old").expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("set");
+            deliver_one(&path, replaces).expect("delivered");
+            assert_eq!(fs::read(&path).expect("there"), b"new");
+            assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, mode);
+            fs::remove_file(&path).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_file_with_several_names_stays_one_file_when_rewritten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, other) = (directory.path().join("a.d"), directory.path().join("b.d"));
+        fs::write(&path, "old").expect("written");
+        fs::hard_link(&path, &other).expect("linked");
+        deliver_one(&path, false).expect("delivered");
+        assert_eq!(fs::read(&other).expect("there"), b"new");
+    }
+
+    #[test]
+    fn an_empty_file_that_waits_for_its_object_is_filled_not_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.o");
+        fs::write(&path, "").expect("written");
+        let inode = fs::metadata(&path).expect("there").ino();
+        deliver_one(&path, true).expect("delivered");
+        assert_eq!(fs::metadata(&path).expect("there").ino(), inode);
+    }
+
+    #[test]
+    fn when_one_output_cannot_be_placed_none_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let good = Delivery { path: directory.path().join("a.d"), contents: vec![1], replaces: false };
+        let bad = Delivery { path: directory.path().join("no/a.o"), contents: vec![1], replaces: true };
+        assert!(deliver(&[good, bad], 0o022).is_err());
+        assert_eq!(only_file(directory.path()), 0);
+    }
+}

@@ -1,0 +1,348 @@
+//! The broker's one event loop: turns everything that happens into events for the scheduler, and
+//! its actions into commands for sessions and links. It decides nothing itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::Clock;
+use super::config::Config;
+use super::link::LinkHandle;
+use super::link::connection::{self, LinkEvent, Reporter};
+use super::notices::Notices;
+use super::scheduler::Scheduler;
+use super::scheduler::api::{
+    Action, BuildId, Event, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
+};
+use super::status::{HostReport, JobReport, Report};
+use super::volunteers::Volunteers;
+use crate::common::bytes::Bytes;
+use crate::common::exit;
+use crate::common::hosts::HostList;
+use crate::common::reason::LocalReason;
+use crate::common::toolchain::Digest;
+
+/// What the dispatcher is told.
+pub enum Message {
+    /// A session has a job.
+    Job(Box<NewJob>),
+    /// Something happened to a job.
+    Event(Event),
+    /// The outputs of a job are in place; the reply is what the shim is to print besides.
+    Delivered {
+        /// Which job.
+        job: JobId,
+        /// Where the warning goes.
+        reply: oneshot::Sender<Bytes>,
+    },
+    /// Somebody wants to see everything.
+    Status(oneshot::Sender<Report>),
+    /// No more jobs leave; what runs is finished.
+    Drain,
+}
+
+/// A job as its session introduces it.
+pub struct NewJob {
+    /// Its number.
+    pub job: JobId,
+    /// Its build.
+    pub build: BuildId,
+    /// What people see of it.
+    pub about: About,
+    /// How to command its session.
+    pub commands: mpsc::Sender<Command>,
+    /// Where it may go.
+    pub whither: Whither,
+}
+
+/// What people see of a job.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The source, or the last argument where there is none.
+    pub source: String,
+    /// The shim's process.
+    pub pid: u32,
+}
+
+/// Where a job may go.
+pub enum Whither {
+    /// To a volunteer.
+    Remote {
+        /// Its host list.
+        hosts: Arc<HostList>,
+        /// What it needs.
+        toolchain: Digest,
+        /// For learning.
+        task: TaskKey,
+        /// Whether it may come home when hosts fail.
+        fallback: bool,
+    },
+    /// Nowhere.
+    Local {
+        /// Its host list, for its local slots.
+        hosts: Option<Arc<HostList>>,
+        /// Why it stays.
+        reason: LocalReason,
+    },
+}
+
+/// What a session is told to do; see [`Action`].
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the scheduler's actions, addressed to one session")]
+pub enum Command {
+    Prepare,
+    CancelPrepare,
+    Send { host: HostId, name: Arc<str>, link: LinkHandle, deadline: Duration },
+    Cancel { host: HostId },
+    Take { host: HostId },
+    RunLocally { reason: LocalReason, warning: Bytes },
+    Forbid { reason: LocalReason, warning: Bytes, status: i32 },
+}
+
+struct Job {
+    build: BuildId,
+    about: About,
+    commands: mpsc::Sender<Command>,
+}
+
+/// Owns the scheduler and all that is known of jobs and hosts.
+pub struct Dispatcher {
+    config: Arc<Config>,
+    clock: Clock,
+    scheduler: Scheduler,
+    jobs: HashMap<JobId, Job>,
+    volunteers: Volunteers,
+    toolchains: HashMap<Digest, ToolchainId>,
+    notices: Notices,
+    links: JoinSet<()>,
+    link_events: mpsc::Sender<(HostId, LinkEvent)>,
+}
+
+impl Dispatcher {
+    /// A dispatcher with nothing to do, and where its links' events come from.
+    pub fn new(config: Arc<Config>, clock: Clock) -> (Self, mpsc::Receiver<(HostId, LinkEvent)>) {
+        let (link_events, receiver) = mpsc::channel(1024);
+        let dispatcher = Dispatcher {
+            scheduler: Scheduler::new(config.scheduler.clone(), config.seed),
+            config,
+            clock,
+            jobs: HashMap::new(),
+            volunteers: Volunteers::default(),
+            toolchains: HashMap::new(),
+            notices: Notices::default(),
+            links: JoinSet::new(),
+            link_events,
+        };
+        (dispatcher, receiver)
+    }
+
+    /// Runs until every sender of messages is gone.
+    pub async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        mut link_events: mpsc::Receiver<(HostId, LinkEvent)>,
+    ) {
+        loop {
+            let wake = self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment));
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.on_message(message),
+                    None => return,
+                },
+                Some((host, event)) = link_events.recv() => self.on_link(host, event),
+                Some(_) = self.links.join_next() => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.handle(Event::Tick);
+                }
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Job(new) => self.on_job(*new),
+            Message::Event(event) => self.handle(event),
+            Message::Delivered { job, reply } => {
+                let warning = self.jobs.get(&job).map(|job| job.build).map(|build| self.notices.take(build));
+                // A session that is gone needs no warning.
+                let _ = reply.send(warning.unwrap_or_default());
+                self.handle(Event::Delivered { job });
+            }
+            Message::Status(reply) => {
+                let _ = reply.send(self.report());
+            }
+            Message::Drain => self.handle(Event::Drain),
+        }
+    }
+
+    fn on_job(&mut self, new: NewJob) {
+        let NewJob { job, build, about, commands, whither } = new;
+        self.notices.seen(self.clock.now(), build);
+        self.jobs.insert(job, Job { build, about, commands });
+        let event = match whither {
+            Whither::Remote { hosts, toolchain, task, fallback } => Event::Arrived(RemoteArrival {
+                job,
+                build,
+                local: self.local_slots(Some(&hosts)),
+                hosts: self.volunteers.intern(&hosts),
+                task,
+                toolchain: self.toolchain(toolchain),
+                fallback,
+            }),
+            Whither::Local { hosts, reason } => {
+                self.hint(build, &reason);
+                Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
+            }
+        };
+        self.handle(event);
+    }
+
+    /// Some reasons to stay here are mistakes that a person wants to know of, once.
+    fn hint(&mut self, build: BuildId, reason: &LocalReason) {
+        match reason {
+            LocalReason::NoHosts => self.notices.tell(build, "no hosts", || {
+                "warning: no hosts are listed, so everything is compiled here\n\
+                 hint: set DISTCC_HOSTS, or write the names of your volunteers into ~/.distcc/hosts"
+                    .to_owned()
+            }),
+            LocalReason::BadHostList { why } => {
+                self.notices.tell(build, "bad list", || format!("warning: host list: {why}; compiling here"));
+            }
+            LocalReason::OtherNamespace => self.notices.tell(build, "namespace", || {
+                format!("warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container")
+            }),
+            LocalReason::Toolchain { compiler, why } => {
+                self.notices.tell(build, &format!("toolchain {compiler}"), || {
+                    format!("warning: compiler {compiler} {why}; compiling here")
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn local_slots(&self, hosts: Option<&HostList>) -> LocalSlots {
+        let defaults = self.config.local_slots;
+        LocalSlots {
+            preprocess: hosts.and_then(|list| list.localslots_cpp).unwrap_or(defaults.preprocess),
+            link: hosts.and_then(|list| list.localslots).unwrap_or(defaults.link),
+            compile: defaults.compile,
+            listed: hosts.and_then(|list| list.localhost).unwrap_or(0),
+        }
+    }
+
+    fn toolchain(&mut self, digest: Digest) -> ToolchainId {
+        let next = ToolchainId(u32::try_from(self.toolchains.len()).unwrap_or(u32::MAX));
+        *self.toolchains.entry(digest).or_insert(next)
+    }
+
+    fn on_link(&mut self, host: HostId, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { handle, build, slots } => {
+                tracing::info!(host = %self.volunteers.name(host), %build, slots, "volunteer is up");
+                self.volunteers.up(host, handle);
+                self.handle(Event::HostUp { host });
+            }
+            LinkEvent::Credit { jobs, why } => {
+                self.volunteers.credit(host, &why);
+                self.handle(Event::Credit { host, jobs });
+            }
+            LinkEvent::RoundTrip(time) => self.volunteers.round_trip(host, time),
+            LinkEvent::Down { why } => {
+                tracing::info!(host = %self.volunteers.name(host), %why, "volunteer is down");
+                self.volunteers.down(host);
+                self.handle(Event::HostDown { host, why });
+            }
+        }
+    }
+
+    /// Tells the scheduler, and does what it asks for.
+    fn handle(&mut self, event: Event) {
+        let over = match &event {
+            Event::Delivered { job } | Event::LeaseReturned { job } | Event::ShimGone { job } => Some(*job),
+            _ => None,
+        };
+        let mut actions = Vec::new();
+        self.scheduler.handle(self.clock.now(), event, &mut actions);
+        for action in actions {
+            self.perform(action);
+        }
+        if let Some(job) = over {
+            self.jobs.remove(&job);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Prepare { job } => self.command(job, Command::Prepare),
+            Action::CancelPrepare { job } => self.command(job, Command::CancelPrepare),
+            Action::Send { job, host, deadline } => self.send(job, host, deadline),
+            Action::Cancel { job, host } => self.command(job, Command::Cancel { host }),
+            Action::Take { job, host } => self.command(job, Command::Take { host }),
+            Action::RunLocally { job, reason } => {
+                let warning = self.warning(job);
+                self.command(job, Command::RunLocally { reason, warning });
+            }
+            Action::Forbid { job, reason } => {
+                let warning = self.warning(job);
+                self.command(job, Command::Forbid { reason, warning, status: exit::NO_HOSTS });
+                self.jobs.remove(&job);
+            }
+            Action::Connect { host } => self.connect(host),
+            Action::BackedOff { host, wait, why } => {
+                let name = self.volunteers.name(host);
+                let text =
+                    format!("warning: volunteer {name} {why}; it is left alone for {}s", wait.as_secs().max(1));
+                tracing::warn!(host = %name, %why, ?wait, "backed off");
+                self.notices.tell_all(&format!("host {name}"), &text);
+            }
+        }
+    }
+
+    fn warning(&mut self, job: JobId) -> Bytes {
+        let build = self.jobs.get(&job).map(|job| job.build);
+        build.map(|build| self.notices.take(build)).unwrap_or_default()
+    }
+
+    fn command(&mut self, job: JobId, command: Command) {
+        let Some(entry) = self.jobs.get(&job) else { return };
+        // A full channel is a session that hangs, a closed one a session that ended; either way its
+        // shim is gone, or will go and say so.
+        if let Err(error) = entry.commands.try_send(command) {
+            tracing::debug!(?job, %error, "session does not listen");
+        }
+    }
+
+    fn send(&mut self, job: JobId, host: HostId, deadline: Duration) {
+        match self.volunteers.link(host) {
+            Some((name, link)) => self.command(job, Command::Send { host, name, link, deadline }),
+            None => {
+                let why = "the connection was lost".to_owned();
+                let failure = super::scheduler::api::Failure::Host { why };
+                self.handle(Event::Failed { job, host, failure });
+            }
+        }
+    }
+
+    fn connect(&mut self, host: HostId) {
+        let address = self.volunteers.address(host);
+        let reporter = Reporter { host, owner: self.link_events.clone() };
+        self.links.spawn(connection::run(address, self.config.client.clone(), self.clock, reporter));
+    }
+
+    fn report(&self) -> Report {
+        let snapshot = self.scheduler.snapshot(self.clock.now());
+        let hosts = snapshot.hosts.iter().map(|host| HostReport::new(host, &self.volunteers));
+        let jobs = snapshot.jobs.iter().map(|job| {
+            let about = self.jobs.get(&job.job).map(|job| &job.about);
+            JobReport::new(job, about, &self.volunteers)
+        });
+        Report::new(hosts.collect(), jobs.collect(), &snapshot.totals, self.clock.now())
+    }
+}
+
+/// A host list's volunteers as the scheduler takes them.
+pub type HostUses = Arc<[HostUse]>;

@@ -1,0 +1,160 @@
+//! The broker's socket: one per place, held by whoever has the lock.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::tokio::{Listener, Stream};
+use interprocess::local_socket::traits::tokio::Listener as _;
+use interprocess::local_socket::traits::StreamCommon as _;
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Shared;
+use super::session;
+use crate::common::place::Place;
+use crate::common::protocol::io::local_frame;
+use crate::common::protocol::local::Kind;
+
+/// The socket and the right to it.
+pub struct Door {
+    listener: Listener,
+    place: Place,
+    /// Held as long as the socket is ours.
+    _lock: File,
+}
+
+/// Why a broker cannot open its door.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// Another broker has the place.
+    #[error("a broker is running already")]
+    Taken,
+    /// The directory is not ours alone.
+    #[error("{0} is not a private directory of yours: check its owner and its mode")]
+    NotPrivate(String),
+    /// The operating system refused.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl Door {
+    /// Takes the lock of a place and listens on its socket.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be done.
+    pub fn open(place: Place) -> Result<Self, DoorError> {
+        prepare_directory(&place)?;
+        let lock_path = place.broker_lock();
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(lock_path.as_path())
+            .map_err(|error| DoorError::Io { what: lock_path.to_text(), error })?;
+        fs2::FileExt::try_lock_exclusive(&lock).map_err(|_| DoorError::Taken)?;
+        let socket = place.socket();
+        let open = || {
+            let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
+            let options = ListenerOptions::new().name(name).reclaim_name(false).try_overwrite(true);
+            interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600).create_tokio()
+        };
+        let listener = open().map_err(|error| DoorError::Io { what: socket.to_text(), error })?;
+        Ok(Door { listener, place, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Serves shims until it is told to stop, or has had nothing to do for long; then closes the
+    /// door and waits for the sessions that have jobs elsewhere.
+    pub async fn serve(self, shared: Arc<Shared>) {
+        let mut sessions = JoinSet::new();
+        let mut busy_since = Instant::now();
+        loop {
+            let idle_at = busy_since + shared.config.idle;
+            tokio::select! {
+                () = shared.stopped() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok(stream) => self.admit(&shared, &mut sessions, stream).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a shim");
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                },
+                Some(_) = sessions.join_next() => busy_since = Instant::now(),
+                () = sleep_until(idle_at), if sessions.is_empty() => {
+                    tracing::info!("nothing to do for {} s: exiting", shared.config.idle.as_secs());
+                    break;
+                }
+            }
+        }
+        self.close();
+        shared.drain().await;
+        while sessions.join_next().await.is_some() {}
+    }
+
+    async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<()>, mut stream: Stream) {
+        let ours = rustix::process::geteuid().as_raw();
+        if stream.peer_creds().ok().and_then(|peer| peer.euid()) != Some(ours) {
+            tracing::warn!("a connection of another user was refused");
+            return;
+        }
+        if sessions.len() >= shared.config.sessions_max {
+            // Fits into any socket buffer, so it never waits.
+            let _ = stream.write_all(&local_frame(Kind::Busy, &[])).await;
+            return;
+        }
+        sessions.spawn(session::serve(shared.clone(), stream));
+    }
+
+    /// Gives the place up: shims that come now start the next broker.
+    fn close(self) {
+        // The name goes while the lock is held, so it is never the next broker's.
+        if let Err(error) = std::fs::remove_file(self.place.socket().as_path()) {
+            tracing::warn!(%error, "cannot remove the socket");
+        }
+    }
+}
+
+fn prepare_directory(place: &Place) -> Result<(), DoorError> {
+    let directory = place.directory.as_path();
+    let fail = |error| DoorError::Io { what: place.directory.to_text(), error };
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(error)),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(directory).map_err(fail)?;
+    let ours = rustix::process::geteuid().as_raw();
+    match found.is_dir() && place.accepts(found.uid(), found.mode(), ours) {
+        true => Ok(()),
+        false => Err(DoorError::NotPrivate(place.directory.to_text())),
+    }
+}
+
+/// Makes the directory for the broker's own files, empty.
+///
+/// # Errors
+///
+/// Returns what the file system returned.
+pub fn fresh_scratch(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(directory)
+}

@@ -1,0 +1,220 @@
+//! From an invocation to what becomes of it: the first steps of a job's life.
+//!
+//! Cheap questions come first; the compiler itself is asked last, and only once in its life.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::broker::deliver::check_destination;
+use crate::broker::host_lists::HostLists;
+use crate::broker::link::PackedBlob;
+use crate::broker::scheduler::api::TaskKey;
+use crate::broker::toolchain::{Compiler, Compilers};
+use crate::common::action::{Action, Argument, InputSet, OutputName};
+use crate::common::bytes::Bytes;
+use crate::common::classify::{
+    CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
+    environment_reason, is_probe_directory, remote_environment,
+};
+use crate::common::hosts::HostList;
+use crate::common::invocation::{Invocation, Origin};
+use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
+use crate::common::reason::{LocalReason, TextRule};
+
+/// A job that may leave.
+#[derive(Debug)]
+pub struct Plan {
+    /// The parsed command line.
+    pub job: CompileJob,
+    /// Who compiles.
+    pub compiler: Arc<Compiler>,
+    /// Where it may go.
+    pub hosts: Arc<HostList>,
+    /// The remote command's arguments.
+    pub arguments: Vec<Argument>,
+    /// The remote command's environment.
+    pub environment: Vec<Bytes>,
+    /// What this compile is called from one build to the next.
+    pub task: TaskKey,
+}
+
+/// What planning needs to know of the broker.
+pub struct Planner<'a> {
+    /// The compilers met so far.
+    pub compilers: &'a Compilers,
+    /// The host lists met so far.
+    pub host_lists: &'a HostLists,
+    /// The broker's own view of the machine.
+    pub origin: Origin,
+}
+
+impl Planner<'_> {
+    /// Decides whether an invocation may leave, and how.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it stays here.
+    pub async fn plan(&self, invocation: &Invocation) -> Result<Plan, LocalReason> {
+        let ours = (self.origin.mount_namespace, self.origin.root);
+        if (invocation.origin.mount_namespace, invocation.origin.root) != ours || ours.0 == 0 {
+            return Err(LocalReason::OtherNamespace);
+        }
+        let names = invocation.env.iter().filter_map(|entry| entry.split(|&byte| byte == b'=').next());
+        if let Some(reason) = environment_reason(names) {
+            return Err(reason);
+        }
+        let cwd = invocation.cwd.as_path();
+        let job = match classify(&invocation.argv, &|file| read_response_file(cwd, file)) {
+            Verdict::Local(reason) => return Err(reason),
+            Verdict::Remote(job) => job,
+        };
+        if is_probe_directory(&invocation.cwd) {
+            return Err(LocalReason::Probe { source_name: job.source });
+        }
+        let hosts = self.host_lists.of(invocation)?;
+        check_files(&job, cwd)?;
+        let path = invocation.variable("PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+        let compiler = self.compilers.resolve(&job.compiler, path, cwd).await?;
+        let family = if compiler.toolchain.clang { Family::Clang } else { Family::Gcc };
+        if job.family.is_some_and(|needed| needed != family) {
+            let why = "is of another kind than its name says".to_owned();
+            return Err(LocalReason::Toolchain { compiler: job.compiler, why });
+        }
+        let arguments = remote_arguments(&job, &compiler, invocation).await?;
+        let environment = remote_environment(&invocation.env);
+        let task = task_key(invocation, &job);
+        Ok(Plan { job: *job, compiler, hosts, arguments, environment, task })
+    }
+}
+
+impl Plan {
+    /// The action, once its input is known.
+    pub fn action(&self, input: &PackedBlob) -> Action {
+        let suffix = match self.job.language {
+            Language::C => ".i",
+            Language::Cxx => ".ii",
+            Language::ObjC => ".mi",
+            Language::ObjCxx => ".mii",
+        };
+        let output = if self.is_text() { ".s" } else { ".o" };
+        Action {
+            toolchain: self.compiler.toolchain.clone(),
+            arguments: self.arguments.clone(),
+            environment: self.environment.clone(),
+            inputs: InputSet::Preprocessed { source: input.blob, suffix: suffix.to_owned() },
+            outputs: vec![OutputName { suffix: output.to_owned() }],
+        }
+    }
+
+    /// Whether the output is assembly text, which the compiler proper writes, not the assembler.
+    pub fn is_text(&self) -> bool {
+        self.arguments.contains(&Argument::Plain(Bytes::from("-S")))
+    }
+}
+
+fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let path = cwd.join(Bytes::from(name).as_path());
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Err("not a plain file".to_owned());
+    }
+    let mut contents = Vec::new();
+    let limit = RESPONSE_FILES_MAX_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut contents).map_err(|error| error.to_string())?;
+    Ok(contents)
+}
+
+/// What only the file system knows: outputs that cannot be renamed over, precompiled headers.
+fn check_files(job: &CompileJob, cwd: &Path) -> Result<(), LocalReason> {
+    let dependencies = match &job.dependencies {
+        Some(Destination::File(path)) => Some(path),
+        _ => None,
+    };
+    for output in dependencies.into_iter().chain([&job.output]) {
+        if !check_destination(&cwd.join(output.as_path())) {
+            return Err(LocalReason::OutputNotAFile { output: output.clone() });
+        }
+    }
+    if forced_includes(job).any(|header| has_precompiled(&cwd.join(header.as_path()))) {
+        return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+    }
+    Ok(())
+}
+
+/// The headers that `-include` names.
+fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
+    let words = job.preprocess.iter().map(|argument| match argument {
+        PreprocessArgument::Plain(word) => &word[..],
+        PreprocessArgument::DependencyFile => &b""[..],
+    });
+    let behind = words.clone().skip(1).chain([&b""[..]]);
+    words.zip(behind).filter_map(|(word, next)| match word {
+        b"-include" => Some(Bytes::from(next)),
+        _ => word.strip_prefix(b"-include").map(Bytes::from),
+    })
+}
+
+/// Whether a compiler would take a precompiled header in place of this one (gcc's `.gch`, clang's
+/// `.pch`).
+fn has_precompiled(header: &Path) -> bool {
+    ["gch", "pch"].into_iter().any(|suffix| {
+        let mut name = header.as_os_str().to_owned();
+        name.push(".");
+        name.push(suffix);
+        Path::new(&name).exists()
+    })
+}
+
+/// The classifier's arguments with what means "this machine" spelt out, and the compilation
+/// directory where the text does not carry it.
+async fn remote_arguments(
+    job: &CompileJob,
+    compiler: &Compiler,
+    invocation: &Invocation,
+) -> Result<Vec<Argument>, LocalReason> {
+    let mut arguments = job.compile.clone();
+    if let Some((&first, _)) = job.native.split_first() {
+        let options: Vec<Bytes> = job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
+        let unresolved = || LocalReason::NativeUnresolved { option: options[0].clone() };
+        let expanded = compiler.expand_native(&options).await.ok_or_else(unresolved)?;
+        for &at in job.native.iter().rev() {
+            arguments.remove(at);
+        }
+        arguments.splice(first..first, expanded.into_iter().map(Argument::Plain));
+    }
+    if compiler.toolchain.clang {
+        let more = clang_arguments(working_directory(invocation), job.preprocessed);
+        arguments.splice(0..0, more);
+    }
+    Ok(arguments)
+}
+
+fn plain(argument: &Argument) -> Option<&Bytes> {
+    match argument {
+        Argument::Plain(text) => Some(text),
+        Argument::Input | Argument::Output(_) => None,
+    }
+}
+
+/// The working directory as compilers name it: `$PWD` when that is the same directory.
+fn working_directory(invocation: &Invocation) -> &[u8] {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    match invocation.variable("PWD") {
+        Some(pwd) if pwd.starts_with(b"/") => {
+            let named = identity(Bytes::from(pwd).as_path());
+            if named.is_some() && named == identity(invocation.cwd.as_path()) { pwd } else { &invocation.cwd }
+        }
+        _ => &invocation.cwd,
+    }
+}
+
+fn task_key(invocation: &Invocation, job: &CompileJob) -> TaskKey {
+    let mut hasher = DefaultHasher::new();
+    invocation.cwd.hash(&mut hasher);
+    job.source.hash(&mut hasher);
+    job.output.hash(&mut hasher);
+    TaskKey(hasher.finish())
+}

@@ -1,0 +1,290 @@
+//! Finds the compiler that an invocation names, and what it is.
+//!
+//! A compiler is asked once ([`QUESTIONS`]) and remembered while the files that make it up stand
+//! unchanged (device, inode, size, times); an upgraded compiler is another toolchain at the next
+//! job. Nothing here decides: a compiler that cannot be asked is a [`LocalReason`].
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use crate::common::bytes::Bytes;
+use crate::common::program::{basename, candidates};
+use crate::common::reason::LocalReason;
+use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
+
+/// How long one question to a compiler may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Compilers remembered; beyond it the memory starts afresh.
+const REMEMBERED_MAX: usize = 256;
+
+/// A compiler on this machine.
+#[derive(Debug)]
+pub struct Compiler {
+    /// The program that the name led to; links are not resolved, as drivers look at their name.
+    pub program: PathBuf,
+    /// What it is.
+    pub toolchain: Toolchain,
+    /// The files that make it up, and how they looked when it was asked.
+    parts: Vec<(PathBuf, Stamp)>,
+    /// What options that mean "this machine" expand to, by those options.
+    natives: Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>,
+}
+
+/// How a file looked: it is unchanged while all of this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+/// Why a compiler could not be asked.
+#[derive(Clone, Debug)]
+struct AskError {
+    why: String,
+    /// Whether asking again is of no use: it is no compiler, rather than out of sorts.
+    lasting: bool,
+}
+
+impl From<String> for AskError {
+    fn from(why: String) -> Self {
+        AskError { why, lasting: false }
+    }
+}
+
+type Asked = Arc<OnceCell<Result<Arc<Compiler>, AskError>>>;
+
+/// The compilers met so far.
+#[derive(Default)]
+pub struct Compilers {
+    /// By program and its stamp, so that a replaced program is a new entry.
+    known: Mutex<HashMap<(PathBuf, u64, u64), Asked>>,
+}
+
+impl Compilers {
+    /// The compiler that `name` means to a process with this `PATH` and working directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be used remotely: not found, not gcc or clang, does not answer.
+    pub async fn resolve(&self, name: &Bytes, path: &[u8], cwd: &Path) -> Result<Arc<Compiler>, LocalReason> {
+        let fail = |why: String| LocalReason::Toolchain { compiler: name.clone(), why };
+        let program = find(name, path, cwd).ok_or_else(|| fail("not found".to_owned()))?;
+        for _ in 0..2 {
+            let stamp = Stamp::of(&program).ok_or_else(|| fail("not found".to_owned()))?;
+            let key = (program.clone(), stamp.device, stamp.inode);
+            let asked = self.entry(&key);
+            let answer = asked.get_or_init(|| ask(name, &program)).await.clone();
+            if answer.as_ref().is_ok_and(|compiler| compiler.is_unchanged()) {
+                return answer.map_err(|error| fail(error.why));
+            }
+            let lasting = answer.as_ref().is_err_and(|error| error.lasting);
+            if !lasting {
+                self.forget(&key, &asked);
+            }
+            answer.map_err(|error| fail(error.why))?;
+        }
+        Err(fail("changes while it is asked".to_owned()))
+    }
+
+    fn entry(&self, key: &(PathBuf, u64, u64)) -> Asked {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.entry(key.clone()).or_default().clone()
+    }
+
+    fn forget(&self, key: &(PathBuf, u64, u64), asked: &Asked) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(key).is_some_and(|current| Arc::ptr_eq(current, asked)) {
+            known.remove(key);
+        }
+    }
+}
+
+impl Compiler {
+    fn is_unchanged(&self) -> bool {
+        self.parts.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+    }
+
+    /// What `options` (such as `-march=native`) mean on this machine, as options that say so;
+    /// `None` when the driver does not tell, as clang's does not.
+    pub async fn expand_native(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
+        if self.toolchain.clang {
+            return None;
+        }
+        let known = self.natives.lock().unwrap_or_else(PoisonError::into_inner).get(options).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        let expanded = self.ask_native(options).await;
+        let mut natives = self.natives.lock().unwrap_or_else(PoisonError::into_inner);
+        natives.insert(options.to_vec(), expanded.clone());
+        expanded
+    }
+
+    /// Asks the driver what it would run, then checks that the answer, given as options, makes it
+    /// run the same.
+    async fn ask_native(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
+        let local = self.machine_options(options).await?;
+        let again = self.machine_options(&local).await?;
+        let sorted = |options: &[Bytes]| {
+            let mut sorted = options.to_vec();
+            sorted.sort();
+            sorted
+        };
+        (sorted(&local) == sorted(&again)).then_some(local)
+    }
+
+    /// The machine options that the driver gives the compiler proper when it is given `options`.
+    async fn machine_options(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
+        let mut arguments: Vec<&OsStr> = options.iter().map(Bytes::as_os_str).collect();
+        arguments.extend(["-###", "-S", "-x", "c", "/dev/null", "-o", "native.s"].map(OsStr::new));
+        let said = question(&self.program, &arguments).await.ok()?.1;
+        let line = said.lines().find(|line| line.contains("cc1"))?;
+        Some(read_machine_options(line))
+    }
+}
+
+/// Picks `-m…` and `--param` options out of a command line that `-###` printed.
+fn read_machine_options(line: &str) -> Vec<Bytes> {
+    let mut words = line.split_ascii_whitespace().map(|word| word.trim_matches('"'));
+    let mut options = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--param" {
+            options.push(Bytes::from(word));
+            options.extend(words.next().map(Bytes::from));
+        } else if word.starts_with("-m") || word.starts_with("--param=") {
+            options.push(Bytes::from(word));
+        }
+    }
+    options
+}
+
+/// The first program on `path` of that name that can be executed and is not distcc itself.
+fn find(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
+    candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
+        let runs = std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
+        runs && !is_distcc(candidate)
+    })
+}
+
+/// Whether a program is a masquerade link of ours (or of another distcc).
+fn is_distcc(program: &Path) -> bool {
+    let is_link = std::fs::symlink_metadata(program).is_ok_and(|found| found.is_symlink());
+    is_link && std::fs::canonicalize(program).is_ok_and(|real| real.file_name() == Some(OsStr::new("distcc")))
+}
+
+async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
+    let (_, said) = question(program, &[OsStr::new(QUESTIONS[0])]).await?;
+    let banner = read_banner(&said)
+        .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
+    let mut parts = vec![program.to_owned()];
+    for asked in &QUESTIONS[1..] {
+        let (answer, _) = question(program, &[OsStr::new(asked)]).await?;
+        parts.push(PathBuf::from(answer.trim_end_matches('\n')));
+    }
+    let looked_up = parts.into_iter().map(|part| on_path(&part));
+    let parts: Vec<Option<PathBuf>> = looked_up.collect();
+    let task = tokio::task::spawn_blocking(move || digest_parts(parts));
+    let (digests, parts) = task.await.map_err(|error| error.to_string())?;
+    let toolchain = describe(name, program, banner, &digests);
+    tracing::info!(compiler = %name, id = %toolchain.id.short(), version = %toolchain.version, "new toolchain");
+    Ok(Arc::new(Compiler { program: program.to_owned(), toolchain, parts, natives: Mutex::default() }))
+}
+
+fn describe(name: &Bytes, program: &Path, banner: Banner, digests: &[Option<Digest>]) -> Toolchain {
+    let mut names = vec![Bytes::from(basename(name))];
+    let real = std::fs::canonicalize(program).ok();
+    if let Some(real) = real.as_deref().and_then(Path::file_name) {
+        let real = Bytes::from(real.to_owned());
+        if !names.contains(&real) {
+            names.push(real);
+        }
+    }
+    let id = identify(&banner, digests);
+    Toolchain { id, names, version: banner.version, target: banner.target, clang: banner.clang }
+}
+
+/// A sub-program's answer that has no slash is looked up on the broker's own `PATH`, as the driver
+/// would; one that is nowhere is `None`.
+fn on_path(answer: &Path) -> Option<PathBuf> {
+    if answer.is_absolute() {
+        return answer.exists().then(|| answer.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = path.as_encoded_bytes();
+    let name = Bytes::from(answer);
+    candidates(&name, path).map(|candidate| candidate.as_path().to_owned()).find(|candidate| candidate.is_file())
+}
+
+type Digested = (Vec<Option<Digest>>, Vec<(PathBuf, Stamp)>);
+
+fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
+    let mut stamps = Vec::new();
+    let digests = parts
+        .into_iter()
+        .map(|part| {
+            let part = part?;
+            let stamp = Stamp::of(&part)?;
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(&part).ok()?).ok()?;
+            stamps.push((part, stamp));
+            Some(Digest(*hasher.finalize().as_bytes()))
+        })
+        .collect();
+    (digests, stamps)
+}
+
+/// Runs the compiler with `arguments` and gives its stdout and stderr.
+async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
+    match timeout(QUESTION_TIMEOUT, command.output()).await {
+        Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(output)) => Ok((text(&output.stdout), text(&output.stderr))),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_options_are_read_out_of_what_the_driver_would_run() {
+        let line = r#" /usr/lib/cc1 -quiet a.c "-march=znver3" -mavx --param "l1-cache-size=32" -o x.s"#;
+        let options: Vec<String> = read_machine_options(line).iter().map(Bytes::to_text).collect();
+        assert_eq!(options, ["-march=znver3", "-mavx", "--param", "l1-cache-size=32"]);
+    }
+}

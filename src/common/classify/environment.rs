@@ -1,0 +1,115 @@
+//! Environment variables that compilers read.
+
+use crate::common::bytes::Bytes;
+use crate::common::reason::LocalReason;
+
+/// Variables that make a compiler run, read or write what the command line does not tell.
+///
+/// Those that the preprocessor alone reads (`CPATH` and its like) are not here: it runs on the
+/// client, with the whole environment. Nor are those that only shape diagnostics (`GCC_COLORS`):
+/// a compile that prints is done again on the client.
+const DECISIVE: [&str; 18] = [
+    "CCC_ADD_ARGS",
+    "CCC_OVERRIDE_OPTIONS",
+    "CLANG_MODULE_CACHE_PATH",
+    "CLANG_NO_DEFAULT_CONFIG",
+    "COMPILER_PATH",
+    "DEPENDENCIES_OUTPUT",
+    "GCC_COMPARE_DEBUG",
+    "GCC_EXEC_PREFIX",
+    "GCC_ROOT",
+    "IPHONEOS_DEPLOYMENT_TARGET",
+    "MACOSX_DEPLOYMENT_TARGET",
+    "QA_OVERRIDE_GCC3_OPTIONS",
+    "RC_DEBUG_OPTIONS",
+    "RC_DEBUG_PREFIX_MAP",
+    "SUNPRO_DEPENDENCIES",
+    "TVOS_DEPLOYMENT_TARGET",
+    "WATCHOS_DEPLOYMENT_TARGET",
+    "XROS_DEPLOYMENT_TARGET",
+];
+
+/// Beginnings of such names: clang's logs and statistics, its configuration files, and the
+/// options that the wrapper scripts of one distribution take from the environment.
+const DECISIVE_PREFIXES: [&str; 7] =
+    ["CCC_", "CC_LOG_", "CC_PRINT_", "CLANG_CONFIG", "CLANG_CRASH", "NIX_CFLAGS", "NIX_HARDENING"];
+
+/// The first variable among `names` that keeps a job on the client.
+pub fn environment_reason<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Option<LocalReason> {
+    let decisive = |name: &[u8]| {
+        DECISIVE.iter().any(|known| known.as_bytes() == name)
+            || DECISIVE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    };
+    let name = names.find(|name| decisive(name))?;
+    Some(LocalReason::Environment { name: String::from_utf8_lossy(name).into_owned() })
+}
+
+/// The part of an environment that goes with a job: the locale and the reproducible-builds epoch.
+///
+/// Both ends use it. The client filters what it sends, and the volunteer what it receives, so no
+/// peer can name a path, a library or a program. Of a name given twice the last entry counts.
+pub fn remote_environment(env: &[Bytes]) -> Vec<Bytes> {
+    let mut kept: Vec<Bytes> = Vec::new();
+    for entry in env.iter().rev() {
+        let Some((name, value)) = split_entry(entry) else { continue };
+        let locale = matches!(name, b"LANG" | b"LANGUAGE") || name.starts_with(b"LC_");
+        let wanted = locale && is_locale(value) || name == b"SOURCE_DATE_EPOCH" && is_number(value);
+        let known = kept.iter().any(|known| split_entry(known).is_some_and(|(known, _)| known == name));
+        if wanted && !known {
+            kept.push(entry.clone());
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// `NAME=value`, with a name of letters, digits and underscores.
+fn split_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = entry.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (&entry[..equals], &entry[equals + 1..]);
+    let plain = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    plain.then_some((name, value))
+}
+
+/// Whether a value can be the name of a locale: the C library reads a file of that name, so it
+/// must not lead anywhere.
+fn is_locale(value: &[u8]) -> bool {
+    value.len() <= 64
+        && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.@:-".contains(byte))
+        && !value.windows(2).any(|pair| pair == b"..")
+}
+
+/// Whether a value is a short number.
+fn is_number(value: &[u8]) -> bool {
+    (1..=20).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_redirect_a_compiler_keep_the_job_here() {
+        let reason = |name: &str| environment_reason([b"PATH".as_slice(), name.as_bytes()].into_iter());
+        for name in
+            ["COMPILER_PATH", "CCC_OVERRIDE_OPTIONS", "CC_PRINT_OPTIONS", "CLANG_CONFIG_FILE_USER_DIR"]
+        {
+            assert_eq!(reason(name), Some(LocalReason::Environment { name: name.to_owned() }));
+        }
+        for name in ["GCC_COLORS", "GCC_VERSION", "CPATH", "CC", "CLANG", "LD_PRELOAD"] {
+            assert_eq!(reason(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_locale_and_the_epoch_go_along() {
+        let filter = |entries: &[&str]| {
+            let entries: Vec<Bytes> = entries.iter().map(|entry| Bytes::from(*entry)).collect();
+            remote_environment(&entries).iter().map(Bytes::to_text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(filter(&["PATH=/bin", "LANG=de_DE.UTF-8", "LC_ALL=C"]), "LANG=de_DE.UTF-8 LC_ALL=C");
+        assert_eq!(filter(&["SOURCE_DATE_EPOCH=1", "SOURCE_DATE_EPOCH=2"]), "SOURCE_DATE_EPOCH=2");
+        assert_eq!(filter(&["LC_ALL=../../tmp/x", "LC_A/B=C", "SOURCE_DATE_EPOCH=x", "LANG"]), "");
+        assert_eq!(filter(&["LD_PRELOAD=x", "TMPDIR=/x", "LOCPATH=/x", "GCC_EXEC_PREFIX=/x"]), "");
+    }
+}

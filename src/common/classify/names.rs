@@ -1,0 +1,144 @@
+//! What a source's name tells: its language, where its outputs go, whether it is a probe.
+
+use super::{Driver, Language};
+use crate::common::bytes::Bytes;
+
+/// The last component of a path.
+pub(super) fn basename(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+/// A path without its directory and without what follows the last dot.
+fn stem(path: &[u8]) -> &[u8] {
+    let name = basename(path);
+    name.iter().rposition(|byte| *byte == b'.').map_or(name, |dot| &name[..dot])
+}
+
+/// A name's ending, from the last dot on; empty when there is none.
+pub(super) fn suffix(path: &[u8]) -> &[u8] {
+    let name = basename(path);
+    name.iter().rposition(|byte| *byte == b'.').map_or(b"", |dot| &name[dot..])
+}
+
+/// What the compiler takes a source of this name for, and whether it is preprocessed already.
+/// `None` is a language that is not distributed, or no source at all.
+pub(super) fn language_of_source(path: &[u8], driver: Driver) -> Option<(Language, bool)> {
+    let (language, preprocessed) = match suffix(path) {
+        b".c" => (Language::C, false),
+        b".i" => (Language::C, true),
+        b".cc" | b".cp" | b".cxx" | b".cpp" | b".CPP" | b".c++" | b".C" => (Language::Cxx, false),
+        b".ii" => (Language::Cxx, true),
+        b".m" => (Language::ObjC, false),
+        b".mi" => (Language::ObjC, true),
+        b".mm" | b".M" => (Language::ObjCxx, false),
+        b".mii" => (Language::ObjCxx, true),
+        _ => return None,
+    };
+    // g++ and clang++ take C for C++.
+    let language = if driver.cxx && language == Language::C { Language::Cxx } else { language };
+    Some((language, preprocessed))
+}
+
+/// What `-x NAME` means; `None` is a language that is not distributed.
+pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, bool)> {
+    Some(match name {
+        b"c" => (Language::C, false),
+        b"c++" => (Language::Cxx, false),
+        b"objective-c" => (Language::ObjC, false),
+        b"objective-c++" => (Language::ObjCxx, false),
+        b"cpp-output" => (Language::C, true),
+        b"c++-cpp-output" => (Language::Cxx, true),
+        b"objective-c-cpp-output" => (Language::ObjC, true),
+        b"objective-c++-cpp-output" => (Language::ObjCxx, true),
+        _ => return None,
+    })
+}
+
+/// The name by which gcc and clang know a language's preprocessed text.
+pub(super) fn preprocessed_name(language: Language) -> &'static str {
+    match language {
+        Language::C => "cpp-output",
+        Language::Cxx => "c++-cpp-output",
+        Language::ObjC => "objective-c-cpp-output",
+        Language::ObjCxx => "objective-c++-cpp-output",
+    }
+}
+
+/// Where the output goes without `-o`: the source's name in the working directory.
+pub(super) fn default_output(source: &[u8], suffix: &str) -> Bytes {
+    [stem(source), suffix.as_bytes()].concat().into()
+}
+
+/// Where `-MD` writes without `-MF`: beside the output that `-o` names, else in the working
+/// directory under the source's name.
+pub(super) fn default_dependencies(output: Option<&[u8]>, source: &[u8]) -> Bytes {
+    let Some(output) = output else { return default_output(source, ".d") };
+    let directory = &output[..output.len() - basename(output).len()];
+    [directory, stem(output), b".d"].concat().into()
+}
+
+/// Sources by which CMake and meson ask what a compiler can do.
+const PROBES: [&[u8]; 9] = [
+    b"CMakeCCompilerABI.c",
+    b"CMakeCCompilerId.c",
+    b"CMakeCXXCompilerABI.cpp",
+    b"CMakeCXXCompilerId.cpp",
+    b"sanitycheckc.c",
+    b"sanitycheckcpp.cc",
+    b"sanitycheckobjc.m",
+    b"testCCompiler.c",
+    b"testCXXCompiler.cxx",
+];
+
+/// Whether a source or output is that of a configure probe: small, serial, many.
+pub(super) fn is_probe(source: &[u8], output: &[u8]) -> bool {
+    let name = basename(source);
+    let autoconf = name.starts_with(b"conftest.") || name.starts_with(b"tmp.conftest.");
+    let cmake = output.split(|byte| *byte == b'/').any(|part| part.starts_with(b"cmTC_"));
+    autoconf || cmake || PROBES.contains(&name) || is_probe_directory(source) || is_probe_directory(output)
+}
+
+/// Whether a path lies where CMake and meson do their probing.
+///
+/// [`super::classify`] looks at the source and the output; who knows the working directory asks
+/// for that as well.
+pub fn is_probe_directory(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/')
+        .any(|part| matches!(part, b"CMakeTmp" | b"CMakeScratch" | b"meson-private"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dependency_file_lies_beside_the_output() {
+        let check = |output: Option<&str>, source: &str, expected: &str| {
+            assert_eq!(&default_dependencies(output.map(str::as_bytes), source.as_bytes()), expected);
+        };
+        check(None, "s/a.b.c", "a.b.d");
+        check(None, "noext", "noext.d");
+        check(Some("foo"), "a.c", "foo.d");
+        check(Some("foo.bar.o"), "a.c", "foo.bar.d");
+        check(Some("d.x/foo"), "a.c", "d.x/foo.d");
+        check(Some("d.x/.o"), "a.c", "d.x/.d");
+        check(Some("a b.o"), "a.c", "a b.d");
+    }
+
+    #[test]
+    fn probes_are_known_by_name_or_place() {
+        for (source, output) in [
+            ("conftest.c", "conftest.o"),
+            ("tmp.conftest.c", "x.o"),
+            ("/b/CMakeFiles/CMakeScratch/T-1/src.c", "x.o"),
+            ("src.c", "CMakeFiles/cmTC_1f2e.dir/src.c.o"),
+            ("/cmake/CMakeCCompilerABI.c", "x.o"),
+            ("meson-private/tmp1/testfile.c", "x.o"),
+        ] {
+            assert!(is_probe(source.as_bytes(), output.as_bytes()), "{source}");
+        }
+        for (source, output) in [("conftest_x.c", "x.o"), ("tmpabc.c", "x.o"), ("src/cmTC.c", "cmTC.o")] {
+            assert!(!is_probe(source.as_bytes(), output.as_bytes()), "{source}");
+        }
+    }
+}

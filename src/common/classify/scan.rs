@@ -1,0 +1,248 @@
+//! Walks over the words once, left to right, and sorts them into the two commands.
+
+use super::names::{language_by_name, language_of_source, suffix};
+use super::pieces::{
+    PreprocessorWords, assembler_word, assembler_words, lone_preprocessor_word, preprocessor_words,
+};
+use super::table::{Class, DependencyOption, Emit, Entry, Names, Value, find, harmless_shape, names_no_file};
+use super::{Driver, Language, PreprocessArgument};
+use crate::common::action::Argument;
+use crate::common::bytes::Bytes;
+use crate::common::reason::{LocalReason, OptionRule};
+
+/// What the words said. Nothing is decided yet: that a command only links, say, is known at its
+/// end, and is a better reason than any option of it.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// `-c` or `-S`.
+    pub emit: Option<Emit>,
+    /// `-E`, `-M`, `-MM`.
+    pub preprocess_only: Option<Bytes>,
+    /// The first option that keeps the job here.
+    pub reason: Option<LocalReason>,
+    /// The values of `-o`.
+    pub outputs: Vec<Bytes>,
+    /// The words that are no options.
+    pub sources: Vec<Source>,
+    /// What is said of the dependency file.
+    pub dependencies: Dependencies,
+    /// The preprocessor's arguments.
+    pub preprocess: Vec<PreprocessArgument>,
+    /// The remote compile's options.
+    pub compile: Vec<Argument>,
+    /// Places of `=native` in `compile`.
+    pub native: Vec<usize>,
+    /// Whether options were left out of `compile` about which clang says, for a preprocessed
+    /// source, that they are unused.
+    pub left_out: bool,
+    /// Headers and sub-programs come from another gcc installation.
+    pub other_gcc: bool,
+    /// clang runs an assembler of its own accord.
+    pub external_assembler: bool,
+    /// The language of the sources that follow, as `-x` gave it.
+    forced: Option<Bytes>,
+    /// The words that are left, in reverse.
+    words: Vec<Bytes>,
+}
+
+/// A source as the words had it.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its name.
+    pub name: Bytes,
+    /// Its language and whether it is preprocessed, or the word that names a foreign language.
+    pub language: Result<(Language, bool), Bytes>,
+}
+
+/// What is said of the dependency file.
+#[derive(Debug, Default)]
+pub(super) struct Dependencies {
+    /// `-MD` or `-MMD`, as given.
+    pub write: Option<Bytes>,
+    /// The last `-MF`.
+    pub file: Option<Bytes>,
+    /// Whether `-MT` or `-MQ` names the target.
+    pub target: bool,
+    /// `-Wp,-MD,FILE`: the word and the file.
+    pub by_list: Option<(Bytes, Bytes)>,
+    /// Whether that list had more pieces than these two.
+    pub list_has_more: bool,
+    /// Whether some `-Wp,` list names the target.
+    pub list_target: bool,
+}
+
+impl Scan {
+    /// Scans words, response files expanded, the compiler not among them.
+    pub fn of(mut words: Vec<Bytes>, driver: Driver) -> Self {
+        words.reverse();
+        let mut scan = Scan { words, ..Scan::default() };
+        while let Some(word) = scan.words.pop() {
+            match word.first() {
+                // No argument of a process has one; the other end refuses it.
+                _ if word.contains(&0) => scan.unknown(&word),
+                Some(b'-') if word.len() > 1 => scan.option(&word),
+                _ => scan.source(word, driver),
+            }
+        }
+        scan
+    }
+
+    fn source(&mut self, name: Bytes, driver: Driver) {
+        let language = match &self.forced {
+            Some(forced) => language_by_name(forced).ok_or_else(|| forced.clone()),
+            None => language_of_source(&name, driver).ok_or_else(|| foreign(&name)),
+        };
+        self.preprocess.push(PreprocessArgument::Plain(name.clone()));
+        self.sources.push(Source { name, language });
+    }
+
+    fn option(&mut self, word: &Bytes) {
+        let Some((row, value)) = find(word) else {
+            if harmless_shape(word) {
+                self.external_assembler |= **word == *b"-fno-integrated-as";
+                self.keep(word, None);
+            } else {
+                self.unknown(word);
+            }
+            return;
+        };
+        let next = match value {
+            Value::Next => match self.words.pop() {
+                Some(next) if !next.contains(&0) => Some(next),
+                _ => return self.unknown(word),
+            },
+            Value::Absent | Value::Here(_) => None,
+        };
+        let value = match (&next, value) {
+            (Some(next), _) => &**next,
+            (None, Value::Here(value)) => value,
+            (None, _) => b"",
+        };
+        self.known(row, word, value, next.as_ref());
+    }
+
+    /// Sorts an option of the table. `next` is the word after it where the value is that word.
+    fn known(&mut self, row: &Entry, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
+        match row.class {
+            Class::Kept if row.names == Names::Text || names_no_file(value) => self.kept(row, word, next),
+            Class::Machine if names_no_file(value) => self.machine(word, value),
+            Class::Kept | Class::Machine => self.unknown(word),
+            Class::Preprocess | Class::Link => {
+                self.left_out |= row.names != Names::Define;
+                self.other_gcc |= row.name == "--gcc-toolchain";
+                self.preprocess(word, next);
+            }
+            Class::Mode(emit) if self.emit != Some(Emit::Assembly) => self.emit = Some(emit),
+            Class::Mode(_) => {}
+            Class::OutputFile => self.outputs.push(value.into()),
+            Class::Language => {
+                self.forced = (value != b"none").then(|| value.into());
+                self.preprocess(word, next);
+            }
+            Class::Dependency(what) => self.dependency(what, word, value, next),
+            Class::InputCharset if is_utf8(value) => self.keep(word, None),
+            Class::InputCharset => self.refuse(word, OptionRule::ChangesPreprocessing),
+            Class::PreprocessorWords => self.preprocessor_words(word, value),
+            Class::PreprocessorWord if lone_preprocessor_word(value) => {
+                self.left_out = true;
+                self.preprocess(word, next);
+            }
+            Class::AssemblerWords if assembler_words(value) => self.keep(word, None),
+            Class::AssemblerWord if assembler_word(value) => self.keep(word, next),
+            Class::PreprocessorWord | Class::AssemblerWords | Class::AssemblerWord => {
+                self.refuse(word, OptionRule::SideDoor);
+            }
+            Class::PreprocessOnly => {
+                self.preprocess_only.get_or_insert_with(|| word.clone());
+            }
+            Class::OtherLanguage => {
+                self.reason.get_or_insert(LocalReason::Language { language: word.clone() });
+            }
+            Class::Here(why) => self.refuse(word, why),
+        }
+    }
+
+    fn kept(&mut self, row: &Entry, word: &Bytes, next: Option<&Bytes>) {
+        self.external_assembler |= row.name == "-no-integrated-as";
+        self.keep(word, next);
+    }
+
+    fn machine(&mut self, word: &Bytes, value: &[u8]) {
+        match value {
+            b"native" => self.native.push(self.compile.len()),
+            _ if value.starts_with(b"native") => return self.refuse(word, OptionRule::ThisMachine),
+            _ => {}
+        }
+        self.keep(word, None);
+    }
+
+    fn dependency(&mut self, what: DependencyOption, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
+        self.left_out = true;
+        match what {
+            DependencyOption::Write => self.dependencies.write = Some(word.clone()),
+            DependencyOption::File => {
+                // Put back at the end, with the broker's own file in the place of this one.
+                self.dependencies.file = Some(value.into());
+                return;
+            }
+            DependencyOption::Target => self.dependencies.target = true,
+            DependencyOption::Flag => {}
+        }
+        self.preprocess(word, next);
+    }
+
+    fn preprocessor_words(&mut self, word: &Bytes, list: &[u8]) {
+        self.left_out = true;
+        match preprocessor_words(list) {
+            Some(PreprocessorWords::Plain { target }) => {
+                self.dependencies.list_target |= target;
+                self.preprocess(word, None);
+            }
+            Some(PreprocessorWords::Dependencies { option, file, target, rest })
+                if self.dependencies.by_list.is_none() =>
+            {
+                self.dependencies.by_list = Some((word.clone(), file));
+                self.dependencies.list_target |= target;
+                self.dependencies.list_has_more = !rest.is_empty();
+                self.preprocess(&option, None);
+                if !rest.is_empty() {
+                    let rest: Vec<&[u8]> = rest.iter().map(|piece| &**piece).collect();
+                    let list = [b"-Wp,".as_slice(), &rest.join(&b","[..])].concat();
+                    self.preprocess(&list.into(), None);
+                }
+            }
+            _ => self.refuse(word, OptionRule::SideDoor),
+        }
+    }
+
+    /// Into both commands.
+    fn keep(&mut self, word: &Bytes, next: Option<&Bytes>) {
+        self.preprocess(word, next);
+        self.compile.extend([Some(word), next].into_iter().flatten().cloned().map(Argument::Plain));
+    }
+
+    /// Into the preprocessor's command alone.
+    fn preprocess(&mut self, word: &Bytes, next: Option<&Bytes>) {
+        let words = [Some(word), next].into_iter().flatten().cloned();
+        self.preprocess.extend(words.map(PreprocessArgument::Plain));
+    }
+
+    fn refuse(&mut self, option: &Bytes, why: OptionRule) {
+        self.reason.get_or_insert_with(|| LocalReason::Option { option: option.clone(), why });
+    }
+
+    fn unknown(&mut self, option: &Bytes) {
+        self.reason.get_or_insert_with(|| LocalReason::UnknownOption { option: option.clone() });
+    }
+}
+
+/// What to call the language of a source that is not distributed: its suffix, else its name.
+fn foreign(source: &[u8]) -> Bytes {
+    let suffix = suffix(source);
+    if suffix.is_empty() { source.into() } else { suffix.into() }
+}
+
+/// Whether a character set needs no conversion, so that naming it twice does no harm.
+fn is_utf8(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"utf-8") || name.eq_ignore_ascii_case(b"utf8")
+}

@@ -1,0 +1,138 @@
+//! Verdicts, as text.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A verdict in short. Local: the reason. Remote: what is compiled remotely but for the fixed
+/// end of the command, then `> OUTPUT`, `+ DEPENDENCIES`, and what else is not as always.
+fn short(line: &str) -> String {
+    let job = match classify_line(line) {
+        Verdict::Local(reason) => return format!("local: {reason}"),
+        Verdict::Remote(job) => job,
+    };
+    let mut text = format!("remote: {}", show(&job.compile));
+    let native = |at: &usize| format!(" [native {at}]");
+    text.extend(job.native.iter().map(native));
+    text += &format!(" > {}", job.output);
+    match &job.dependencies {
+        Some(Destination::File(file)) => text += &format!(" + {file}"),
+        Some(Destination::Stdout) => text += " + stdout",
+        None => {}
+    }
+    if let Some(family) = job.family {
+        text += &format!(" [{family:?} only]");
+    }
+    text
+}
+
+fn show(arguments: &[Argument]) -> String {
+    let shown = arguments.iter().map(|argument| match argument {
+        Argument::Plain(word) => word.to_text(),
+        Argument::Input => "IN".to_owned(),
+        Argument::Output(at) => format!("OUT{at}"),
+    });
+    let text = shown.collect::<Vec<_>>().join(" ");
+    // The end is nearly always this.
+    text.replace("-c -x cpp-output IN -o OUT0", "C").replace("-c -x c++-cpp-output IN -o OUT0", "C++")
+}
+
+fn classify_line(line: &str) -> Verdict {
+    let argv: Vec<Bytes> = line.split_whitespace().map(Bytes::from).collect();
+    classify(&argv, &|file| match file {
+        b"args" => Ok(b"-O2 -DX='a b' @inner".to_vec()),
+        b"inner" => Ok(b"-c a.c".to_vec()),
+        b"plugin" => Ok(b"-fplugin=x.so".to_vec()),
+        _ => Err("No such file".to_owned()),
+    })
+}
+
+/// The preprocessor's command, with `DEP` for the dependency file.
+fn preprocess(line: &str) -> String {
+    let Verdict::Remote(job) = classify_line(line) else { panic!("{line} is local") };
+    let shown = job.preprocess.iter().map(|argument| match argument {
+        PreprocessArgument::Plain(word) => word.to_text(),
+        PreprocessArgument::DependencyFile => "DEP".to_owned(),
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// Checks each line of a table `COMMAND => VERDICT`.
+fn check(table: &str) -> usize {
+    let rows = table.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+    rows.map(|row| {
+        let (line, expected) = row.split_once(" => ").expect("a command and its verdict");
+        let found = match expected.strip_prefix("preprocess:") {
+            Some(_) => format!("preprocess: {}", preprocess(line)).trim_end().to_owned(),
+            None => short(line),
+        };
+        assert_eq!(found, expected, "{line}");
+    })
+    .count()
+}
+
+#[test]
+fn every_command_line_has_its_verdict() {
+    assert!(check(include_str!("verdicts.txt")) >= 150);
+}
+
+#[test]
+fn options_that_gcc_records_in_debug_info_are_kept() {
+    // Both change preprocessing alone, yet gcc 12 names them in DW_AT_producer.
+    check("gcc -g -undef -A foo=bar -Dx -c a.c => remote: -g -undef -A foo=bar C > a.o");
+}
+
+#[test]
+fn a_definition_behind_wp_is_not_moved_before_its_undefinition() {
+    // gcc reads -Wp,-D after every -U, wherever they stand; so the word must stay as it is.
+    check("gcc -Wp,-DX -UX -c a.c => preprocess: -E -Wp,-DX -UX a.c");
+}
+
+#[test]
+fn words_of_any_bytes_are_taken() {
+    let argv = ["gcc".into(), "-c".into(), Bytes::from(b"\xff\xfe.c".as_slice())];
+    let Verdict::Remote(job) = classify(&argv, &|_| Err(String::new())) else { panic!("local") };
+    assert_eq!(&*job.output, b"\xff\xfe.o");
+    assert_eq!(classify(&[], &|_| Err(String::new())), Verdict::Local(LocalReason::NotACompile));
+}
+
+/// Words that mean something, and words that do not.
+fn word() -> impl Strategy<Value = Bytes> {
+    let known = options::OPTIONS.iter().map(|row| row.name).collect::<Vec<_>>();
+    let plain =
+        ["a.c", "b.cc", "a.i", "-", "native", "c++", "x.d", "/x", "", "@args", "a=b", "-O2", "-fx", "-g"];
+    prop_oneof![
+        proptest::sample::select(known.clone()).prop_map(Bytes::from),
+        (proptest::sample::select(known), "[ -~]{0,6}")
+            .prop_map(|(name, value)| format!("{name}{value}").as_str().into()),
+        proptest::sample::select(plain.to_vec()).prop_map(Bytes::from),
+        proptest::collection::vec(any::<u8>(), 0..12).prop_map(Bytes::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn no_command_line_panics_and_what_leaves_is_accepted(
+        mut argv in proptest::collection::vec(word(), 0..6),
+        compile in any::<bool>(),
+    ) {
+        if compile {
+            argv.splice(0..0, ["gcc", "-c", "a.c"].map(Bytes::from));
+        }
+        let read = |file: &[u8]| if file.len() > 3 { Err(String::new()) } else { Ok(file.to_vec()) };
+        if let Verdict::Remote(job) = classify(&argv, &read) {
+            prop_assert!(job.native.iter().all(|at| *at < job.compile.len()));
+            if job.native.is_empty() {
+                prop_assert_eq!(refuse_remote(&job.compile), None);
+            }
+        }
+    }
+
+    #[test]
+    fn no_argument_list_panics_the_volunteer(words in proptest::collection::vec(word(), 0..8)) {
+        let arguments: Vec<Argument> = words.into_iter().map(Argument::Plain).collect();
+        prop_assert!(refuse_remote(&arguments).is_some());
+    }
+}
