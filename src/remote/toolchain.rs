@@ -251,63 +251,9 @@ fn explain(wanted: &Toolchain, instead: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStringExt;
-
     use super::*;
     use crate::common::bytes::Bytes;
-
-    const BANNER: &str = "Target: fake-linux\ngcc version 1.2.3 (fake)";
-
-    /// A directory with a compiler of that name that answers questions, and `as` beside it.
-    struct Machine {
-        directory: tempfile::TempDir,
-    }
-
-    impl Machine {
-        fn new(name: &str) -> Self {
-            let machine = Machine { directory: tempfile::tempdir().unwrap() };
-            machine.program("as", "exit 0");
-            machine.compiler(name);
-            machine
-        }
-
-        fn program(&self, name: &str, script: &str) -> PathBuf {
-            let path = self.directory.path().join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            path
-        }
-
-        fn compiler(&self, name: &str) -> PathBuf {
-            let asked = self.directory.path().join("asked");
-            let script = format!(
-                "echo x >> {}\ncase $1 in -v) echo '{BANNER}' >&2;; -print-prog-name=*) echo ${{1#*=}};; esac",
-                asked.display()
-            );
-            self.program(name, &script)
-        }
-
-        fn times_asked(&self) -> usize {
-            fs::read_to_string(self.directory.path().join("asked")).map_or(0, |text| text.lines().count())
-        }
-
-        fn toolchains(&self) -> Toolchains {
-            let path = [self.directory.path().as_os_str().as_bytes(), b":/usr/bin:/bin"].concat();
-            Toolchains::new(OsString::from_vec(path), Vec::new())
-        }
-
-        fn wanted(&self, name: &str) -> Toolchain {
-            let digest_of = |name: &str| Digest::of(&fs::read(self.directory.path().join(name)).unwrap());
-            let banner = read_banner(BANNER).unwrap();
-            Toolchain {
-                id: identify(&banner, &[Some(digest_of(name)), None, None, Some(digest_of("as"))]),
-                names: vec![Bytes::from(name)],
-                version: banner.version,
-                target: banner.target,
-                clang: false,
-            }
-        }
-    }
+    use crate::remote::testing::Machine;
 
     fn find(toolchains: &Toolchains, wanted: &Toolchain) -> Result<PathBuf, Refusal> {
         toolchains.find(wanted, &Guard::none())
@@ -316,8 +262,8 @@ mod tests {
     #[test]
     fn a_compiler_with_the_same_programs_is_found_and_asked_once() {
         let machine = Machine::new("fakecc");
-        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
-        let path = machine.directory.path().join("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
+        let path = machine.path("fakecc");
         for _ in 0..3 {
             assert_eq!(find(&toolchains, &wanted), Ok(path.clone()));
         }
@@ -327,7 +273,7 @@ mod tests {
     #[test]
     fn a_compiler_that_was_replaced_is_another_one() {
         let machine = Machine::new("fakecc");
-        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
         assert!(find(&toolchains, &wanted).is_ok());
         machine.program("as", "exit 1");
         let refusal = find(&toolchains, &wanted).expect_err("another assembler").to_string();
@@ -339,7 +285,7 @@ mod tests {
         let machine = Machine::new("fakecc");
         let mut wanted = machine.wanted("fakecc");
         (wanted.id, wanted.version) = (Digest::of(b"other"), "gcc version 9".to_owned());
-        let refusal = find(&machine.toolchains(), &wanted).expect_err("not here").to_string();
+        let refusal = find(&machine.toolchains(&[]), &wanted).expect_err("not here").to_string();
         assert!(refusal.contains("gcc version 9 for fake-linux is wanted"), "{refusal}");
         assert!(refusal.contains("fakecc is gcc version 1.2.3 (fake)"), "{refusal}");
     }
@@ -350,7 +296,10 @@ mod tests {
         let mut wanted = machine.wanted("fakecc");
         for name in ["/bin/sh", "../sh", "", ".", "x/y"] {
             wanted.names = vec![Bytes::from(name)];
-            assert!(matches!(find(&machine.toolchains(), &wanted), Err(Refusal::Forbidden { .. })), "{name}");
+            assert!(
+                matches!(find(&machine.toolchains(&[]), &wanted), Err(Refusal::Forbidden { .. })),
+                "{name}"
+            );
         }
         assert_eq!(machine.times_asked(), 0);
     }
@@ -358,19 +307,18 @@ mod tests {
     #[test]
     fn our_own_shim_is_not_a_compiler() {
         let machine = Machine::new("distcc");
-        std::os::unix::fs::symlink("distcc", machine.directory.path().join("gcc")).unwrap();
+        std::os::unix::fs::symlink("distcc", machine.path("gcc")).unwrap();
         let mut wanted = machine.wanted("distcc");
         wanted.names = vec![Bytes::from("gcc")];
-        assert!(find(&machine.toolchains(), &wanted).is_err());
+        assert!(find(&machine.toolchains(&[]), &wanted).is_err());
         assert_eq!(machine.times_asked(), 0);
     }
 
     #[test]
     fn a_compiler_that_we_were_told_of_needs_no_place_on_the_path() {
         let machine = Machine::new("hidden-cc");
-        let told = machine.directory.path().join("hidden-cc");
-        let mut toolchains = machine.toolchains();
-        toolchains.told.push(told.clone());
+        let told = machine.path("hidden-cc");
+        let toolchains = machine.toolchains(&[&told]);
         let mut wanted = machine.wanted("hidden-cc");
         wanted.names = vec![Bytes::from("no-such-name-cc")];
         assert_eq!(find(&toolchains, &wanted), Ok(told));
