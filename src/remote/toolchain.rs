@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::compile::disk_refusal;
 use super::guard::Guard;
 use super::process::{self, Control, Limits, Program};
+use crate::common::action::Ended;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::link::Refusal;
 use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
@@ -69,9 +71,9 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(path)?;
+        Ok(Stamp {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
@@ -83,7 +85,7 @@ impl Stamp {
 
 impl Known {
     fn still_holds(&self) -> bool {
-        self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+        self.stamps.iter().all(|(path, stamp)| Stamp::of(path).is_ok_and(|now| now == *stamp))
     }
 }
 
@@ -109,15 +111,17 @@ impl Toolchains {
         }
         // One at a time: the others find the answer here.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut instead = Vec::new();
+        let (mut instead, mut trouble) = (Vec::new(), None);
         for path in self.places(wanted) {
             match self.compiler(&mut known, &path, guard) {
-                Some(compiler) if compiler.id == wanted.id => return Ok(path),
-                Some(compiler) => instead.push(describe(&path, &compiler, wanted)),
-                None => {}
+                Ok(Some(compiler)) if compiler.id == wanted.id => return Ok(path),
+                Ok(Some(compiler)) => instead.push(describe(&path, &compiler, wanted)),
+                Ok(None) => {}
+                Err(error) => trouble = Some(disk_refusal(&format!("ask {}", path.display()), &error)),
             }
         }
-        Err(Refusal::NoSuchToolchain { detail: explain(wanted, &instead) })
+        // A client takes "no such toolchain" as the last word; trouble passes.
+        Err(trouble.unwrap_or_else(|| Refusal::NoSuchToolchain { detail: explain(wanted, &instead) }))
     }
 
     /// Where the wanted compiler may be: each name along the path, then what we were told of.
@@ -135,40 +139,50 @@ impl Toolchains {
         places
     }
 
-    fn compiler(&self, known: &mut HashMap<PathBuf, Known>, path: &Path, guard: &Guard) -> Option<Compiler> {
+    /// What a program is; `None` when it is no compiler. An error is not remembered.
+    fn compiler(
+        &self,
+        known: &mut HashMap<PathBuf, Known>,
+        path: &Path,
+        guard: &Guard,
+    ) -> io::Result<Option<Compiler>> {
         if let Some(known) = known.get(path).filter(|known| known.still_holds()) {
-            return known.compiler.clone();
+            return Ok(known.compiler.clone());
         }
-        let mut stamps = Vec::new();
-        let compiler = self.ask(path, guard, &mut stamps);
-        if let Some(compiler) = &compiler {
-            tracing::info!(path = %path.display(), id = %compiler.id.short(), version = compiler.banner.version, "compiler found");
+        let mut stamps = vec![(path.to_owned(), Stamp::of(path)?)];
+        let compiler = self.ask(path, guard, &mut stamps)?;
+        if let Some(Compiler { id, banner }) = &compiler {
+            tracing::info!(path = %path.display(), id = %id.short(), version = banner.version, "compiler found");
         }
         known.insert(path.to_owned(), Known { stamps, compiler: compiler.clone() });
-        compiler
+        Ok(compiler)
     }
 
-    /// Finds out what a program is; the stamps of all files that the answer depends on go to
+    /// Finds out what a program is; the stamps of further files that the answer depends on go to
     /// `stamps`.
-    fn ask(&self, path: &Path, guard: &Guard, stamps: &mut Vec<(PathBuf, Stamp)>) -> Option<Compiler> {
-        let real = path.canonicalize().ok()?;
-        stamps.push((path.to_owned(), Stamp::of(path)?));
+    fn ask(
+        &self,
+        path: &Path,
+        guard: &Guard,
+        stamps: &mut Vec<(PathBuf, Stamp)>,
+    ) -> io::Result<Option<Compiler>> {
+        let real = path.canonicalize()?;
         if basename(real.as_os_str().as_bytes()) == b"distcc" {
-            return None;
+            return Ok(None);
         }
         let [who, programs @ ..] = QUESTIONS;
-        let answer = self.answer(path, who, guard).ok()?;
-        let banner = read_banner(&String::from_utf8_lossy(&answer.stderr))?;
-        let mut digests = vec![Some(digest(&real).ok()?)];
+        let answer = self.answer(path, who, guard)?;
+        let Some(banner) = read_banner(&String::from_utf8_lossy(&answer.stderr)) else { return Ok(None) };
+        let mut digests = vec![Some(digest(&real)?)];
         for question in programs {
-            let answer = self.answer(path, question, guard).ok()?;
+            let answer = self.answer(path, question, guard)?;
             let program = self.sub_program(answer.stdout.trim_ascii_end());
             if let Some(program) = &program {
                 stamps.push((program.clone(), Stamp::of(program)?));
             }
-            digests.push(program.map(|program| digest(&program)).transpose().ok()?);
+            digests.push(program.map(|program| digest(&program)).transpose()?);
         }
-        Some(Compiler { id: identify(&banner, &digests), banner })
+        Ok(Some(Compiler { id: identify(&banner, &digests), banner }))
     }
 
     /// The file that a driver means by its answer: a path, or a name to be found on the path.
@@ -197,6 +211,9 @@ impl Toolchains {
         let finished = process::run(program, &Control::default(), guard, Instant::now() + ANSWER_TIMEOUT)?;
         if finished.timed_out {
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Ended::Killed(signal) = finished.ended {
+            return Err(io::Error::other(format!("signal {signal} killed it")));
         }
         Ok(Answer { stdout: read_answer(&mut stdout)?, stderr: read_answer(&mut stderr)? })
     }
@@ -268,6 +285,19 @@ mod tests {
             assert_eq!(find(&toolchains, &wanted), Ok(path.clone()));
         }
         assert_eq!(machine.times_asked(), QUESTIONS.len());
+    }
+
+    #[test]
+    fn a_compiler_that_died_when_asked_is_trouble_and_asked_again() {
+        let machine = Machine::new("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
+        machine.program("fakecc", "kill -9 $$");
+        assert!(matches!(find(&toolchains, &wanted), Err(Refusal::Failed { .. })));
+        let again = Machine::new("fakecc");
+        let copied =
+            std::process::Command::new("cp").args([again.path("fakecc"), machine.path("fakecc")]).status();
+        assert!(copied.unwrap().success());
+        assert!(matches!(find(&toolchains, &wanted), Err(Refusal::NoSuchToolchain { .. })));
     }
 
     #[test]

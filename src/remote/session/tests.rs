@@ -79,8 +79,11 @@ impl Broker {
         assert_eq!(self.next().await, ToBroker::NeedInput { job });
     }
 
+    /// Why the session ended, once this side has closed too.
     async fn end(self) -> String {
-        let end = tokio::time::timeout(PATIENCE, self.session).await.expect("in time");
+        let Broker { pipe, session, phase: _phase } = self;
+        drop(pipe);
+        let end = tokio::time::timeout(PATIENCE, session).await.expect("in time");
         end.unwrap().to_string()
     }
 
@@ -108,8 +111,7 @@ async fn a_result_is_announced_and_then_sent() {
     let (stdout, object) = data.split_at(result.stdout.packed as usize);
     assert_eq!(zstd::decode_all(stdout).unwrap(), b"word\n");
     assert_eq!(zstd::decode_all(object).unwrap(), b"text");
-    drop(broker.pipe);
-    assert_eq!(broker.session.await.unwrap().to_string(), "the client closed the link");
+    assert_eq!(broker.end().await, "the client closed the link");
 }
 
 #[tokio::test]
