@@ -107,6 +107,8 @@ fn live(config: &Config) -> Result<i32, StartError> {
     if still_root {
         tracing::warn!("jobs run as root, because --user says so");
     }
+    // Compilers need no set-uid programs. Only ever refused by kernels that have no such switch.
+    let _ = rustix::thread::set_no_new_privs(true);
     // No core files of compilers, nor of ours: sources are none of this machine's business.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
