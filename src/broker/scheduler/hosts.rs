@@ -149,7 +149,9 @@ impl Host {
     /// Whether a job should wait for it.
     pub fn prospect(&self, listed: u32, now: Moment, config: &Config) -> Prospect {
         match self.link {
-            Link::Connecting { since, probe: false } if since + config.connect_patience > now => Prospect::Hopeful,
+            Link::Connecting { since, probe: false } if since + config.connect_patience > now => {
+                Prospect::Hopeful
+            }
             Link::Up if self.slots(listed) > 0 => Prospect::Capable,
             Link::Up if self.paused.is_none() && self.dry_since + config.connect_patience > now => {
                 Prospect::Hopeful
@@ -305,7 +307,7 @@ impl Hosts {
     }
 
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.list.len()
     }
 }

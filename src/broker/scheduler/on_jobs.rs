@@ -60,6 +60,7 @@ impl Scheduler {
         let Some(pool) = self.pools.get_mut(id) else { return };
         pool.live += 1;
         if pool.live == 1 {
+            self.wake = None;
             for seat in &pool.seats {
                 self.hosts[seat.host].wanted += 1;
             }
@@ -108,6 +109,9 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) {
         let Some((host, attempt)) = self.live_attempt(job, host) else { return };
+        if self.hosts[host].paused.is_some() {
+            self.host_changed();
+        }
         self.hosts[host].answered();
         let wall = self.now.since(attempt.sent);
         // What counts is when the answer is here, but a short wait on the way is no slowness.
@@ -165,7 +169,8 @@ impl Scheduler {
     }
 
     pub(super) fn on_delivered(&mut self, id: JobId) {
-        let Some(Job { phase: Phase::Taking { host, took }, route: Some(route), .. }) = self.jobs.get(&id) else {
+        let Some(Job { phase: Phase::Taking { host, took }, route: Some(route), .. }) = self.jobs.get(&id)
+        else {
             return;
         };
         let host = &mut self.hosts[*host];
@@ -206,7 +211,8 @@ impl Scheduler {
 
     pub(super) fn on_drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
-        let waiting: Vec<JobId> = self.lanes.values().flat_map(|lane| lane.waiters()).map(|w| w.job).collect();
+        let waiting: Vec<JobId> =
+            self.lanes.values().flat_map(|lane| lane.waiters()).map(|w| w.job).collect();
         for job in waiting {
             self.bring_home(job, LocalReason::Draining, actions);
         }

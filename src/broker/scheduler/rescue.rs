@@ -56,7 +56,9 @@ impl Scheduler {
             if !wait.is_zero() {
                 self.look_again(id, self.now + wait, None);
             } else if self.waiting > 0 || (!self.hedge(id, actions) && !self.overtake(id, actions)) {
-                self.look_again(id, self.now + LOOK_AGAIN, None);
+                // Rarer with age: what nobody could help for a minute will not mind some seconds.
+                let age = self.jobs.get(&id).map_or(Duration::ZERO, |job| self.now.since(job.since));
+                self.look_again(id, self.now + LOOK_AGAIN.max(age / 8), None);
             }
         }
     }
@@ -64,7 +66,8 @@ impl Scheduler {
     /// How long until the latest attempt of a job is to be looked at; zero if it straggles. Then its host
     /// learns of it, once for a task that was never seen: that one may just be large.
     fn until_straggler(&mut self, id: JobId) -> Duration {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get_mut(&id)
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) =
+            self.jobs.get_mut(&id)
         else {
             return LOOK_AGAIN;
         };
@@ -85,7 +88,8 @@ impl Scheduler {
 
     /// Sends a straggler to a second host beside the first.
     fn hedge(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id) else {
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), .. }) = self.jobs.get(&id)
+        else {
             return false;
         };
         if route.hedged || self.draining || route.attempts >= self.config.attempts_max {
@@ -109,7 +113,8 @@ impl Scheduler {
 
     /// Gives a straggler up and compiles it here.
     fn overtake(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
-        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) = self.jobs.get(&id)
+        let Some(Job { phase: Phase::Remote { attempts, .. }, route: Some(route), local, .. }) =
+            self.jobs.get(&id)
         else {
             return false;
         };
