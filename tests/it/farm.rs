@@ -367,9 +367,8 @@ impl Farm {
 
     /// The farm's processes that are neither broker nor volunteer: shims, compilers, make.
     pub fn workers(&self) -> Vec<Process> {
-        let volunteers: Vec<u32> = self.volunteers.iter().map(|volunteer| volunteer.child.id()).collect();
-        let at_rest =
-            |process: &Process| process.program == "distcc-broker" || volunteers.contains(&process.pid);
+        // A volunteer's guard is another process of the same program.
+        let at_rest = |process: &Process| ["distcc-broker", "distccd"].contains(&process.program.as_str());
         self.processes().into_iter().filter(|process| !at_rest(process)).collect()
     }
 
