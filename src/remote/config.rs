@@ -24,7 +24,7 @@ use crate::common::protocol::link::DEFAULT_PORT;
 /// A compiler is used only when it is, program for program, the one that the client has; it is
 /// looked for by name in distccd's own PATH, and among those given with --compiler.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "distccd", version, max_term_width = 100)]
+#[command(name = "distccd", version, max_term_width = 100, args_override_self = true)]
 pub struct Config {
     /// Serve peers with this address or in this network, e.g. 192.168.0.0/24 or fd00::/8. May be
     /// given several times. Without it, only peers on this machine are served.
@@ -223,6 +223,11 @@ mod tests {
             assert_eq!(answer.status, exit::BAD_ARGUMENTS, "{line}");
             assert!(answer.text.contains(word), "{line}: {}", answer.text);
         }
+    }
+
+    #[test]
+    fn an_option_given_twice_means_the_later_one() {
+        assert_eq!(read("distccd -p 1 --port 2").unwrap().port, 2);
     }
 
     #[test]

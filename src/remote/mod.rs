@@ -30,6 +30,8 @@ pub mod serve;
 pub mod session;
 pub mod store;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod toolchain;
 pub mod transport;
 

@@ -107,12 +107,14 @@ fn live(config: &Config) -> Result<i32, StartError> {
     if still_root {
         tracing::warn!("jobs run as root, because --user says so");
     }
+    // Compilers need no set-uid programs. Only ever refused by kernels that have no such switch.
+    let _ = rustix::thread::set_no_new_privs(true);
     // No core files of compilers, nor of ours: sources are none of this machine's business.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let root = take_root(config)?;
     let context = Arc::new(context(config, &root)?);
-    let served = serve(config, listeners, &root, Arc::clone(&context));
+    let served = serve(config, listeners, &root, &context);
     context.guard.finish();
     // The guard has removed it; if there was none to do so, this does.
     let _ = fs::remove_dir_all(&root.jobs);
@@ -212,7 +214,7 @@ fn serve(
     config: &Config,
     listeners: Vec<TcpListener>,
     root: &Root,
-    context: Arc<Context>,
+    context: &Arc<Context>,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(failed(exit::FAILED, "cannot start threads"))?;
@@ -226,17 +228,12 @@ fn serve(
             listener.set_nonblocking(true).map_err(failed(exit::BIND_FAILED, "listen"))?;
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(failed(exit::BIND_FAILED, "listen"))?;
-            tasks.spawn(listen::serve(
-                listener,
-                Arc::clone(&access),
-                Arc::clone(&context),
-                phase.subscribe(),
-            ));
+            tasks.spawn(listen::serve(listener, Arc::clone(&access), Arc::clone(context), phase.subscribe()));
             tracing::info!("listening on {address}");
             port = address.port();
         }
         let mut helpers = JoinSet::new();
-        helpers.spawn(keep_sampling(Arc::clone(&context), root.jobs.clone()));
+        helpers.spawn(keep_sampling(Arc::clone(context), root.jobs.clone()));
         let signals = Signals::new().map_err(failed(exit::FAILED, "cannot handle signals"))?;
         announce(config, port)?;
         signals.wait_and_drain(&phase, &mut tasks).await;

@@ -185,7 +185,7 @@ impl Session {
             }
             let step = tokio::select! {
                 frame = frames.recv(), if self.outbox.has_room() => match frame {
-                    Some(Ok((header, body))) => self.on_frame(header, body),
+                    Some(Ok((header, body))) => self.on_frame(header, &body),
                     Some(Err(error)) => Err(broken(error)),
                     None => Err(LinkEnd::Closed),
                 },
@@ -210,11 +210,11 @@ impl Session {
         ToBroker::Hello { version: VERSION, build, slots: self.context.slots }
     }
 
-    fn on_frame(&mut self, header: FrameHeader, body: Vec<u8>) -> Result<(), LinkEnd> {
+    fn on_frame(&mut self, header: FrameHeader, body: &[u8]) -> Result<(), LinkEnd> {
         if header.kind == FrameKind::Data {
-            return self.on_data(header.job, &body);
+            return self.on_data(header.job, body);
         }
-        let message = wire::decode(&body).map_err(|error| LinkEnd::Protocol(error.to_string()))?;
+        let message = wire::decode(body).map_err(|error| LinkEnd::Protocol(error.to_string()))?;
         match message {
             ToVolunteer::Hello { .. } => return Err(LinkEnd::Protocol("a second hello".to_owned())),
             ToVolunteer::Job { job, action, deadline_ms } => return self.on_job(job, *action, deadline_ms),
@@ -434,3 +434,6 @@ fn broken(error: std::io::Error) -> LinkEnd {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

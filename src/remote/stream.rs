@@ -146,3 +146,81 @@ async fn say_version(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> io::R
     write(stream, &last).await?;
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_has_a_bound_and_each_byte_starts_it_anew() {
+        let (reading, mut writing) = duplex(10);
+        let patience = Duration::from_millis(100);
+        let mut heard = Heard::new(reading, patience);
+        let begin = Instant::now();
+        writing.write_all(b"x").await.unwrap();
+        assert_eq!(heard.read_u8().await.unwrap(), b'x');
+        assert_eq!(heard.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= patience);
+    }
+
+    #[tokio::test]
+    async fn what_came_while_nobody_looked_is_not_silence() {
+        let (reading, mut writing) = duplex(10);
+        let mut heard = Heard::new(reading, Duration::ZERO);
+        writing.write_all(b"x").await.unwrap();
+        assert_eq!(heard.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_tell_the_protocol() {
+        for (bytes, expected) in [
+            (&b"DCCn"[..], Speech::Native),
+            (b"DIST00000001", Speech::Classic),
+            (b"GET / HTTP", Speech::Unknown(*b"GET ")),
+        ] {
+            assert_eq!(listen_to(&mut &bytes[..]).await.unwrap(), expected);
+        }
+        assert!(listen_to(&mut &b"DC"[..]).await.is_err());
+    }
+
+    /// What a volunteer makes of the first message, and what it says.
+    async fn greeting(first: &[u8]) -> (io::Result<String>, Vec<u8>) {
+        let (mut broker, mut volunteer) = duplex(1 << 16);
+        broker.write_all(first).await.unwrap();
+        let greeted = greet(&mut volunteer).await;
+        drop(volunteer);
+        let mut said = Vec::new();
+        broker.read_to_end(&mut said).await.unwrap();
+        (greeted, said)
+    }
+
+    fn hello(version: u16, client: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_message(&mut bytes, &ToVolunteer::Hello { version, build: "1".into(), client: client.into() });
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_client_is_known_by_a_name_that_cannot_spoil_the_log() {
+        let (greeted, said) = greeting(&hello(VERSION, "me@here\n\x1b[2J")).await;
+        assert_eq!((greeted.unwrap().as_str(), said.len()), ("me@here[2J", 0));
+    }
+
+    #[tokio::test]
+    async fn another_version_is_told_which_is_spoken_here() {
+        let (greeted, said) = greeting(&hello(VERSION + 1, "x")).await;
+        assert!(greeted.is_err());
+        assert!(String::from_utf8_lossy(&said).contains("speaks link version 1"));
+        let longer =
+            [&FrameHeader { length: 9, kind: FrameKind::Message, job: 0 }.encode()[..], &[0; 9]].concat();
+        assert!(!greeting(&longer).await.1.is_empty(), "a hello that is longer than ours");
+    }
+
+    #[tokio::test]
+    async fn a_first_message_of_megabytes_is_not_waited_for() {
+        let header = FrameHeader { length: HELLO_MAX_BYTES + 1, kind: FrameKind::Message, job: 0 };
+        assert!(greeting(&header.encode()).await.0.is_err());
+    }
+}

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::compile::disk_refusal;
 use super::guard::Guard;
 use super::process::{self, Control, Limits, Program};
+use crate::common::action::Ended;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::link::Refusal;
 use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
@@ -69,9 +71,9 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(path)?;
+        Ok(Stamp {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
@@ -83,7 +85,7 @@ impl Stamp {
 
 impl Known {
     fn still_holds(&self) -> bool {
-        self.stamps.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+        self.stamps.iter().all(|(path, stamp)| Stamp::of(path).is_ok_and(|now| now == *stamp))
     }
 }
 
@@ -109,15 +111,17 @@ impl Toolchains {
         }
         // One at a time: the others find the answer here.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut instead = Vec::new();
+        let (mut instead, mut trouble) = (Vec::new(), None);
         for path in self.places(wanted) {
             match self.compiler(&mut known, &path, guard) {
-                Some(compiler) if compiler.id == wanted.id => return Ok(path),
-                Some(compiler) => instead.push(describe(&path, &compiler, wanted)),
-                None => {}
+                Ok(Some(compiler)) if compiler.id == wanted.id => return Ok(path),
+                Ok(Some(compiler)) => instead.push(describe(&path, &compiler, wanted)),
+                Ok(None) => {}
+                Err(error) => trouble = Some(disk_refusal(&format!("ask {}", path.display()), &error)),
             }
         }
-        Err(Refusal::NoSuchToolchain { detail: explain(wanted, &instead) })
+        // A client takes "no such toolchain" as the last word; trouble passes.
+        Err(trouble.unwrap_or_else(|| Refusal::NoSuchToolchain { detail: explain(wanted, &instead) }))
     }
 
     /// Where the wanted compiler may be: each name along the path, then what we were told of.
@@ -135,40 +139,50 @@ impl Toolchains {
         places
     }
 
-    fn compiler(&self, known: &mut HashMap<PathBuf, Known>, path: &Path, guard: &Guard) -> Option<Compiler> {
+    /// What a program is; `None` when it is no compiler. An error is not remembered.
+    fn compiler(
+        &self,
+        known: &mut HashMap<PathBuf, Known>,
+        path: &Path,
+        guard: &Guard,
+    ) -> io::Result<Option<Compiler>> {
         if let Some(known) = known.get(path).filter(|known| known.still_holds()) {
-            return known.compiler.clone();
+            return Ok(known.compiler.clone());
         }
-        let mut stamps = Vec::new();
-        let compiler = self.ask(path, guard, &mut stamps);
-        if let Some(compiler) = &compiler {
-            tracing::info!(path = %path.display(), id = %compiler.id.short(), version = compiler.banner.version, "compiler found");
+        let mut stamps = vec![(path.to_owned(), Stamp::of(path)?)];
+        let compiler = self.ask(path, guard, &mut stamps)?;
+        if let Some(Compiler { id, banner }) = &compiler {
+            tracing::info!(path = %path.display(), id = %id.short(), version = banner.version, "compiler found");
         }
         known.insert(path.to_owned(), Known { stamps, compiler: compiler.clone() });
-        compiler
+        Ok(compiler)
     }
 
-    /// Finds out what a program is; the stamps of all files that the answer depends on go to
+    /// Finds out what a program is; the stamps of further files that the answer depends on go to
     /// `stamps`.
-    fn ask(&self, path: &Path, guard: &Guard, stamps: &mut Vec<(PathBuf, Stamp)>) -> Option<Compiler> {
-        let real = path.canonicalize().ok()?;
-        stamps.push((path.to_owned(), Stamp::of(path)?));
+    fn ask(
+        &self,
+        path: &Path,
+        guard: &Guard,
+        stamps: &mut Vec<(PathBuf, Stamp)>,
+    ) -> io::Result<Option<Compiler>> {
+        let real = path.canonicalize()?;
         if basename(real.as_os_str().as_bytes()) == b"distcc" {
-            return None;
+            return Ok(None);
         }
         let [who, programs @ ..] = QUESTIONS;
-        let answer = self.answer(path, who, guard).ok()?;
-        let banner = read_banner(&String::from_utf8_lossy(&answer.stderr))?;
-        let mut digests = vec![Some(digest(&real).ok()?)];
+        let answer = self.answer(path, who, guard)?;
+        let Some(banner) = read_banner(&String::from_utf8_lossy(&answer.stderr)) else { return Ok(None) };
+        let mut digests = vec![Some(digest(&real)?)];
         for question in programs {
-            let answer = self.answer(path, question, guard).ok()?;
+            let answer = self.answer(path, question, guard)?;
             let program = self.sub_program(answer.stdout.trim_ascii_end());
             if let Some(program) = &program {
                 stamps.push((program.clone(), Stamp::of(program)?));
             }
-            digests.push(program.map(|program| digest(&program)).transpose().ok()?);
+            digests.push(program.map(|program| digest(&program)).transpose()?);
         }
-        Some(Compiler { id: identify(&banner, &digests), banner })
+        Ok(Some(Compiler { id: identify(&banner, &digests), banner }))
     }
 
     /// The file that a driver means by its answer: a path, or a name to be found on the path.
@@ -197,6 +211,9 @@ impl Toolchains {
         let finished = process::run(program, &Control::default(), guard, Instant::now() + ANSWER_TIMEOUT)?;
         if finished.timed_out {
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Ended::Killed(signal) = finished.ended {
+            return Err(io::Error::other(format!("signal {signal} killed it")));
         }
         Ok(Answer { stdout: read_answer(&mut stdout)?, stderr: read_answer(&mut stderr)? })
     }
@@ -251,63 +268,9 @@ fn explain(wanted: &Toolchain, instead: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStringExt;
-
     use super::*;
     use crate::common::bytes::Bytes;
-
-    const BANNER: &str = "Target: fake-linux\ngcc version 1.2.3 (fake)";
-
-    /// A directory with a compiler of that name that answers questions, and `as` beside it.
-    struct Machine {
-        directory: tempfile::TempDir,
-    }
-
-    impl Machine {
-        fn new(name: &str) -> Self {
-            let machine = Machine { directory: tempfile::tempdir().unwrap() };
-            machine.program("as", "exit 0");
-            machine.compiler(name);
-            machine
-        }
-
-        fn program(&self, name: &str, script: &str) -> PathBuf {
-            let path = self.directory.path().join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            path
-        }
-
-        fn compiler(&self, name: &str) -> PathBuf {
-            let asked = self.directory.path().join("asked");
-            let script = format!(
-                "echo x >> {}\ncase $1 in -v) echo '{BANNER}' >&2;; -print-prog-name=*) echo ${{1#*=}};; esac",
-                asked.display()
-            );
-            self.program(name, &script)
-        }
-
-        fn times_asked(&self) -> usize {
-            fs::read_to_string(self.directory.path().join("asked")).map_or(0, |text| text.lines().count())
-        }
-
-        fn toolchains(&self) -> Toolchains {
-            let path = [self.directory.path().as_os_str().as_bytes(), b":/usr/bin:/bin"].concat();
-            Toolchains::new(OsString::from_vec(path), Vec::new())
-        }
-
-        fn wanted(&self, name: &str) -> Toolchain {
-            let digest_of = |name: &str| Digest::of(&fs::read(self.directory.path().join(name)).unwrap());
-            let banner = read_banner(BANNER).unwrap();
-            Toolchain {
-                id: identify(&banner, &[Some(digest_of(name)), None, None, Some(digest_of("as"))]),
-                names: vec![Bytes::from(name)],
-                version: banner.version,
-                target: banner.target,
-                clang: false,
-            }
-        }
-    }
+    use crate::remote::testing::Machine;
 
     fn find(toolchains: &Toolchains, wanted: &Toolchain) -> Result<PathBuf, Refusal> {
         toolchains.find(wanted, &Guard::none())
@@ -316,8 +279,8 @@ mod tests {
     #[test]
     fn a_compiler_with_the_same_programs_is_found_and_asked_once() {
         let machine = Machine::new("fakecc");
-        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
-        let path = machine.directory.path().join("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
+        let path = machine.path("fakecc");
         for _ in 0..3 {
             assert_eq!(find(&toolchains, &wanted), Ok(path.clone()));
         }
@@ -325,9 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn a_compiler_that_died_when_asked_is_trouble_and_asked_again() {
+        let machine = Machine::new("fakecc");
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
+        machine.program("fakecc", "kill -9 $$");
+        assert!(matches!(find(&toolchains, &wanted), Err(Refusal::Failed { .. })));
+        let again = Machine::new("fakecc");
+        let copied =
+            std::process::Command::new("cp").args([again.path("fakecc"), machine.path("fakecc")]).status();
+        assert!(copied.unwrap().success());
+        assert!(matches!(find(&toolchains, &wanted), Err(Refusal::NoSuchToolchain { .. })));
+    }
+
+    #[test]
     fn a_compiler_that_was_replaced_is_another_one() {
         let machine = Machine::new("fakecc");
-        let (toolchains, wanted) = (machine.toolchains(), machine.wanted("fakecc"));
+        let (toolchains, wanted) = (machine.toolchains(&[]), machine.wanted("fakecc"));
         assert!(find(&toolchains, &wanted).is_ok());
         machine.program("as", "exit 1");
         let refusal = find(&toolchains, &wanted).expect_err("another assembler").to_string();
@@ -339,7 +315,7 @@ mod tests {
         let machine = Machine::new("fakecc");
         let mut wanted = machine.wanted("fakecc");
         (wanted.id, wanted.version) = (Digest::of(b"other"), "gcc version 9".to_owned());
-        let refusal = find(&machine.toolchains(), &wanted).expect_err("not here").to_string();
+        let refusal = find(&machine.toolchains(&[]), &wanted).expect_err("not here").to_string();
         assert!(refusal.contains("gcc version 9 for fake-linux is wanted"), "{refusal}");
         assert!(refusal.contains("fakecc is gcc version 1.2.3 (fake)"), "{refusal}");
     }
@@ -350,7 +326,10 @@ mod tests {
         let mut wanted = machine.wanted("fakecc");
         for name in ["/bin/sh", "../sh", "", ".", "x/y"] {
             wanted.names = vec![Bytes::from(name)];
-            assert!(matches!(find(&machine.toolchains(), &wanted), Err(Refusal::Forbidden { .. })), "{name}");
+            assert!(
+                matches!(find(&machine.toolchains(&[]), &wanted), Err(Refusal::Forbidden { .. })),
+                "{name}"
+            );
         }
         assert_eq!(machine.times_asked(), 0);
     }
@@ -358,19 +337,18 @@ mod tests {
     #[test]
     fn our_own_shim_is_not_a_compiler() {
         let machine = Machine::new("distcc");
-        std::os::unix::fs::symlink("distcc", machine.directory.path().join("gcc")).unwrap();
+        std::os::unix::fs::symlink("distcc", machine.path("gcc")).unwrap();
         let mut wanted = machine.wanted("distcc");
         wanted.names = vec![Bytes::from("gcc")];
-        assert!(find(&machine.toolchains(), &wanted).is_err());
+        assert!(find(&machine.toolchains(&[]), &wanted).is_err());
         assert_eq!(machine.times_asked(), 0);
     }
 
     #[test]
     fn a_compiler_that_we_were_told_of_needs_no_place_on_the_path() {
         let machine = Machine::new("hidden-cc");
-        let told = machine.directory.path().join("hidden-cc");
-        let mut toolchains = machine.toolchains();
-        toolchains.told.push(told.clone());
+        let told = machine.path("hidden-cc");
+        let toolchains = machine.toolchains(&[&told]);
         let mut wanted = machine.wanted("hidden-cc");
         wanted.names = vec![Bytes::from("no-such-name-cc")];
         assert_eq!(find(&toolchains, &wanted), Ok(told));

@@ -4,6 +4,8 @@
 //! - [`exact`]: what a user gets equals what a local compile gives, byte for byte;
 //! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
 //! - [`shim`]: the shim alone, against a broker made by the test;
+//! - [`detaching`]: a broker holds nothing of the build that started it;
+//! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
@@ -12,6 +14,7 @@ mod exact;
 mod farm;
 mod faults;
 mod licences;
+mod remote;
 mod scene;
 mod shim;
 mod tidy;

@@ -196,10 +196,10 @@ impl Estimates {
         self.by_age.remove(&entry.used);
         entry.used = self.clock;
         self.by_age.insert(self.clock, task);
-        if self.tasks.len() > self.tasks_max {
-            if let Some((_, oldest)) = self.by_age.pop_first() {
-                self.tasks.remove(&oldest);
-            }
+        if self.tasks.len() > self.tasks_max
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.tasks.remove(&oldest);
         }
     }
 }

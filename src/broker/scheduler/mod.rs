@@ -53,6 +53,9 @@ use rng::Rng;
 use slots::InUse;
 use snapshot::Totals;
 
+/// No host will change by time alone.
+const NEVER: Moment = Moment(u64::MAX);
+
 /// Owns slots, queues, back-off and hedging; nothing else in the broker does.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -80,6 +83,10 @@ pub struct Scheduler {
     waiting: usize,
     /// Of these, the prepared ones.
     ready: usize,
+    /// When a host changes next by time alone; `None` when it must be looked for again.
+    wake: Option<Moment>,
+    /// Until then some host may be out of tokens.
+    throttled_until: Moment,
     /// A host changed, so every lane may have lost its last hope.
     recheck_all: bool,
     /// Lanes that a job entered since they were last checked.
@@ -127,6 +134,8 @@ impl Scheduler {
             totals: Totals::default(),
             waiting: 0,
             ready: 0,
+            wake: None,
+            throttled_until: Moment(0),
             recheck_all: false,
             recheck: Vec::new(),
         }
@@ -138,6 +147,14 @@ impl Scheduler {
         self.pass_time(now, actions);
         self.on(event, actions);
         self.settle(actions);
+        if self.wake.is_none() {
+            self.wake = Some(self.next_wake());
+        }
+    }
+
+    fn next_wake(&self) -> Moment {
+        let changes = self.hosts.iter().filter_map(|host| host.next_change(self.now, &self.config));
+        changes.min().unwrap_or(NEVER)
     }
 
     fn on(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -164,8 +181,9 @@ impl Scheduler {
 
     /// The earliest moment at which a [`Event::Tick`] is useful, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let changes = self.hosts.iter().filter_map(|host| host.next_change(self.now, &self.config)).min();
-        let tokens = if self.ready > 0 { self.next_token() } else { None };
+        let changes = self.wake.filter(|at| *at != NEVER);
+        let throttled = self.ready > 0 && self.throttled_until > self.now;
+        let tokens = if throttled { self.next_token() } else { None };
         let look = self.looks.first().map(|(at, _)| *at);
         [changes, tokens, look].into_iter().flatten().min()
     }

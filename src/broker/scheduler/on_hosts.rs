@@ -13,7 +13,11 @@ impl Scheduler {
     pub(super) fn pass_time(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let before = self.now;
         self.now = self.now.max(now);
-        for number in 0..self.hosts.len() {
+        if self.wake.is_some_and(|at| at > self.now) {
+            return;
+        }
+        self.wake = None;
+        for number in 0..self.hosts.count() {
             let change = self.hosts[number].next_change(before, &self.config);
             if change.is_some_and(|at| at <= self.now) {
                 self.recheck_all = true;
@@ -40,6 +44,7 @@ impl Scheduler {
         let host = &mut self.hosts[number];
         if host.due(self.now) {
             host.connecting(self.now);
+            self.wake = None;
             actions.push(Action::Connect { host: host.id });
         }
     }
@@ -47,7 +52,7 @@ impl Scheduler {
     pub(super) fn on_host_up(&mut self, id: HostId) {
         let number = self.hosts.number(id, &self.config);
         self.hosts[number].up(self.now);
-        self.recheck_all = true;
+        self.host_changed();
     }
 
     pub(super) fn on_host_down(&mut self, id: HostId, why: &str, actions: &mut Vec<Action>) {
@@ -63,6 +68,12 @@ impl Scheduler {
             self.end_attempt(job, number);
             self.after_failure(job, number, &Failure::Host { why: why.to_owned() }, actions);
         }
+        self.host_changed();
+    }
+
+    /// Timers and prospects of a host may be other than they were.
+    pub(super) fn host_changed(&mut self) {
+        self.wake = None;
         self.recheck_all = true;
     }
 
@@ -75,7 +86,7 @@ impl Scheduler {
         }
         host.credit = Some(jobs);
         host.cap = u32::MAX;
-        self.recheck_all = true;
+        self.host_changed();
     }
 
     /// What a failed attempt says about its host.
@@ -91,11 +102,14 @@ impl Scheduler {
         match failure {
             Failure::Host { why } => {
                 if let Some(wait) = host.strike(self.now, why, &self.config, &mut self.rng) {
-                    self.recheck_all = true;
+                    self.host_changed();
                     self.tell_backed_off(attempt.host, wait, why, actions);
                 }
             }
-            Failure::Overloaded { .. } => host.breathe(self.now, &self.config),
+            Failure::Overloaded { .. } => {
+                host.breathe(self.now, &self.config);
+                self.wake = None;
+            }
             Failure::NoToolchain { .. } => {
                 host.refused.insert(route.toolchain);
                 self.recheck_all = true;

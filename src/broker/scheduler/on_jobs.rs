@@ -60,6 +60,7 @@ impl Scheduler {
         let Some(pool) = self.pools.get_mut(id) else { return };
         pool.live += 1;
         if pool.live == 1 {
+            self.wake = None;
             for seat in &pool.seats {
                 self.hosts[seat.host].wanted += 1;
             }
@@ -108,6 +109,9 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) {
         let Some((host, attempt)) = self.live_attempt(job, host) else { return };
+        if self.hosts[host].paused.is_some() {
+            self.host_changed();
+        }
         self.hosts[host].answered();
         let wall = self.now.since(attempt.sent);
         // What counts is when the answer is here, but a short wait on the way is no slowness.

@@ -28,6 +28,7 @@ impl Scheduler {
         let Some(pool) = self.pools.get_mut(route.pool) else { return };
         pool.live = pool.live.saturating_sub(1);
         if pool.live == 0 {
+            self.wake = None;
             for seat in &pool.seats {
                 let host = &mut self.hosts[seat.host];
                 host.wanted = host.wanted.saturating_sub(1);

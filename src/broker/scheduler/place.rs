@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::api::LocalSlots;
-use super::hosts::{Host, Prospect};
+use super::hosts::{Host, Link, Prospect};
 use super::jobs::Route;
 use super::lanes::{LaneKey, Seat};
 
@@ -30,8 +30,14 @@ impl Scheduler {
 
     /// Whether jobs of this lane should wait for a host at all.
     pub(super) fn prospect(&self, key: &LaneKey) -> Prospect {
-        let prospects = self.seats(key).map(|(seat, host)| host.prospect(seat.slots, self.now, &self.config));
-        prospects.max().unwrap_or(Prospect::None)
+        let mut best = Prospect::None;
+        for (seat, host) in self.seats(key) {
+            best = best.max(host.prospect(seat.slots, self.now, &self.config));
+            if best == Prospect::Capable {
+                break;
+            }
+        }
+        best
     }
 
     /// Sums up the hosts of a lane that are there; `coming` ones, which are being connected, count with the
@@ -119,6 +125,11 @@ impl Scheduler {
     pub(super) fn wants_ahead(&self, key: &LaneKey, local: &LocalSlots) -> bool {
         let ahead = self.pools.get(key.pool).map_or(0, |pool| pool.ahead);
         let spare = local.preprocess.max(1);
-        ahead < spare || ahead < self.field(key, true).free.saturating_add(spare)
+        // In a farm that is full, the usual case, one quick look is enough.
+        let some_free = || {
+            let mut seats = self.seats(key);
+            seats.any(|(seat, host)| host.link != Link::Up || host.free(seat.slots, self.now) > 0)
+        };
+        ahead < spare || (some_free() && ahead < self.field(key, true).free.saturating_add(spare))
     }
 }

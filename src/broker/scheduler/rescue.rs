@@ -56,7 +56,9 @@ impl Scheduler {
             if !wait.is_zero() {
                 self.look_again(id, self.now + wait, None);
             } else if self.waiting > 0 || (!self.hedge(id, actions) && !self.overtake(id, actions)) {
-                self.look_again(id, self.now + LOOK_AGAIN, None);
+                // Rarer with age: what nobody could help for a minute will not mind some seconds.
+                let age = self.jobs.get(&id).map_or(Duration::ZERO, |job| self.now.since(job.since));
+                self.look_again(id, self.now + LOOK_AGAIN.max(age / 8), None);
             }
         }
     }

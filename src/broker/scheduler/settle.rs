@@ -119,6 +119,9 @@ impl Scheduler {
         let burst = host.burst();
         // It was open a moment ago; an empty bucket would only make it a little late.
         let _ = host.bucket.take(now, burst);
+        if let Err(throttled) = host.bucket.peek(now, burst) {
+            self.throttled_until = self.throttled_until.max(throttled.until);
+        }
     }
 
     /// Fills local slots with those that wait for one.

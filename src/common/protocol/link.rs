@@ -16,6 +16,21 @@
 //!   Window … ────────────────────────────────▶
 //! ```
 //!
+//! What is not in the types:
+//!
+//! - **Windows.** Each direction of each job starts with [`crate::common::limits::LINK_WINDOW_BYTES`]; `Window` adds to it.
+//!   Data beyond what was granted, or beyond what was announced, breaks the protocol: `Fatal`.
+//!   A side grants no more than what is still to come, so a small blob sees no `Window` at all.
+//! - **Input** is exactly [`Blob::packed`](crate::common::action::Blob::packed) bytes of zstd
+//!   with a window of at most 2^24 (all of zstd's levels up to 19).
+//! - **Result data** is the packed bytes of stdout, stderr and outputs, one behind the other; each
+//!   part is a zstd frame of its own, an empty part has no bytes. A chunk may span parts.
+//! - **Unfinished**, for credits, is a job until it is refused, cancelled, or its last byte sent.
+//! - **Late frames** of a job that is refused, cancelled or done are ignored, by both sides.
+//! - **Keep-alive.** A volunteer that has nothing to say sends a `Pong` of token 0 unasked.
+//! - **Another version** is answered by `Hello`, then `Fatal`, and the link closes.
+//! - **Draining.** The volunteer closes the link when its last job there is answered.
+//!
 //! The broker's first bytes are [`MAGIC`], so that a port can serve other protocols as well.
 //! Variants are only ever appended, and the hello comes first: the version in it decides what
 //! else may be said.
@@ -128,7 +143,7 @@ pub enum ToVolunteer {
         job: u32,
         /// What to do.
         action: Box<Action>,
-        /// Give up after this long, in milliseconds.
+        /// Give up this long after the job has arrived, in milliseconds.
         deadline_ms: u32,
     },
     /// This job is not wanted any more. It is answered by nothing; late frames of it are ignored.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{Build, Volunteer, World, all, build};
+use super::cast::{Build, Volunteer, all, build};
+use super::world::World;
 
 fn makespan(volunteers: Vec<Volunteer>, build: Build) -> (Duration, World) {
     let mut world = World::new(1, volunteers, vec![build]);

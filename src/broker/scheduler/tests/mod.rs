@@ -1,7 +1,10 @@
 //! The scheduler under test: directed cases, and whole builds under virtual time.
 
+mod acts;
+mod cast;
 mod directed;
 mod makespan;
+mod rig;
 mod seeds;
 mod stragglers;
 mod world;

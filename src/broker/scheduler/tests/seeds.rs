@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{Build, Volunteer, World};
+use super::cast::{Build, Volunteer};
+use super::world::World;
 use crate::broker::scheduler::api::*;
 use crate::broker::scheduler::rng::Rng;
 use crate::broker::scheduler::snapshot::Totals;
@@ -34,12 +35,12 @@ fn build(rng: &mut Rng, volunteers: u64) -> Build {
             hosts.push(HostUse { host: HostId(number as u32), slots: 1 + rng.below(8) as u32 });
         }
     }
-    let outstanding = 1 + rng.below(24) as u32;
+    let outstanding = 1 + rng.below(20) as u32;
     let listed = if rng.below(4) == 0 { 1 + rng.below(3) as u32 } else { 0 };
     let few = |rng: &mut Rng| 1 + rng.below(4) as u32;
     Build {
         outstanding,
-        jobs: outstanding + rng.below(40) as u32,
+        jobs: outstanding + rng.below(24) as u32,
         hosts,
         local: LocalSlots { preprocess: few(rng), compile: few(rng), link: few(rng), listed },
         fallback: rng.below(5) > 0,
@@ -64,22 +65,37 @@ fn world(seed: u64) -> World {
     world
 }
 
-#[test]
-fn a_thousand_builds_keep_every_promise() {
+fn sum_of(seeds: std::ops::Range<u64>) -> Totals {
     let mut sum = Totals::default();
-    for seed in 0..1000 {
+    for seed in seeds {
         let mut world = world(seed);
         world.run();
-        let totals = world.scheduler.snapshot(world.now).totals;
-        sum.remote += totals.remote;
-        sum.retried += totals.retried;
-        sum.hedged += totals.hedged;
-        sum.forbidden += totals.forbidden;
-        sum.abandoned += totals.abandoned;
-        for (key, count) in totals.local {
-            *sum.local.entry(key).or_default() += count;
-        }
+        add(&mut sum, world.scheduler.snapshot(world.now).totals);
     }
+    sum
+}
+
+fn add(sum: &mut Totals, more: Totals) {
+    sum.remote += more.remote;
+    sum.retried += more.retried;
+    sum.hedged += more.hedged;
+    sum.forbidden += more.forbidden;
+    sum.abandoned += more.abandoned;
+    for (key, count) in more.local {
+        *sum.local.entry(key).or_default() += count;
+    }
+}
+
+#[test]
+fn a_thousand_builds_keep_every_promise() {
+    let halves = std::thread::scope(|scope| {
+        [0..500, 500..1000].map(|seeds| scope.spawn(|| sum_of(seeds))).map(|half| match half.join() {
+            Ok(sum) => sum,
+            Err(why) => std::panic::resume_unwind(why),
+        })
+    });
+    let [mut sum, other] = halves;
+    add(&mut sum, other);
     // A world in which nothing goes wrong would keep every promise too.
     let local = |key| sum.local.get(key).copied().unwrap_or(0);
     let seen = [sum.remote, sum.retried, sum.hedged, sum.forbidden, sum.abandoned];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::directed::Rig;
+use super::rig::Rig;
 use crate::broker::scheduler::api::*;
 
 const SECOND: Duration = Duration::from_secs(1);

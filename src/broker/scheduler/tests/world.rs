@@ -6,71 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cast::{Build, Volunteer};
 use crate::broker::scheduler::Scheduler;
 use crate::broker::scheduler::api::*;
 use crate::broker::scheduler::config::Config;
 use crate::broker::scheduler::rng::Rng;
 use crate::common::reason::LocalReason;
 
-/// How a volunteer is.
 #[derive(Clone, Debug)]
-pub struct Volunteer {
-    /// How many times longer than normal it takes.
-    pub slowness: f64,
-    /// What it really holds; more is turned away.
-    pub holds: u32,
-    /// What it says it holds; nothing for one of the classic kind.
-    pub credit: Option<u32>,
-    /// Per mille of attempts that fail by its fault.
-    pub fails: u64,
-    /// Per mille of attempts that are never answered.
-    pub silent: u64,
-    /// A toolchain it has not.
-    pub lacks: Option<ToolchainId>,
-    /// How long it lives and how long it is dead, in turn.
-    pub flaps: Option<(Duration, Duration)>,
-    /// Whether it can be reached at first.
-    pub alive: bool,
-    /// How long a connection takes; longer than anyone waits when packets are swallowed.
-    pub connects_in: Duration,
-}
-
-impl Volunteer {
-    pub fn good(slots: u32) -> Volunteer {
-        Volunteer {
-            slowness: 1.0,
-            holds: slots,
-            credit: Some(slots),
-            fails: 0,
-            silent: 0,
-            lacks: None,
-            flaps: None,
-            alive: true,
-            connects_in: Duration::from_millis(2),
-        }
-    }
-}
-
-/// A closed loop: `outstanding` jobs at any time until `jobs` are done.
-#[derive(Clone, Debug)]
-pub struct Build {
-    pub outstanding: u32,
-    pub jobs: u32,
-    pub hosts: Vec<HostUse>,
-    pub local: LocalSlots,
-    pub fallback: bool,
-    pub toolchain: ToolchainId,
-    /// Per mille of jobs that are links, give up their shim, cannot be prepared, or have unusable answers.
-    pub links: u64,
-    pub goes: u64,
-    pub troubles: u64,
-    /// What a normal compile takes, and how many times longer the longest may.
-    pub takes: Duration,
-    pub spread: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Due {
+pub(super) enum Due {
     Arrive(usize),
     Prepared(JobId),
     Ends(JobId, HostId, u64, End),
@@ -83,33 +27,33 @@ enum Due {
 }
 
 #[derive(Clone, Debug)]
-enum End {
+pub(super) enum End {
     Answer(Duration),
     Fails(Failure),
 }
 
 #[derive(Clone, Debug, Default)]
-struct Truth {
-    build: usize,
-    link: bool,
-    takes: Duration,
-    preparing: bool,
-    attempts: BTreeMap<HostId, u64>,
-    tried: BTreeSet<HostId>,
-    answered: BTreeSet<HostId>,
-    taking: bool,
-    local: Option<&'static str>,
-    over: bool,
+pub(super) struct Truth {
+    pub(super) build: usize,
+    pub(super) link: bool,
+    pub(super) takes: Duration,
+    pub(super) preparing: bool,
+    pub(super) attempts: BTreeMap<HostId, u64>,
+    pub(super) tried: BTreeSet<HostId>,
+    pub(super) answered: BTreeSet<HostId>,
+    pub(super) taking: bool,
+    pub(super) local: Option<&'static str>,
+    pub(super) over: bool,
 }
 
 #[derive(Debug)]
-struct Machine {
-    is: Volunteer,
-    linked: bool,
-    connecting: bool,
-    asked: Option<Moment>,
-    flips: u64,
-    used: u32,
+pub(super) struct Machine {
+    pub(super) is: Volunteer,
+    pub(super) linked: bool,
+    pub(super) connecting: bool,
+    pub(super) asked: Option<Moment>,
+    pub(super) flips: u64,
+    pub(super) used: u32,
 }
 
 /// What is printed of a failing run.
@@ -122,19 +66,19 @@ enum Note {
 
 pub struct World {
     pub scheduler: Scheduler,
-    seed: u64,
-    rng: Rng,
+    pub(super) seed: u64,
+    pub(super) rng: Rng,
     pub now: Moment,
-    serial: u64,
-    due: BTreeMap<(Moment, u64), Due>,
-    machines: Vec<Machine>,
-    builds: Vec<Build>,
-    arrived: Vec<u32>,
-    jobs: BTreeMap<JobId, Truth>,
-    here: BTreeMap<&'static str, u32>,
+    pub(super) serial: u64,
+    pub(super) due: BTreeMap<(Moment, u64), Due>,
+    pub(super) machines: Vec<Machine>,
+    pub(super) builds: Vec<Build>,
+    pub(super) arrived: Vec<u32>,
+    pub(super) jobs: BTreeMap<JobId, Truth>,
+    pub(super) here: BTreeMap<&'static str, u32>,
     log: VecDeque<Note>,
     pub sends: u64,
-    unfinished: u32,
+    pub(super) unfinished: u32,
     pub check_all: bool,
 }
 
@@ -232,12 +176,12 @@ impl World {
         Some(false)
     }
 
-    fn later(&mut self, wait: Duration, due: Due) {
+    pub(super) fn later(&mut self, wait: Duration, due: Due) {
         self.serial += 1;
         self.due.insert((self.now + wait, self.serial), due);
     }
 
-    fn ensure(&self, holds: bool, what: &str) {
+    pub(super) fn ensure(&self, holds: bool, what: &str) {
         if !holds {
             let log: Vec<String> = self.log.iter().map(|note| format!("{note:?}")).collect();
             panic!("seed {}: {what}, at {} us; before:\n{}", self.seed, self.now.0, log.join("\n"));
@@ -265,7 +209,7 @@ impl World {
         }
     }
 
-    fn chance(&mut self, per_mille: u64) -> bool {
+    pub(super) fn chance(&mut self, per_mille: u64) -> bool {
         self.rng.below(1000) < per_mille
     }
 
@@ -394,7 +338,7 @@ impl World {
     }
 
     /// A job is answered or abandoned exactly once; its build brings the next one.
-    fn over(&mut self, job: JobId) {
+    pub(super) fn over(&mut self, job: JobId) {
         self.ensure(!self.jobs[&job].over, &format!("{job:?} ends twice"));
         self.truth(job).over = true;
         self.unfinished -= 1;
@@ -457,141 +401,11 @@ impl World {
         there.map(|(job, _)| *job).collect()
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Prepare { job } => {
-                self.ensure(self.idle(job) && !self.jobs[&job].link, "prepares what is not idle");
-                self.truth(job).preparing = true;
-                let wait = Duration::from_millis(5 + self.rng.below(60));
-                self.later(wait, Due::Prepared(job));
-            }
-            Action::CancelPrepare { job } => {
-                self.ensure(self.jobs[&job].preparing, "cancels a preparation that is not");
-                self.truth(job).preparing = false;
-            }
-            Action::Send { job, host, deadline } => self.send(job, host, deadline),
-            Action::Cancel { job, host } => {
-                let was = self.truth(job).attempts.remove(&host);
-                self.ensure(was.is_some(), "cancels what is not there");
-                self.machine(host).used -= 1;
-            }
-            Action::Take { job, host } => {
-                let good = self.jobs[&job].answered.contains(&host) && self.jobs[&job].attempts.is_empty();
-                self.ensure(good && self.idle(job), "takes an answer that is not the only one");
-                self.truth(job).taking = true;
-                self.later(Duration::from_millis(1), Due::Taken(job));
-            }
-            Action::RunLocally { job, reason } => self.run_here(job, &reason),
-            Action::Forbid { job, .. } => {
-                self.ensure(!self.builds[self.jobs[&job].build].fallback, "forbids what may run here");
-                self.ensure(self.idle(job), "forbids what is not idle");
-                self.over(job);
-            }
-            Action::Connect { host } => self.connect(host),
-            Action::BackedOff { wait, .. } => {
-                self.ensure(wait <= Duration::from_secs(60), "backs off for more than a minute");
-            }
-        }
-    }
-
-    fn idle(&self, job: JobId) -> bool {
-        let truth = &self.jobs[&job];
-        !truth.over && !truth.preparing && !truth.taking && truth.attempts.is_empty() && truth.local.is_none()
-    }
-
-    fn send(&mut self, job: JobId, host: HostId, deadline: Duration) {
-        self.sends += 1;
-        let truth = &self.jobs[&job];
-        let build = &self.builds[truth.build];
-        self.ensure(!truth.over && !truth.preparing && truth.local.is_none(), "sends what is elsewhere");
-        self.ensure(truth.attempts.len() < 2, "sends a third copy");
-        self.ensure(!truth.tried.contains(&host), "tries a host twice");
-        let listed: u32 = build.hosts.iter().filter(|seat| seat.host == host).map(|seat| seat.slots).sum();
-        let (toolchain, takes) = (build.toolchain, truth.takes);
-        let machine = &self.machines[host.0 as usize];
-        self.ensure(machine.linked, "sends to a host that is not there");
-        let slots = listed.min(machine.is.credit.unwrap_or(u32::MAX));
-        self.ensure(machine.used < slots, "a host holds more than its slots");
-        let (is, crowded) = (machine.is.clone(), machine.used >= machine.is.holds);
-        let why = String::new;
-        let noise = 0.9 + self.rng.below(200) as f64 / 1000.0;
-        let compile = takes.mul_f64(is.slowness * noise);
-        let soon = Duration::from_millis(1);
-        let (wait, end) = if is.lacks == Some(toolchain) {
-            (soon, End::Fails(Failure::NoToolchain { why: why() }))
-        } else if crowded {
-            (soon, End::Fails(Failure::Overloaded { why: why() }))
-        } else if self.chance(is.silent) || compile >= deadline {
-            (deadline, End::Fails(Failure::Deadline))
-        } else if self.chance(is.fails) {
-            (compile / 2, End::Fails(Failure::Host { why: "nonsense".to_owned() }))
-        } else {
-            (compile + soon, End::Answer(compile))
-        };
-        self.machine(host).used += 1;
-        let serial = self.serial + 1;
-        self.truth(job).attempts.insert(host, serial);
-        self.later(wait, Due::Ends(job, host, serial, end));
-    }
-
-    fn run_here(&mut self, job: JobId, reason: &LocalReason) {
-        self.ensure(self.idle(job), "runs here what is not idle");
-        let truth = &self.jobs[&job];
-        let local = self.builds[truth.build].local;
-        let (kind, limit) = match reason {
-            _ if truth.link => ("link", local.link),
-            LocalReason::LocalhostListed => ("listed", local.listed),
-            _ => ("compile", local.compile),
-        };
-        let used = self.here.get(kind).copied().unwrap_or(0);
-        self.ensure(used < limit, &format!("{used} of {limit} {kind} slots are in use already"));
-        let takes = truth.takes;
-        *self.here.entry(kind).or_default() += 1;
-        self.truth(job).local = Some(kind);
-        self.later(takes, Due::LeaseBack(job));
-    }
-
-    fn connect(&mut self, host: HostId) {
-        let now = self.now;
-        let machine = self.machine(host);
-        let idle = !machine.linked && !machine.connecting;
-        let paced = machine.asked.is_none_or(|asked| now.since(asked) >= Duration::from_secs(1));
-        machine.connecting = true;
-        machine.asked = Some(now);
-        let (wait, flips) = (machine.is.connects_in, machine.flips);
-        self.ensure(idle, "connects what is connected");
-        self.ensure(paced, "connects more than once in a second");
-        self.later(wait, Due::Connected(host, flips));
-    }
-
-    fn truth(&mut self, job: JobId) -> &mut Truth {
+    pub(super) fn truth(&mut self, job: JobId) -> &mut Truth {
         self.jobs.get_mut(&job).expect("the scheduler speaks only of jobs that arrived")
     }
 
-    fn machine(&mut self, host: HostId) -> &mut Machine {
+    pub(super) fn machine(&mut self, host: HostId) -> &mut Machine {
         &mut self.machines[host.0 as usize]
-    }
-}
-
-/// Every volunteer, with as many slots as it says.
-pub fn all(volunteers: &[Volunteer]) -> Vec<HostUse> {
-    let seat = |(number, is): (usize, &Volunteer)| HostUse { host: HostId(number as u32), slots: is.holds };
-    volunteers.iter().enumerate().map(seat).collect()
-}
-
-/// A plain build of `jobs` alike compiles of one second.
-pub fn build(outstanding: u32, jobs: u32, hosts: Vec<HostUse>) -> Build {
-    Build {
-        outstanding,
-        jobs,
-        hosts,
-        local: LocalSlots { preprocess: 4, compile: 4, link: 2, listed: 0 },
-        fallback: true,
-        toolchain: ToolchainId(1),
-        links: 0,
-        goes: 0,
-        troubles: 0,
-        takes: Duration::from_secs(1),
-        spread: 1,
     }
 }

@@ -1,0 +1,151 @@
+//! The broker's end of a link, as simple as the protocol allows.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use distcc::common::action::{Action, Argument, Blob, InputSet, OutputName};
+use distcc::common::bytes::Bytes;
+use distcc::common::protocol::io::{push_data, push_message};
+use distcc::common::protocol::link::{
+    FrameHeader, FrameKind, JobResult, MAGIC, Part, Refusal, ToBroker, ToVolunteer, VERSION,
+};
+use distcc::common::protocol::wire;
+use distcc::common::toolchain::{Digest, Toolchain};
+
+use super::volunteer::PATIENCE;
+
+/// The broker's end of a link.
+pub struct Link {
+    pub stream: TcpStream,
+}
+
+impl Link {
+    pub fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Link { stream }
+    }
+
+    pub fn hello(&mut self) {
+        self.stream.write_all(&MAGIC).unwrap();
+        self.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
+        assert!(matches!(self.next(), ToBroker::Hello { version: VERSION, slots: 2, .. }));
+        self.wait(|message| matches!(message, ToBroker::Credit { .. }));
+    }
+
+    pub fn send(&mut self, message: &ToVolunteer) {
+        let mut bytes = Vec::new();
+        push_message(&mut bytes, message);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    pub fn frame(&mut self) -> (FrameHeader, Vec<u8>) {
+        let mut head = [0; FrameHeader::LEN];
+        self.stream.read_exact(&mut head).unwrap();
+        let header = FrameHeader::decode(&head).unwrap();
+        let mut body = vec![0; header.length as usize];
+        self.stream.read_exact(&mut body).unwrap();
+        (header, body)
+    }
+
+    pub fn next(&mut self) -> ToBroker {
+        let (header, body) = self.frame();
+        assert_eq!(header.kind, FrameKind::Message);
+        wire::decode(&body).unwrap()
+    }
+
+    /// The next message that is wanted; keep-alives and credits pass.
+    pub fn wait(&mut self, wanted: impl Fn(&ToBroker) -> bool) -> ToBroker {
+        loop {
+            // A broker is never silent for long.
+            self.send(&ToVolunteer::Ping { token: 1 });
+            match self.next() {
+                message if wanted(&message) => return message,
+                ToBroker::Pong { .. }
+                | ToBroker::Credit { .. }
+                | ToBroker::Window { .. }
+                | ToBroker::Draining => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    pub fn submit(&mut self, job: u32, toolchain: &Toolchain, text: &[u8], options: &[&str]) -> Vec<u8> {
+        let packed = zstd::encode_all(text, 1).unwrap();
+        let plain = |word: &&str| Argument::Plain(Bytes::from(*word));
+        let mut arguments: Vec<Argument> = options.iter().map(plain).collect();
+        arguments.extend([plain(&"-c"), Argument::Input, plain(&"-o"), Argument::Output(0)]);
+        let action = Action {
+            toolchain: toolchain.clone(),
+            arguments,
+            environment: vec![],
+            inputs: InputSet::Preprocessed {
+                source: Blob {
+                    digest: Digest::of(text),
+                    size: text.len() as u64,
+                    packed: packed.len() as u64,
+                },
+                suffix: ".i".to_owned(),
+            },
+            outputs: vec![OutputName { suffix: ".o".to_owned() }],
+        };
+        self.send(&ToVolunteer::Job { job, action: Box::new(action), deadline_ms: 60_000 });
+        packed
+    }
+
+    /// Submits a job whose input is not there yet, and sends it.
+    pub fn start_job(&mut self, job: u32, toolchain: &Toolchain, text: &[u8]) {
+        let packed = self.submit(job, toolchain, text, &[]);
+        self.wait(|message| *message == ToBroker::NeedInput { job });
+        let mut bytes = Vec::new();
+        for chunk in packed.chunks(1000) {
+            push_data(&mut bytes, job, chunk);
+        }
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    pub fn result(&mut self) -> (JobResult, Vec<Vec<u8>>) {
+        let result = self.wait(|message| matches!(message, ToBroker::Result(_)));
+        let ToBroker::Result(result) = result else { unreachable!("waited for a result") };
+        let parts: Vec<Part> =
+            [result.stdout, result.stderr].into_iter().chain(result.outputs.iter().copied()).collect();
+        let total: u64 = parts.iter().map(|part| part.packed).sum();
+        let mut data = Vec::new();
+        while (data.len() as u64) < total {
+            let (header, body) = self.frame();
+            if header.kind == FrameKind::Data {
+                assert_eq!(header.job, result.job);
+                data.extend_from_slice(&body);
+                let bytes = body.len() as u32;
+                self.send(&ToVolunteer::Window { job: result.job, bytes });
+            }
+        }
+        assert_eq!(data.len() as u64, total);
+        let mut rest = &data[..];
+        let unpacked = parts.iter().map(|part| {
+            let (packed, after) = rest.split_at(part.packed as usize);
+            rest = after;
+            let bytes = if packed.is_empty() { Vec::new() } else { zstd::decode_all(packed).unwrap() };
+            assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (part.size, part.digest));
+            bytes
+        });
+        let unpacked = unpacked.collect();
+        (result, unpacked)
+    }
+
+    pub fn refusal(&mut self) -> Refusal {
+        match self.wait(|message| matches!(message, ToBroker::Refused { .. })) {
+            ToBroker::Refused { why, .. } => why,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// Whether the volunteer closes, after whatever it still says.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}

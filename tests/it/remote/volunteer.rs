@@ -1,0 +1,152 @@
+//! A daemon under test, its machine and its compilers.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use distcc::common::bytes::Bytes;
+use distcc::common::toolchain::{Digest, QUESTIONS, Toolchain, identify, read_banner};
+
+use super::link::Link;
+
+/// No wait in these tests is longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns when `condition` holds.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A machine with a daemon and a directory of compilers; all of it goes with the value.
+pub struct Volunteer {
+    pub directory: tempfile::TempDir,
+    pub daemon: Child,
+    pub port: u16,
+}
+
+impl Drop for Volunteer {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+impl Volunteer {
+    pub fn start(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("bin")).unwrap();
+        let (daemon, port) = launch(directory.path(), options);
+        Volunteer { directory, daemon, port }
+    }
+
+    pub fn restart(&mut self) {
+        (self.daemon, self.port) = launch(self.directory.path(), &[]);
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Installs a compiler that writes its process id to `pid` and does what `script` says.
+    pub fn fake_compiler(&self, script: &str) -> Toolchain {
+        let banner = "Target: fake-linux\ngcc version 1.0 (fake)";
+        let pid = self.path("pid");
+        let text = format!(
+            "#!/bin/sh\ncase $1 in -v) echo '{banner}' >&2; exit;; -print-prog-name=*) exit;; esac\n\
+             echo $$ > {0}.new; mv {0}.new {0}\n{script}\n",
+            pid.display()
+        );
+        // Written under another name by another process: a file that we had open for writing
+        // could not be run while a child of another test still had our descriptors.
+        fs::write(self.path("fakecc"), text).unwrap();
+        fs::set_permissions(self.path("fakecc"), fs::Permissions::from_mode(0o755)).unwrap();
+        let copied =
+            Command::new("cp").arg("-p").args([self.path("fakecc"), self.path("bin")]).status().unwrap();
+        assert!(copied.success());
+        toolchain_of(&self.path("bin/fakecc"))
+    }
+
+    pub fn link(&self) -> Link {
+        let mut link = Link::connect(self.port);
+        link.hello();
+        link
+    }
+
+    /// The process that a fake compiler runs as.
+    pub fn compiler_pid(&self) -> u32 {
+        wait_for("the compiler starts", || self.path("pid").exists());
+        fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// What of jobs is left in the daemon's directories.
+    pub fn jobs_left(&self) -> Vec<PathBuf> {
+        let Ok(base) = fs::read_dir(self.path("tmp")) else { return Vec::new() };
+        let daemons = base.flat_map(|base| fs::read_dir(base.unwrap().path()).unwrap());
+        let entries = daemons.flat_map(|daemon| fs::read_dir(daemon.unwrap().path()).unwrap());
+        let jobs = entries.map(|entry| entry.unwrap().path());
+        jobs.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("jobs-")).collect()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.daemon.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+pub fn launch(directory: &Path, options: &[&str]) -> (Child, u16) {
+    let port_file = directory.join("port");
+    let _ = fs::remove_file(&port_file);
+    fs::create_dir_all(directory.join("tmp")).unwrap();
+    let mut daemon = daemon_command(directory).args(options).stderr(Stdio::inherit()).spawn().unwrap();
+    wait_for("the port is open", || port_file.exists() || daemon.try_wait().unwrap().is_some());
+    assert_eq!(daemon.try_wait().unwrap(), None, "the daemon has ended");
+    (daemon, fs::read_to_string(&port_file).unwrap().trim().parse().unwrap())
+}
+
+pub fn daemon_command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distccd"));
+    let path = |name: &str| directory.join(name).display().to_string();
+    // Root in a container has to say that it means it.
+    if fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0) {
+        command.args(["--user", "root"]);
+    }
+    command
+        .args(["--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
+        .args(["--port-file", &path("port"), "--temp-dir", &path("tmp"), "--log-file", &path("log")])
+        .env("PATH", format!("{}:/usr/bin:/bin", path("bin")))
+        .stdin(Stdio::null());
+    command
+}
+
+/// The identity of a compiler, made as the protocol says and not as the daemon does it.
+pub fn toolchain_of(compiler: &Path) -> Toolchain {
+    let ask = |question: &str| Command::new(compiler).arg(question).env("LC_ALL", "C").output().unwrap();
+    let banner = read_banner(&String::from_utf8_lossy(&ask(QUESTIONS[0]).stderr)).unwrap();
+    let digest = |path: PathBuf| fs::read(path).ok().map(|bytes| Digest::of(&bytes));
+    let mut programs = vec![digest(compiler.to_owned())];
+    for question in &QUESTIONS[1..] {
+        let answer = String::from_utf8(ask(question).stdout).unwrap().trim_end().to_owned();
+        programs.push(match answer.as_str() {
+            "" => None,
+            name if name.contains('/') => digest(PathBuf::from(name)),
+            name => digest(Path::new("/usr/bin").join(name)),
+        });
+    }
+    Toolchain {
+        id: identify(&banner, &programs),
+        names: vec![Bytes::from(Path::new(compiler.file_name().unwrap()))],
+        version: banner.version,
+        target: banner.target,
+        clang: banner.clang,
+    }
+}
