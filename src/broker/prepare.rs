@@ -63,7 +63,9 @@ pub async fn prepare(
         return read_source(invocation, job).await;
     }
     let dependencies = match &job.dependencies {
-        Some(_) => Some(tempfile::Builder::new().prefix("deps-").tempfile_in(workshop.scratch).map_err(broker)?),
+        Some(_) => {
+            Some(tempfile::Builder::new().prefix("deps-").tempfile_in(workshop.scratch).map_err(broker)?)
+        }
         None => None,
     };
     let dependency_path = dependencies.as_ref().map(|file| file.path().to_owned());

@@ -94,7 +94,7 @@ fn warnings_and_errors_read_as_they_do_here() {
             (said, "gcc -Wall -Wextra -c a.c"),
             (said, "gcc -Wall -Wextra -Werror -c a.c"),
             (said, "gcc -Wall -Wextra -fdiagnostics-color=always -c a.c"),
-            (said, "gcc -Wall -Wextra -fdiagnostics-format=json -c a.c"),
+            (Place::Either, "gcc -Wall -Wextra -fdiagnostics-format=json -c a.c"),
             (said, "clang -Wall -Wextra -c a.c"),
             (said, "clang -Wall -Wextra -Werror -fcolor-diagnostics -c a.c"),
         ],
@@ -310,10 +310,12 @@ fn a_failed_compile_leaves_what_a_failed_local_one_leaves() {
 #[test]
 fn thousands_of_arguments_and_a_large_environment() {
     let theatre = Theatre::new();
-    let mut scene = Scene::new("gcc -c a.c").file("a.c", "int f(void) { return NAME_9999; }\n");
-    for number in 0..10_000 {
-        scene = scene.word(format!("-DNAME_{number}={number}"));
+    let mut scene = Scene::new("gcc -c a.c").file("a.c", "int f(void) { return VALUE; }\n");
+    // Short ones: gcc's driver hands them all to its children in one variable of 128 kB at most.
+    for _ in 0..10_000 {
+        scene = scene.word("-w");
     }
+    let scene = scene.word("-DVALUE=7");
     theatre.check(Place::Remote, &scene);
     let script = "export BIG=$(head -c 100000 /dev/zero | tr '\\0' x); exec \"$@\"";
     theatre.check(Place::Remote, &Scene::new("gcc -c a.c").file("a.c", PLAIN).shell(script));

@@ -24,8 +24,9 @@ const FILES: u32 = 60;
 /// How many files must be done before a fault strikes, so that it strikes in the middle.
 const EARLY: u64 = 6;
 
-/// The longest that a build may take. Alone it takes seconds; a dead peer may cost ten more.
-const BUILD_MAX: Duration = Duration::from_secs(120);
+/// The longest that a build may take. Alone it takes seconds, and a dead peer may cost ten more; a
+/// machine that has other things to do may take ten times as long.
+const BUILD_MAX: Duration = Duration::from_secs(240);
 
 /// Writes the project: enough work per file that a fault finds jobs in every phase.
 fn lay_out(directory: &Path) {
@@ -34,7 +35,7 @@ fn lay_out(directory: &Path) {
     fs::write(directory.join("common.h"), header).expect("our own file");
     for file in 0..FILES {
         let mut text = String::from("#include \"common.h\"\n");
-        for function in 0..25 {
+        for function in 0..12 {
             text += &format!(
                 "int f{file}_{function}(const char *s, int *out)\n{{\n    int sum = {function}, table[SIZE];\n\
                  \x20   for (int i = 0; i < SIZE; i++) table[i] = s[i % 7] * (i + {file});\n\
