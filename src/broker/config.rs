@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::scheduler::config::Config as SchedulerConfig;
 use super::scheduler::api::LocalSlots;
+use super::scheduler::config::Config as SchedulerConfig;
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Origin;
 use crate::common::place::{Place, Surroundings, candidates};
@@ -65,7 +65,8 @@ impl Config {
             scheduler: SchedulerConfig::default(),
             seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64),
             // Each preprocessor needs a handful of descriptors, each volunteer one.
-            sessions_max: usize::try_from(descriptors.saturating_sub(64).max(16) * 3 / 4).unwrap_or(usize::MAX),
+            sessions_max: usize::try_from(descriptors.saturating_sub(64).max(16) * 3 / 4)
+                .unwrap_or(usize::MAX),
             place,
         }
     }

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
-use interprocess::ConnectWaitMode;
 
 use super::config::places;
 use super::host_lists;
@@ -151,7 +151,8 @@ const LONG_ABOUT: &str = "Spreads C and C++ compiles over several machines, with
 Put distcc in front of the compiler (CC='distcc gcc'), in its place (CC=distcc), or call it by a link that has \
 the compiler's name. What cannot be compiled elsewhere with exactly the same result is compiled here.";
 
-const AFTER_HELP: &str = "Hosts: $DISTCC_HOSTS, else $DISTCC_DIR/hosts (~/.distcc/hosts), else /etc/distcc/hosts; \
+const AFTER_HELP: &str =
+    "Hosts: $DISTCC_HOSTS, else $DISTCC_DIR/hosts (~/.distcc/hosts), else /etc/distcc/hosts; \
 words such as build7, build7:3632/8, [::1]:3632/4, localhost/2; # begins a comment.
 
 Environment:
@@ -171,7 +172,9 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         let socket = place.socket();
         let name = socket.as_path().to_fs_name::<GenericFilePath>().map_err(|error| error.to_string())?;
         let wait = ConnectWaitMode::Timeout(ANSWER_TIMEOUT);
-        let Ok(mut stream) = ConnectOptions::new().name(name).wait_mode(wait).connect_sync() else { continue };
+        let Ok(mut stream) = ConnectOptions::new().name(name).wait_mode(wait).connect_sync() else {
+            continue;
+        };
         let failed = |error: std::io::Error| format!("the broker does not answer: {error}");
         stream.set_recv_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         stream.set_send_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
@@ -180,7 +183,9 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         let (header, body) = read_local(&mut stream).map_err(failed)?;
         return match header.kind {
             Kind::ControlReply => wire::decode(&body).map(Some).map_err(|error| error.to_string()),
-            Kind::OtherBuild => Err("the broker is of another version; the next compile replaces it".to_owned()),
+            Kind::OtherBuild => {
+                Err("the broker is of another version; the next compile replaces it".to_owned())
+            }
             _ => Err("the broker answered something else".to_owned()),
         };
     }
@@ -234,15 +239,13 @@ fn list() -> HostList {
 }
 
 fn show_hosts() -> Result<ExitCode, String> {
-    let lines = list().tokens().map(|token| format!("{token}\n")).collect::<String>();
+    let lines = list().tokens.iter().map(|token| format!("{token}\n")).collect::<String>();
     print(&lines);
     Ok(ExitCode::SUCCESS)
 }
 
 fn jobs() -> Result<ExitCode, String> {
-    let list = list();
-    let slots: u64 = list.hosts.iter().map(|host| u64::from(host.slots)).sum();
-    print(&format!("{}\n", slots + u64::from(list.localhost.unwrap_or(0))));
+    print(&format!("{}\n", list().total_slots()));
     Ok(ExitCode::SUCCESS)
 }
 

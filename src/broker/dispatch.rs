@@ -213,7 +213,9 @@ impl Dispatcher {
                 self.notices.tell(build, "bad list", || format!("warning: host list: {why}; compiling here"));
             }
             LocalReason::OtherNamespace => self.notices.tell(build, "namespace", || {
-                format!("warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container")
+                format!(
+                    "warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container"
+                )
             }),
             LocalReason::Toolchain { compiler, why } => {
                 self.notices.tell(build, &format!("toolchain {compiler}"), || {
@@ -294,8 +296,10 @@ impl Dispatcher {
             Action::Connect { host } => self.connect(host),
             Action::BackedOff { host, wait, why } => {
                 let name = self.volunteers.name(host);
-                let text =
-                    format!("warning: volunteer {name} {why}; it is left alone for {}s", wait.as_secs().max(1));
+                let text = format!(
+                    "warning: volunteer {name} {why}; it is left alone for {}s",
+                    wait.as_secs().max(1)
+                );
                 tracing::warn!(host = %name, %why, ?wait, "backed off");
                 self.notices.tell_all(&format!("host {name}"), &text);
             }

@@ -151,7 +151,8 @@ async fn live(door: Door, config: Arc<Config>) {
 
 /// Turns SIGTERM and SIGINT into a drain; never returns.
 async fn stop_on_signal(shared: Arc<Shared>) {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    let signals =
+        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     let Ok((mut term, mut interrupt)) = signals else { return std::future::pending().await };
     loop {
         tokio::select! {

@@ -176,7 +176,8 @@ async fn remote_arguments(
 ) -> Result<Vec<Argument>, LocalReason> {
     let mut arguments = job.compile.clone();
     if let Some((&first, _)) = job.native.split_first() {
-        let options: Vec<Bytes> = job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
+        let options: Vec<Bytes> =
+            job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
         let unresolved = || LocalReason::NativeUnresolved { option: options[0].clone() };
         let expanded = compiler.expand_native(&options).await.ok_or_else(unresolved)?;
         for &at in job.native.iter().rev() {

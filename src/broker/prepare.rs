@@ -63,7 +63,9 @@ pub async fn prepare(
         return read_source(invocation, job).await;
     }
     let dependencies = match &job.dependencies {
-        Some(_) => Some(tempfile::Builder::new().prefix("deps-").tempfile_in(workshop.scratch).map_err(broker)?),
+        Some(_) => {
+            Some(tempfile::Builder::new().prefix("deps-").tempfile_in(workshop.scratch).map_err(broker)?)
+        }
         None => None,
     };
     let dependency_path = dependencies.as_ref().map(|file| file.path().to_owned());
@@ -85,7 +87,7 @@ pub async fn prepare(
     Ok(Prepared { input: text.finish()?, stderr, dependencies })
 }
 
-fn broker(error: io::Error) -> LocalReason {
+fn broker(error: impl std::fmt::Display) -> LocalReason {
     LocalReason::Broker { why: error.to_string() }
 }
 

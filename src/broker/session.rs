@@ -90,8 +90,11 @@ async fn obey(shared: &Shared, control: Control) -> ControlReply {
 }
 
 async fn compile(shared: &Arc<Shared>, stream: Stream, invocation: Invocation) -> io::Result<()> {
-    let planner =
-        Planner { compilers: &shared.compilers, host_lists: &shared.host_lists, origin: shared.config.origin };
+    let planner = Planner {
+        compilers: &shared.compilers,
+        host_lists: &shared.host_lists,
+        origin: shared.config.origin,
+    };
     let plan = planner.plan(&invocation).await.map(Arc::new);
     let job = shared.next_job();
     let build = BuildId(invocation.origin.build);
@@ -103,7 +106,9 @@ async fn compile(shared: &Arc<Shared>, stream: Stream, invocation: Invocation) -
             task: plan.task,
             fallback: invocation.variable("DISTCC_FALLBACK") != Some(b"0"),
         },
-        Err(reason) => Whither::Local { hosts: shared.host_lists.of(&invocation).ok(), reason: reason.clone() },
+        Err(reason) => {
+            Whither::Local { hosts: shared.host_lists.of(&invocation).ok(), reason: reason.clone() }
+        }
     };
     let about = About { source: source_name(&invocation, plan.as_deref().ok()), pid: invocation.origin.pid };
     let new = NewJob { job, build, about, commands: sender, whither };
@@ -248,8 +253,7 @@ impl Session {
         let (Some(plan), invocation) = (self.plan.clone(), self.invocation.clone()) else { return };
         let shared = self.shared.clone();
         let task = self.work.spawn(async move {
-            let workshop =
-                Workshop { program: &plan.compiler.program, scratch: &shared.config.scratch };
+            let workshop = Workshop { program: &plan.compiler.program, scratch: &shared.config.scratch };
             Progress::Prepared(prepare::prepare(workshop, &invocation, &plan.job).await)
         });
         self.preparing = Some(task);
@@ -272,7 +276,8 @@ impl Session {
         let (Some(plan), Some(prepared)) = (self.plan.clone(), self.prepared.clone()) else { return };
         let Some(at) = self.answers.iter().position(|(answered, _)| *answered == host) else { return };
         let (_, answer) = self.answers.swap_remove(at);
-        let name = self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
+        let name =
+            self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
         let (invocation, shared) = (self.invocation.clone(), self.shared.clone());
         self.work.spawn(async move {
             let work = outcome::Work { plan: &plan, prepared: &prepared, invocation: &invocation };
@@ -325,7 +330,12 @@ impl Session {
     }
 
     /// Tells the shim to run the compiler, and waits until the kernel closes the connection.
-    async fn lease(&mut self, reason: &LocalReason, warning: Bytes, forbidden: Option<i32>) -> io::Result<Next> {
+    async fn lease(
+        &mut self,
+        reason: &LocalReason,
+        warning: Bytes,
+        forbidden: Option<i32>,
+    ) -> io::Result<Next> {
         // What was done so far is of no use any more.
         self.work.abort_all();
         self.prepared = None;

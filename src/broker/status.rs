@@ -163,7 +163,8 @@ impl Report {
     pub fn render(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "broker {} (pid {}), up {}", self.version, self.pid, age(self.uptime_s * 1000));
+        let _ =
+            writeln!(text, "broker {} (pid {}), up {}", self.version, self.pid, age(self.uptime_s * 1000));
         self.render_hosts(&mut text);
         self.render_jobs(&mut text);
         self.render_totals(&mut text);
@@ -175,17 +176,32 @@ impl Report {
             text.push_str("\nno volunteer has been asked yet\n");
             return;
         }
-        let _ = writeln!(text, "\n{:<30} {:<11} {:>7} {:>7} {:>6} {:>7}", "HOST", "STATE", "SLOTS", "DONE", "SPEED", "RTT");
+        let _ = writeln!(
+            text,
+            "\n{:<30} {:<11} {:>7} {:>7} {:>6} {:>7}",
+            "HOST", "STATE", "SLOTS", "DONE", "SPEED", "RTT"
+        );
         for host in &self.hosts {
             let slots = format!("{}/{}", host.slots_used, host.slots);
-            let rtt = host.round_trip_us.map_or_else(|| "-".to_owned(), |us| format!("{:.1}ms", us as f64 / 1000.0));
+            let rtt = host
+                .round_trip_us
+                .map_or_else(|| "-".to_owned(), |us| format!("{:.1}ms", us as f64 / 1000.0));
             let _ = writeln!(
                 text,
                 "{:<30} {:<11} {:>7} {:>7} {:>6.2} {:>7}",
-                clip(&host.host, 30), host.state, slots, host.done, host.speed, rtt
+                clip(&host.host, 30),
+                host.state,
+                slots,
+                host.done,
+                host.speed,
+                rtt
             );
             if !host.why.is_empty() {
-                let wait = if host.back_off_ms > 0 { format!(" (for {})", age(host.back_off_ms)) } else { String::new() };
+                let wait = if host.back_off_ms > 0 {
+                    format!(" (for {})", age(host.back_off_ms))
+                } else {
+                    String::new()
+                };
                 let _ = writeln!(text, "    {}{wait}", clip(&host.why, 60));
             }
             if host.refused_toolchains > 0 {
@@ -205,7 +221,13 @@ impl Report {
         const SHOWN: usize = 40;
         for job in self.jobs.iter().take(SHOWN) {
             let source = clip_left(&job.source, 34);
-            let _ = writeln!(text, "{source:<34} {:<13} {:<20} {:>7}", job.phase, clip(&job.host, 20), age(job.age_ms));
+            let _ = writeln!(
+                text,
+                "{source:<34} {:<13} {:<20} {:>7}",
+                job.phase,
+                clip(&job.host, 20),
+                age(job.age_ms)
+            );
         }
         if self.jobs.len() > SHOWN {
             let _ = writeln!(text, "… and {} more", self.jobs.len() - SHOWN);

@@ -190,7 +190,8 @@ fn read_machine_options(line: &str) -> Vec<Bytes> {
 /// The first program on `path` of that name that can be executed and is not distcc itself.
 fn find(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
     candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
-        let runs = std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
+        let runs =
+            std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
         runs && !is_distcc(candidate)
     })
 }
@@ -241,7 +242,9 @@ fn on_path(answer: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = path.as_encoded_bytes();
     let name = Bytes::from(answer);
-    candidates(&name, path).map(|candidate| candidate.as_path().to_owned()).find(|candidate| candidate.is_file())
+    candidates(&name, path)
+        .map(|candidate| candidate.as_path().to_owned())
+        .find(|candidate| candidate.is_file())
 }
 
 type Digested = (Vec<Option<Digest>>, Vec<(PathBuf, Stamp)>);

@@ -12,12 +12,11 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Order};
 use crate::broker::scheduler::api::{Failure, Moment};
-use crate::common::limits::{
-    LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES,
-};
+use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, JobResult, PING_INTERVAL, Part, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+    FrameHeader, FrameKind, JobResult, PING_INTERVAL, Part, Refusal, SILENCE_MAX, ToBroker, ToVolunteer,
+    VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -96,7 +95,14 @@ impl Peer {
         let mut outbox = crate::common::protocol::link::MAGIC.to_vec();
         let build = env!("CARGO_PKG_VERSION").to_owned();
         push_message(&mut outbox, &ToVolunteer::Hello { version: VERSION, build, client });
-        Peer { jobs: BTreeMap::new(), sending: VecDeque::new(), outbox, greeted: false, heard: now, pinged: now }
+        Peer {
+            jobs: BTreeMap::new(),
+            sending: VecDeque::new(),
+            outbox,
+            greeted: false,
+            heard: now,
+            pinged: now,
+        }
     }
 
     /// Begins an attempt.
@@ -182,7 +188,12 @@ impl Peer {
     /// # Errors
     ///
     /// Returns why the link cannot go on.
-    pub fn receive(&mut self, now: Moment, header: FrameHeader, body: &[u8]) -> Result<Option<News>, LinkError> {
+    pub fn receive(
+        &mut self,
+        now: Moment,
+        header: FrameHeader,
+        body: &[u8],
+    ) -> Result<Option<News>, LinkError> {
         self.heard = now;
         if header.kind == FrameKind::Data {
             self.receive_data(header.job, body)?;
@@ -210,7 +221,7 @@ impl Peer {
             ToBroker::Fatal { why } => return Err(LinkError::Fatal(why)),
             ToBroker::NeedInput { job } => self.need_input(job),
             ToBroker::Window { job, bytes } => self.widen(job, bytes),
-            ToBroker::Refused { job, why } => self.refused(job, why),
+            ToBroker::Refused { job, why } => self.refused(job, &why),
             ToBroker::Result(result) => self.result(result)?,
         }
         Ok(None)
@@ -234,7 +245,7 @@ impl Peer {
         }
     }
 
-    fn refused(&mut self, number: u32, refusal: Refusal) {
+    fn refused(&mut self, number: u32, refusal: &Refusal) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let why = refusal.to_string();
         let failure = match refusal {

@@ -10,8 +10,13 @@ const NOW: Moment = Moment(0);
 fn order(input: &[u8]) -> Box<Order> {
     let digest = Digest::of(input);
     let blob = Blob { digest, size: input.len() as u64, packed: input.len() as u64 };
-    let toolchain =
-        Toolchain { id: digest, names: Vec::new(), version: String::new(), target: String::new(), clang: false };
+    let toolchain = Toolchain {
+        id: digest,
+        names: Vec::new(),
+        version: String::new(),
+        target: String::new(),
+        clang: false,
+    };
     let action = Action {
         toolchain,
         arguments: Vec::new(),
