@@ -239,15 +239,13 @@ fn list() -> HostList {
 }
 
 fn show_hosts() -> Result<ExitCode, String> {
-    let lines = list().tokens().map(|token| format!("{token}\n")).collect::<String>();
+    let lines = list().tokens.iter().map(|token| format!("{token}\n")).collect::<String>();
     print(&lines);
     Ok(ExitCode::SUCCESS)
 }
 
 fn jobs() -> Result<ExitCode, String> {
-    let list = list();
-    let slots: u64 = list.hosts.iter().map(|host| u64::from(host.slots)).sum();
-    print(&format!("{}\n", slots + u64::from(list.localhost.unwrap_or(0))));
+    print(&format!("{}\n", list().total_slots()));
     Ok(ExitCode::SUCCESS)
 }
 

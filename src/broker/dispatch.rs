@@ -246,6 +246,8 @@ impl Dispatcher {
             LinkEvent::Up { handle, build, slots } => {
                 tracing::info!(host = %self.volunteers.name(host), %build, slots, "volunteer is up");
                 self.volunteers.up(host, handle);
+                // Until it says how many of them are ours.
+                self.handle(Event::Credit { host, jobs: slots });
                 self.handle(Event::HostUp { host });
             }
             LinkEvent::Credit { jobs, why } => {

@@ -22,10 +22,13 @@ const LIST_MAX_BYTES: u64 = 1 << 20;
 /// Lists remembered; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 64;
 
+/// A list, or what is wrong with it.
+type Parsed = Result<Arc<HostList>, String>;
+
 /// The lists met so far, by their text.
 #[derive(Default)]
 pub struct HostLists {
-    parsed: Mutex<HashMap<Vec<u8>, Result<Arc<HostList>, String>>>,
+    parsed: Mutex<HashMap<Vec<u8>, Parsed>>,
 }
 
 impl HostLists {
@@ -43,7 +46,7 @@ impl HostLists {
         Ok(list)
     }
 
-    fn parse(&self, text: Vec<u8>) -> Result<Arc<HostList>, String> {
+    fn parse(&self, text: Vec<u8>) -> Parsed {
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = parsed.get(&text) {
             return known.clone();

@@ -87,7 +87,7 @@ pub async fn prepare(
     Ok(Prepared { input: text.finish()?, stderr, dependencies })
 }
 
-fn broker(error: io::Error) -> LocalReason {
+fn broker(error: impl std::fmt::Display) -> LocalReason {
     LocalReason::Broker { why: error.to_string() }
 }
 

@@ -38,7 +38,7 @@ impl Volunteers {
         let usable = list.hosts.iter().filter(|host| host.is_usable());
         let uses: Arc<[HostUse]> = usable
             .map(|host| {
-                let address = Address { name: host.name.to_text(), port: host.port };
+                let address = Address { name: host.name.clone(), port: host.port };
                 HostUse { host: self.number(address), slots: host.slots }
             })
             .collect();

@@ -17,9 +17,9 @@ use rustix::fs::OFlags;
 use super::guard::Guard;
 use super::pack::{Packed, pack};
 use super::process::{self, Control, Finished, Limits, Program};
-use super::refuse::refuse;
 use crate::common::action::{Action, Argument, Blob, InputSet};
 use crate::common::bytes::Bytes;
+use crate::common::classify::{refuse_remote, remote_environment};
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES, PREPROCESSED_MAX_BYTES};
 use crate::common::protocol::link::Refusal;
 
@@ -28,20 +28,6 @@ const OUTPUTS_MAX: usize = 16;
 
 /// The longest suffix of an input or output, the dot included.
 const SUFFIX_MAX_BYTES: usize = 16;
-
-/// Variables that a client may set. What a compiler reads beyond these makes it read or run
-/// something of this machine.
-const VARIABLES: [&str; 9] = [
-    "LANG",
-    "LANGUAGE",
-    "SOURCE_DATE_EPOCH",
-    "GCC_COLORS",
-    "GCC_URLS",
-    "TERM_URLS",
-    "TERM",
-    "COLUMNS",
-    "GCC_EXTRA_DIAGNOSTIC_OUTPUT",
-];
 
 /// Where and under which terms jobs run.
 #[derive(Debug)]
@@ -196,7 +182,7 @@ impl Workshop {
 /// Returns [`Refusal::Forbidden`] with what is not acceptable.
 pub fn check(action: &Action) -> Result<(), Refusal> {
     let forbid = |detail: String| Err(Refusal::Forbidden { detail });
-    if let Some(detail) = refuse(&action.arguments) {
+    if let Some(detail) = refuse_remote(&action.arguments) {
         return forbid(detail);
     }
     let InputSet::Preprocessed { source, suffix } = &action.inputs;
@@ -221,10 +207,11 @@ pub fn check(action: &Action) -> Result<(), Refusal> {
     if action.arguments.iter().any(|argument| beyond(&argument)) {
         return forbid("an output that is not declared".to_owned());
     }
-    match action.environment.iter().find(|entry| !is_variable(entry)) {
-        Some(entry) => forbid(format!("environment {:?}", entry.to_text())),
-        None => Ok(()),
+    // The client filters by the same function, so what it would drop is no client's doing.
+    if remote_environment(&action.environment) != action.environment {
+        return forbid("an environment variable that compilers need not have".to_owned());
     }
+    Ok(())
 }
 
 /// The source of an action.
@@ -248,14 +235,6 @@ fn is_suffix(suffix: &str) -> bool {
 fn split_variable(entry: &Bytes) -> Option<(&[u8], &[u8])> {
     let equals = entry.iter().position(|&byte| byte == b'=')?;
     Some((&entry[..equals], &entry[equals + 1..]))
-}
-
-fn is_variable(entry: &Bytes) -> bool {
-    let Some((name, value)) = split_variable(entry) else { return false };
-    let known = VARIABLES.iter().any(|known| known.as_bytes() == name);
-    // A locale with a slash is a path to a file that the C library would load.
-    let locale = name.starts_with(b"LC_") || name.starts_with(b"LANG");
-    (known || name.starts_with(b"LC_")) && !value.contains(&0) && !(locale && value.contains(&b'/'))
 }
 
 fn input_name(action: &Action) -> String {

@@ -23,7 +23,6 @@ pub mod outbox;
 pub mod pack;
 pub mod privileges;
 pub mod process;
-pub mod refuse;
 pub mod root;
 pub mod sample;
 pub mod serve;

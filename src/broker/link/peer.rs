@@ -221,7 +221,7 @@ impl Peer {
             ToBroker::Fatal { why } => return Err(LinkError::Fatal(why)),
             ToBroker::NeedInput { job } => self.need_input(job),
             ToBroker::Window { job, bytes } => self.widen(job, bytes),
-            ToBroker::Refused { job, why } => self.refused(job, why),
+            ToBroker::Refused { job, why } => self.refused(job, &why),
             ToBroker::Result(result) => self.result(result)?,
         }
         Ok(None)
@@ -245,7 +245,7 @@ impl Peer {
         }
     }
 
-    fn refused(&mut self, number: u32, refusal: Refusal) {
+    fn refused(&mut self, number: u32, refusal: &Refusal) {
         let Some(job) = self.jobs.remove(&number) else { return };
         let why = refusal.to_string();
         let failure = match refusal {

@@ -51,7 +51,9 @@ impl Scheduler {
     /// Looks after the attempts that take far longer than expected. While others wait, all that comes of it is
     /// that the host is known to be slow: a second copy would take a slot from a first.
     pub(super) fn look_for_stragglers(&mut self, actions: &mut Vec<Action>) {
-        while let Some((_, id)) = self.looks.first().copied().filter(|(at, _)| *at <= self.now) {
+        while self.looks.first().is_some_and(|(at, _)| *at <= self.now) {
+            // Taken out, so that the loop ends whatever becomes of the job.
+            let Some((_, id)) = self.looks.pop_first() else { return };
             let wait = self.until_straggler(id);
             if !wait.is_zero() {
                 self.look_again(id, self.now + wait, None);
