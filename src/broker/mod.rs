@@ -26,6 +26,7 @@ pub mod scheduler;
 pub mod session;
 pub mod start;
 pub mod status;
+pub mod text;
 pub mod toolchain;
 pub mod volunteers;
 
