@@ -166,7 +166,7 @@ mod tests {
         let both = [local_frame(Kind::Ping, b""), local_frame(Kind::Done, b"body")].concat();
         for cut in 0..both.len() {
             let (first, second) = both.split_at(cut);
-            let mut stream = first.chain(second);
+            let mut stream = AsyncReadExt::chain(first, second);
             let mut frames = LocalFrames::default();
             let ping = frames.next(&mut stream).await.expect("a frame").expect("a frame");
             let done = frames.next(&mut stream).await.expect("a frame").expect("a frame");
