@@ -101,10 +101,10 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
         return status(format == "json" || matches.get_flag("json"));
     }
     if matches.get_flag("show-hosts") {
-        return show_hosts();
+        return Ok(with_list(show_hosts));
     }
     if matches.get_flag("jobs") {
-        return jobs();
+        return Ok(with_list(jobs));
     }
     if matches.get_flag("stop") {
         return stop();
@@ -226,27 +226,27 @@ fn surroundings() -> Invocation {
     Invocation { cwd, env: std::env::vars_os().map(entry).collect(), ..Invocation::default() }
 }
 
-/// The host list; a wrong one is complained of and is empty, as in distcc.
-fn list() -> HostList {
-    let Some(text) = host_lists::read(&surroundings()) else {
-        complain("distcc: no hosts are listed\nhint: set DISTCC_HOSTS, or write ~/.distcc/hosts");
-        return HostList::default();
+/// Shows something of the host list.
+fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
+    let text = host_lists::read(&surroundings());
+    let why = match text.as_deref().map(parse) {
+        Some(Ok(list)) => {
+            print(&show(&list));
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => format!("host list: {error}"),
+        None => "no hosts are listed\nhint: set DISTCC_HOSTS, or write ~/.distcc/hosts".to_owned(),
     };
-    parse(&text).unwrap_or_else(|error| {
-        complain(&format!("distcc: host list: {error}"));
-        HostList::default()
-    })
+    complain(&format!("distcc: {why}"));
+    ExitCode::from(exit::BAD_HOST_LIST as u8)
 }
 
-fn show_hosts() -> Result<ExitCode, String> {
-    let lines = list().tokens.iter().map(|token| format!("{token}\n")).collect::<String>();
-    print(&lines);
-    Ok(ExitCode::SUCCESS)
+fn show_hosts(list: &HostList) -> String {
+    list.tokens.iter().map(|token| format!("{token}\n")).collect()
 }
 
-fn jobs() -> Result<ExitCode, String> {
-    print(&format!("{}\n", list().total_slots()));
-    Ok(ExitCode::SUCCESS)
+fn jobs(list: &HostList) -> String {
+    format!("{}\n", list.total_slots())
 }
 
 fn print(text: &str) {

@@ -184,21 +184,33 @@ impl Dispatcher {
         self.notices.seen(self.clock.now(), build);
         self.jobs.insert(job, Job { build, about, commands });
         let event = match whither {
-            Whither::Remote { hosts, toolchain, task, fallback } => Event::Arrived(RemoteArrival {
-                job,
-                build,
-                local: self.local_slots(Some(&hosts)),
-                hosts: self.volunteers.intern(&hosts),
-                task,
-                toolchain: self.toolchain(toolchain),
-                fallback,
-            }),
+            Whither::Remote { hosts, toolchain, task, fallback } => {
+                self.warn_of_unusable(build, &hosts);
+                Event::Arrived(RemoteArrival {
+                    job,
+                    build,
+                    local: self.local_slots(Some(&hosts)),
+                    hosts: self.volunteers.intern(&hosts),
+                    task,
+                    toolchain: self.toolchain(toolchain),
+                    fallback,
+                })
+            }
             Whither::Local { hosts, reason } => {
                 self.hint(build, &reason);
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
         self.handle(event);
+    }
+
+    /// Hosts that are listed, and meant to be used, but not reached in a way that this build knows.
+    fn warn_of_unusable(&mut self, build: BuildId, list: &HostList) {
+        for host in list.hosts.iter().filter(|host| !host.is_usable() && !host.down) {
+            self.notices.tell(build, &format!("unusable {}", host.token), || {
+                format!("warning: host {}: ssh and GSSAPI are not spoken yet; it is not used", host.token)
+            });
+        }
     }
 
     /// Some reasons to stay here are mistakes that a person wants to know of, once.
