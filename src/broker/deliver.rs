@@ -38,7 +38,8 @@ pub fn check_destination(path: &Path) -> bool {
 ///
 /// Returns what the file system returned; nothing is left behind.
 pub fn deliver(deliveries: &[Delivery], umask: u32) -> io::Result<()> {
-    let staged: io::Result<Vec<Staged<'_>>> = deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
+    let staged: io::Result<Vec<Staged<'_>>> =
+        deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
     staged?.into_iter().try_for_each(Staged::commit)
 }
 

@@ -26,6 +26,7 @@ pub mod scheduler;
 pub mod session;
 pub mod start;
 pub mod status;
+pub mod text;
 pub mod toolchain;
 pub mod volunteers;
 
@@ -109,7 +110,9 @@ pub fn serve() -> Result<(), DoorError> {
         if let Err(error) = start::ready() {
             tracing::warn!(%error, "cannot let go of stdin, stdout and stderr");
         }
-        live(door, config).await;
+        live(door, config.clone()).await;
+        // What is left of it is removed at the next start.
+        let _ = std::fs::remove_dir_all(&config.scratch);
         Ok(())
     })
 }

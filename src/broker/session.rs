@@ -22,7 +22,7 @@ use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
-use crate::common::protocol::io::{local_frame, read_local_async};
+use crate::common::protocol::io::{LocalFrames, local_frame};
 use crate::common::protocol::local::{Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id};
 use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
@@ -32,9 +32,10 @@ const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection.
 pub async fn serve(shared: Arc<Shared>, mut stream: Stream) {
-    match timeout(SHIM_TIMEOUT, read_local_async(&mut stream)).await {
+    let mut frames = LocalFrames::default();
+    match timeout(SHIM_TIMEOUT, frames.next(&mut stream)).await {
         Ok(Ok(Some((header, body)))) => {
-            if let Err(error) = answer(&shared, stream, header, &body).await {
+            if let Err(error) = answer(&shared, stream, frames, header, &body).await {
                 tracing::debug!(%error, "session ended");
             }
         }
@@ -44,7 +45,13 @@ pub async fn serve(shared: Arc<Shared>, mut stream: Stream) {
     }
 }
 
-async fn answer(shared: &Arc<Shared>, mut stream: Stream, header: Header, body: &[u8]) -> io::Result<()> {
+async fn answer(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    frames: LocalFrames,
+    header: Header,
+    body: &[u8],
+) -> io::Result<()> {
     let same_build = header.build == build_id() || header.build == 0;
     match header.kind {
         Kind::Drain => {
@@ -57,7 +64,7 @@ async fn answer(shared: &Arc<Shared>, mut stream: Stream, header: Header, body: 
         Kind::Compile => {
             let invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
             write(&mut stream, Kind::Ack, &[]).await?;
-            compile(shared, stream, invocation).await
+            compile(shared, stream, frames, invocation).await
         }
         Kind::Control => {
             let control: Control = wire::decode(body).map_err(io::Error::other)?;
@@ -89,7 +96,12 @@ async fn obey(shared: &Shared, control: Control) -> ControlReply {
     }
 }
 
-async fn compile(shared: &Arc<Shared>, stream: Stream, invocation: Invocation) -> io::Result<()> {
+async fn compile(
+    shared: &Arc<Shared>,
+    stream: Stream,
+    frames: LocalFrames,
+    invocation: Invocation,
+) -> io::Result<()> {
     let planner = Planner {
         compilers: &shared.compilers,
         host_lists: &shared.host_lists,
@@ -116,6 +128,7 @@ async fn compile(shared: &Arc<Shared>, stream: Stream, invocation: Invocation) -
     let session = Session {
         shared: shared.clone(),
         stream,
+        frames,
         invocation: Arc::new(invocation),
         plan: plan.ok(),
         job,
@@ -152,6 +165,7 @@ struct Attempt {
 struct Session {
     shared: Arc<Shared>,
     stream: Stream,
+    frames: LocalFrames,
     invocation: Arc<Invocation>,
     plan: Option<Arc<Plan>>,
     job: JobId,
@@ -170,21 +184,22 @@ enum Next {
 
 impl Session {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
-        let mut heard = Vec::new();
         loop {
-            heard.reserve(Header::LEN);
             let next = tokio::select! {
                 biased;
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => Ok(Next::End),
                 },
-                read = self.stream.read_buf(&mut heard) => match read {
-                    Ok(0) | Err(_) => {
+                heard = self.frames.next(&mut self.stream) => match heard {
+                    Ok(Some((header, _))) if header.kind == Kind::Ping => {
+                        write(&mut self.stream, Kind::Ack, &[]).await.map(|()| Next::Continue)
+                    }
+                    // It is gone, or has lost its mind; either way nothing is wanted any more.
+                    _ => {
                         self.tell(Event::ShimGone { job: self.job }).await;
                         return Ok(());
                     }
-                    Ok(_) => self.answer_pings(&mut heard).await,
                 },
                 Some(done) = self.work.join_next() => match done {
                     Ok(progress) => self.advance(progress).await,
@@ -206,18 +221,6 @@ impl Session {
     async fn tell(&self, event: Event) {
         // A dispatcher that is gone has ended every session.
         let _ = self.shared.inbox.send(Message::Event(event)).await;
-    }
-
-    async fn answer_pings(&mut self, heard: &mut Vec<u8>) -> io::Result<Next> {
-        while let Some((head, _)) = heard.split_first_chunk::<{ Header::LEN }>() {
-            let header = Header::decode(head).map_err(io::Error::other)?;
-            if header.kind != Kind::Ping || header.length != 0 {
-                return Err(io::Error::other("a shim that waits may only ping"));
-            }
-            heard.drain(..Header::LEN);
-            write(&mut self.stream, Kind::Ack, &[]).await?;
-        }
-        Ok(Next::Continue)
     }
 
     async fn obey(&mut self, command: Command) -> io::Result<Next> {

@@ -1,6 +1,6 @@
 //! One word of a host list.
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 
 use super::error::clip;
 use super::{

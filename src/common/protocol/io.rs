@@ -48,23 +48,46 @@ pub fn read_local(stream: &mut impl Read) -> io::Result<(Header, Vec<u8>)> {
     Ok((header, body))
 }
 
-/// Reads one local frame; `None` when the other side closed between frames.
-///
-/// # Errors
-///
-/// Returns `InvalidData` for bytes that are not a frame, else what the stream returns.
-pub async fn read_local_async<S>(stream: &mut S) -> io::Result<Option<(Header, Vec<u8>)>>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut head = [0; Header::LEN];
-    if stream.read(&mut head[..1]).await? == 0 {
-        return Ok(None);
+/// Local frames as they arrive: as few reads as there can be, and nothing lost when a read is given
+/// up in the middle.
+#[derive(Debug, Default)]
+pub struct LocalFrames {
+    arrived: Vec<u8>,
+}
+
+impl LocalFrames {
+    /// The next frame; `None` when the other side closed between frames. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidData` for bytes that are not a frame, else what the stream returns.
+    pub async fn next<S>(&mut self, stream: &mut S) -> io::Result<Option<(Header, Vec<u8>)>>
+    where
+        S: AsyncRead + Unpin,
+    {
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(Some(frame));
+            }
+            self.arrived.reserve(STEP_BYTES as usize / 4);
+            if stream.read_buf(&mut self.arrived).await? == 0 {
+                return match self.arrived.is_empty() {
+                    true => Ok(None),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        }
     }
-    stream.read_exact(&mut head[1..]).await?;
-    let header = Header::decode(&head).map_err(invalid)?;
-    let body = read_body(stream, header.length).await?;
-    Ok(Some((header, body)))
+
+    /// The first frame, when all of it has arrived.
+    fn take(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
+        let Some((head, rest)) = self.arrived.split_first_chunk::<{ Header::LEN }>() else { return Ok(None) };
+        let header = Header::decode(head).map_err(invalid)?;
+        let Some(body) = rest.get(..header.length as usize) else { return Ok(None) };
+        let body = body.to_vec();
+        self.arrived.drain(..Header::LEN + body.len());
+        Ok(Some((header, body)))
+    }
 }
 
 /// The bytes of one local frame.
@@ -136,6 +159,20 @@ mod tests {
         }
         let (header, body) = read_local(&mut &frame[..]).expect("a whole frame");
         assert_eq!((header.kind, body.as_slice()), (Kind::Done, &b"body"[..]));
+    }
+
+    #[tokio::test]
+    async fn local_frames_come_out_as_they_went_in_however_they_are_cut() {
+        let both = [local_frame(Kind::Ping, b""), local_frame(Kind::Done, b"body")].concat();
+        for cut in 0..both.len() {
+            let (first, second) = both.split_at(cut);
+            let mut stream = AsyncReadExt::chain(first, second);
+            let mut frames = LocalFrames::default();
+            let ping = frames.next(&mut stream).await.expect("a frame").expect("a frame");
+            let done = frames.next(&mut stream).await.expect("a frame").expect("a frame");
+            assert_eq!((ping.0.kind, done.1.as_slice()), (Kind::Ping, &b"body"[..]));
+            assert!(frames.next(&mut stream).await.expect("the end").is_none());
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,258 @@
+//! Preprocessed text on its way to becoming a blob: hashed, packed, and looked through for what
+//! cannot leave as text.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+
+use super::link::PackedBlob;
+use crate::common::action::Blob;
+use crate::common::limits::PREPROCESSED_MAX_BYTES;
+use crate::common::reason::{LocalReason, TextRule};
+use crate::common::toolchain::Digest;
+
+/// zstd's fastest regular level: a LAN is faster than any higher one.
+const LEVEL: i32 = 1;
+
+/// Texts up to this size are packed where they are met; larger ones would hold the event loop up
+/// for more than a millisecond.
+const INLINE_MAX_BYTES: u64 = 256 << 10;
+
+/// Larger texts are packed in pieces, so that memory holds their packed form only.
+const WHOLE_MAX_BYTES: u64 = 8 << 20;
+
+/// What a text must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Markers {
+    /// It comes from a preprocessor that writes line markers.
+    Trusted,
+    /// It was given as a source: without a line marker its debug names would be the volunteer's.
+    Required,
+}
+
+/// Makes a blob of all of `file`, from its beginning.
+///
+/// # Errors
+///
+/// Returns why the text cannot leave.
+pub async fn pack(file: File, markers: Markers) -> Result<PackedBlob, LocalReason> {
+    let size = file.metadata().map_err(broker)?.len();
+    if size > PREPROCESSED_MAX_BYTES {
+        return Err(LocalReason::Text { why: TextRule::TooLarge });
+    }
+    if size <= INLINE_MAX_BYTES {
+        return pack_whole(&file, size, markers);
+    }
+    let task = tokio::task::spawn_blocking(move || match size <= WHOLE_MAX_BYTES {
+        true => pack_whole(&file, size, markers),
+        false => pack_in_pieces(&file, markers),
+    });
+    task.await.map_err(broker)?
+}
+
+fn broker(error: impl std::fmt::Display) -> LocalReason {
+    LocalReason::Broker { why: error.to_string() }
+}
+
+/// What a thread keeps from one text to the next: making it anew costs more than a small text.
+struct Press {
+    text: Vec<u8>,
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+thread_local! {
+    static PRESS: RefCell<Option<Press>> = const { RefCell::new(None) };
+}
+
+fn pack_whole(file: &File, size: u64, markers: Markers) -> Result<PackedBlob, LocalReason> {
+    PRESS.with_borrow_mut(|kept| {
+        let press = match kept {
+            Some(press) => press,
+            None => kept.insert(Press {
+                text: Vec::new(),
+                compressor: zstd::bulk::Compressor::new(LEVEL).map_err(broker)?,
+            }),
+        };
+        press.text.resize(size as usize, 0);
+        file.read_exact_at(&mut press.text, 0).map_err(broker)?;
+        check_markers(&press.text, markers)?;
+        let mut search = Search::default();
+        search.look(&press.text)?;
+        search.finish()?;
+        let packed = press.compressor.compress(&press.text).map_err(broker)?;
+        let blob = Blob { digest: Digest::of(&press.text), size, packed: packed.len() as u64 };
+        Ok(PackedBlob { blob, bytes: packed.into() })
+    })
+}
+
+fn pack_in_pieces(mut file: &File, markers: Markers) -> Result<PackedBlob, LocalReason> {
+    let (mut hasher, mut search, mut size) = (blake3::Hasher::new(), Search::default(), 0);
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(broker)?;
+    let mut piece = vec![0; 1 << 20];
+    rewind(&mut file).map_err(broker)?;
+    loop {
+        let length = file.read(&mut piece).map_err(broker)?;
+        if length == 0 {
+            break;
+        }
+        if size == 0 {
+            check_markers(&piece[..length], markers)?;
+        }
+        size += length as u64;
+        search.look(&piece[..length])?;
+        hasher.update(&piece[..length]);
+        encoder.write_all(&piece[..length]).map_err(broker)?;
+    }
+    search.finish()?;
+    let packed = encoder.finish().map_err(broker)?;
+    let blob = Blob { digest: Digest(*hasher.finalize().as_bytes()), size, packed: packed.len() as u64 };
+    Ok(PackedBlob { blob, bytes: packed.into() })
+}
+
+fn rewind(file: &mut &File) -> io::Result<()> {
+    io::Seek::rewind(file)
+}
+
+fn check_markers(text: &[u8], markers: Markers) -> Result<(), LocalReason> {
+    match markers == Markers::Trusted || text.starts_with(b"# ") {
+        true => Ok(()),
+        false => Err(LocalReason::NoLineMarkers),
+    }
+}
+
+/// Looks for what makes a compile read a file that the text does not hold.
+///
+/// `.incbin` and `.include` count inside string literals only (there the assembler sees them);
+/// elsewhere `.include` is a member access. A literal that spans lines (a raw string) makes every
+/// occurrence behind it count: too many jobs stay here, never too few.
+#[derive(Default)]
+struct Search {
+    /// The unfinished last line of the chunks so far, for words that straddle chunks.
+    line: Vec<u8>,
+    raw_strings: bool,
+}
+
+/// A longer line is looked at in pieces, with this much kept from the piece before.
+const LINE_MAX_BYTES: usize = 1 << 20;
+
+impl Search {
+    /// Looks at what comes after the last line's end.
+    fn finish(mut self) -> Result<(), LocalReason> {
+        self.look(b"\n")
+    }
+
+    fn look(&mut self, chunk: &[u8]) -> Result<(), LocalReason> {
+        let end = chunk.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        if self.line.is_empty() {
+            self.look_at_lines(&chunk[..end])?;
+        } else {
+            let mut lines = std::mem::take(&mut self.line);
+            lines.extend_from_slice(&chunk[..end]);
+            self.look_at_lines(&lines)?;
+            if end == 0 {
+                self.line = lines;
+            }
+        }
+        self.line.extend_from_slice(&chunk[end..]);
+        if self.line.len() > LINE_MAX_BYTES {
+            let line = std::mem::take(&mut self.line);
+            self.look_at_lines(&line)?;
+            self.line = line[line.len() - 64..].to_vec();
+        }
+        Ok(())
+    }
+
+    fn look_at_lines(&mut self, lines: &[u8]) -> Result<(), LocalReason> {
+        self.raw_strings = self.raw_strings || find(lines, b"R\"", 0).is_some();
+        for word in [&b".incbin"[..], b".include"] {
+            let mut from = 0;
+            while let Some(at) = find(lines, word, from) {
+                if self.raw_strings || is_in_string(lines, at) {
+                    return Err(LocalReason::Text { why: TextRule::Incbin });
+                }
+                from = at + word.len();
+            }
+        }
+        if find(lines, b"#pragma GCC pch_preprocess", 0).is_some() {
+            return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+        }
+        Ok(())
+    }
+}
+
+fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
+    memchr::memmem::find(text.get(from..)?, word).map(|at| from + at)
+}
+
+/// Whether an odd number of unescaped quotes stands before `at` on its line.
+fn is_in_string(text: &[u8], at: usize) -> bool {
+    let start = text[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+    let mut inside = false;
+    let mut bytes = text[start..at].iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => inside = !inside,
+            _ => {}
+        }
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(chunks: &[&str], leaves: bool) {
+        let mut search = Search::default();
+        let found = chunks.iter().try_for_each(|chunk| search.look(chunk.as_bytes()));
+        let rest = found.and_then(|()| search.finish());
+        assert_eq!(rest.is_ok(), leaves, "{chunks:?}");
+    }
+
+    #[test]
+    fn a_file_that_the_assembler_reads_keeps_the_job_here() {
+        check(&["asm(\".incbin \\\"x\\\"\");\n"], false);
+        check(&["asm(\"nop\\n\\t.include 'x'\");\n"], false);
+        check(&["asm(\".inc", "bin \\\"x\\\"\");"], false);
+        check(&["auto s = R\"(\n", ".incbin \"x\"\n", ")\";\n"], false);
+    }
+
+    #[test]
+    fn a_member_named_include_does_not() {
+        check(&["set.include(x); f(\"a\").include(y);\n"], true);
+        check(&["int a;\n", "x.include", "(1);\n"], true);
+    }
+
+    #[test]
+    fn a_line_longer_than_any_buffer_is_looked_at_in_pieces() {
+        let long = "x".repeat(3 << 20);
+        check(&[&long, &long, "\n"], true);
+    }
+
+    fn file_of(text: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(text).expect("written");
+        file
+    }
+
+    #[test]
+    fn whole_or_in_pieces_a_text_is_the_same_blob() {
+        let text = "# 1 \"a.c\"\nint a;\n".repeat(200_000);
+        let whole =
+            pack_whole(&file_of(text.as_bytes()), text.len() as u64, Markers::Required).expect("packed");
+        let pieces = pack_in_pieces(&file_of(text.as_bytes()), Markers::Required).expect("packed");
+        assert_eq!((whole.blob.digest, whole.blob.size), (pieces.blob.digest, pieces.blob.size));
+        for blob in [whole, pieces] {
+            assert_eq!(zstd::decode_all(&blob.bytes[..]).expect("unpacked"), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_source_without_line_markers_stays_here() {
+        let packed = pack_whole(&file_of(b"int a;\n"), 7, Markers::Required);
+        assert_eq!(packed.expect_err("no markers"), LocalReason::NoLineMarkers);
+        assert!(pack_whole(&file_of(b""), 0, Markers::Trusted).is_ok());
+    }
+}
