@@ -141,6 +141,8 @@ impl Rig {
             .env("DISTCC_DIR", &self.directory)
             .env("DISTCC_HOSTS", format!("127.0.0.1:{}/{}", self.port, self.slots))
             .env("DISTCC_IDLE_TIMEOUT", "60")
+            // Else stock distcc calls the compiler by another name, and finds the machine's own.
+            .env("DISTCC_NO_REWRITE_CROSS", "1")
             .stdin(Stdio::null());
         command
     }
