@@ -107,6 +107,10 @@ fn report(name: &str, workload: &Workload, measured: &Measured) {
         cell(measured.broker.map(|cpu| cpu.children)),
         measured.remote.map_or("-".to_owned(), |count| count.to_string()),
     );
+    let here = measured.remote.map_or(0, |count| (workload.jobs as u64).saturating_sub(count));
+    if here > 0 {
+        println!("  ({here} were compiled here: the CPU of those compilers is in the shim's column)");
+    }
 }
 
 /// The programs to measure: `DISTCC_BIN`, else those that cargo built beside this.
@@ -153,7 +157,7 @@ fn dispatch(temporary: &Path) -> io::Result<usize> {
     if !built.success() {
         return Err(io::Error::other("cc cannot build the sleeping compiler"));
     }
-    fs::write(work.join("a.c"), "int a_line_of_forty_characters_in_all = 0;\n".repeat(120))?;
+    fs::write(work.join("a.c"), "extern int a_line_of_forty_characters_x;\n".repeat(120))?;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     run(temporary, &path, &[16, 256], &|slots| Workload {
         directory: work.clone(),
@@ -180,7 +184,8 @@ fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::
     let work = temporary.join("work");
     fs::create_dir_all(&work)?;
     let path = std::env::var("PATH").unwrap_or_default();
-    run(temporary, &path, &[8], &|_| Workload {
+    // Twice the slots that are used, so that nothing waits, and nothing is compiled here for that.
+    run(temporary, &path, &[16], &|_| Workload {
         directory: work.clone(),
         sources: sources.clone(),
         arguments: arguments.to_vec(),

@@ -141,7 +141,7 @@ impl Rig {
             .env("DISTCC_DIR", &self.directory)
             .env("DISTCC_HOSTS", format!("127.0.0.1:{}/{}", self.port, self.slots))
             .env("DISTCC_IDLE_TIMEOUT", "60")
-            // Stock would call the compiler by its triple, which the sleeping one does not have.
+            // Else stock distcc calls the compiler by another name, and finds the machine's own.
             .env("DISTCC_NO_REWRITE_CROSS", "1")
             .stdin(Stdio::null());
         command

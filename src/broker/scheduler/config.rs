@@ -32,13 +32,17 @@ pub struct Config {
     pub deadline_unknown: Duration,
     /// An attempt may take this many times what was expected.
     pub deadline_factor: f64,
-    /// A job compiles here instead of waiting when waiting takes this many times longer. With twice
-    /// as many jobs as slots on equal machines the ratio is 2, and those jobs should still leave.
+    /// A job compiles here instead of waiting when waiting takes this many times longer. With four
+    /// times as many jobs as slots on equal machines the ratio is 4, and those jobs should still leave,
+    /// also when a client that is busy makes every volunteer look slow.
     pub overflow_factor: f64,
     /// An attempt is a straggler after this many times what was expected …
     pub straggler_factor: f64,
     /// … and not before this.
     pub straggler_min: Duration,
+    /// An attempt is not given up in favour of this machine before this: a second one on another host
+    /// costs the client nothing, this does.
+    pub overtake_min: Duration,
     /// A host this many times slower than usual gets a job only if waiting takes longer.
     pub slow_factor: f64,
     /// How long a slow host is left unused before one job finds out whether it still is.
@@ -65,9 +69,10 @@ impl Default for Config {
             deadline_max: Duration::from_secs(30 * 60),
             deadline_unknown: Duration::from_secs(10 * 60),
             deadline_factor: 8.0,
-            overflow_factor: 3.0,
+            overflow_factor: 6.0,
             straggler_factor: 3.0,
             straggler_min: Duration::from_secs(2),
+            overtake_min: Duration::from_secs(8),
             slow_factor: 3.0,
             slow_retest: Duration::from_secs(60),
             local_test_every: 100,

@@ -121,7 +121,7 @@ impl Scheduler {
             return false;
         };
         let here = self.estimates.local.rank() * self.estimates.expect(route.task).at_most;
-        let long = seconds(self.config.straggler_factor * here);
+        let long = seconds(self.config.straggler_factor * here).max(self.config.overtake_min);
         let slow = attempts.first().is_some_and(|first| self.now.since(first.sent) >= long);
         let free = self.home.compile.is_empty() && self.in_use.may_run(LocalKind::Compile, local);
         if !(slow && free && route.fallback) {
