@@ -46,7 +46,7 @@ pub fn deliver(deliveries: &[Delivery], umask: u32) -> io::Result<()> {
 /// A file that is whole but not yet in place; dropping it removes what was made for it.
 enum Staged<'a> {
     /// Without a name yet (`O_TMPFILE`).
-    Nameless { file: File, path: &'a Path },
+    Nameless { file: File, path: &'a Path, unlinks: bool },
     /// Beside its destination, to be renamed.
     Renamed { temporary: PathBuf, path: &'a Path, committed: bool },
     /// To be written into the file that is there.
@@ -77,7 +77,7 @@ fn write_beside(delivery: &Delivery, mode: u32, exactly: bool) -> io::Result<Sta
     let path = delivery.path.as_path();
     let (mut file, temporary) = create(path, mode)?;
     let staged = match temporary {
-        None => Staged::Nameless { file: file.try_clone()?, path },
+        None => Staged::Nameless { file: file.try_clone()?, path, unlinks: delivery.replaces },
         Some(temporary) => Staged::Renamed { temporary, path, committed: false },
     };
     if exactly {
@@ -120,8 +120,12 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
 impl Staged<'_> {
     fn commit(mut self) -> io::Result<()> {
         match &mut self {
-            Staged::Nameless { file, path } => {
-                // A name can only be given, not taken over: something there is replaced by rename.
+            Staged::Nameless { file, path, unlinks } => {
+                // A name can only be given, not taken over. What compilers unlink is unlinked; ext4
+                // would write a file out at once that is renamed over another.
+                if *unlinks {
+                    let _ = fs::remove_file(&**path);
+                }
                 if name_it(file, path).is_err() {
                     let temporary = beside(path)?;
                     name_it(file, &temporary)?;

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ pub enum StartError {
 ///
 /// Call it before any thread is started. Until it is ready, the broker's stderr is ours.
 pub fn detach(arguments: &[OsString]) -> ExitCode {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(own_program());
     match detach_as(command.arg("--foreground").args(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -130,6 +131,12 @@ fn wait_for_end(child: &mut Child, until: Instant) -> io::Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// This program's file, under its own name for those who look at processes; where it has been
+/// replaced meanwhile, still the program that runs.
+fn own_program() -> PathBuf {
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| "/proc/self/exe".into())
 }
 
 /// Whether this process was started by [`detach`].

@@ -217,7 +217,11 @@ impl Peer {
             }
             ToBroker::Credit { jobs, why } => return Ok(Some(News::Credit { jobs, why })),
             ToBroker::Draining => return Ok(Some(News::Credit { jobs: 0, why: "draining".to_owned() })),
-            ToBroker::Pong { token } => return Ok(Some(News::RoundTrip(now.since(Moment(token))))),
+            // A pong that nobody asked for is a sign of life, no measurement.
+            ToBroker::Pong { token } if token == self.pinged.0 => {
+                return Ok(Some(News::RoundTrip(now.since(self.pinged))));
+            }
+            ToBroker::Pong { .. } => {}
             ToBroker::Fatal { why } => return Err(LinkError::Fatal(why)),
             ToBroker::NeedInput { job } => self.need_input(job),
             ToBroker::Window { job, bytes } => self.widen(job, bytes),

@@ -171,6 +171,18 @@ fn a_volunteer_that_says_nothing_is_given_up_and_a_talking_one_is_not() {
 }
 
 #[test]
+fn a_pong_that_nobody_asked_for_is_no_round_trip() {
+    let mut peer = peer();
+    let later = NOW + PING_INTERVAL;
+    peer.on_time(later).expect("well");
+    for (token, expected) in [(0, None), (later.0, Some(News::RoundTrip(Duration::from_millis(3))))] {
+        let body = wire::encode(&ToBroker::Pong { token });
+        let header = FrameHeader { length: body.len() as u32, kind: FrameKind::Message, job: 0 };
+        assert_eq!(peer.receive(later + Duration::from_millis(3), header, &body), Ok(expected));
+    }
+}
+
+#[test]
 fn when_the_link_fails_every_attempt_hears_of_it() {
     let mut peer = peer();
     let (reply, mut outcome) = oneshot::channel();
