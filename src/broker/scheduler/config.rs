@@ -43,6 +43,9 @@ pub struct Config {
     /// An attempt is not given up in favour of this machine before this: a second one on another host
     /// costs the client nothing, this does.
     pub overtake_min: Duration,
+    /// The same for a task that was never seen: it may just be large, and then all that was done
+    /// of it is lost.
+    pub overtake_unknown: Duration,
     /// A host this many times slower than usual gets a job only if waiting takes longer.
     pub slow_factor: f64,
     /// How long a slow host is left unused before one job finds out whether it still is.
@@ -73,6 +76,7 @@ impl Default for Config {
             straggler_factor: 3.0,
             straggler_min: Duration::from_secs(2),
             overtake_min: Duration::from_secs(8),
+            overtake_unknown: Duration::from_secs(120),
             slow_factor: 3.0,
             slow_retest: Duration::from_secs(60),
             local_test_every: 100,

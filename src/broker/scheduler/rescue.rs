@@ -120,8 +120,10 @@ impl Scheduler {
         else {
             return false;
         };
-        let here = self.estimates.local.rank() * self.estimates.expect(route.task).at_most;
-        let long = seconds(self.config.straggler_factor * here).max(self.config.overtake_min);
+        let expected = self.estimates.expect(route.task);
+        let here = self.estimates.local.rank() * expected.at_most;
+        let least = if expected.known { self.config.overtake_min } else { self.config.overtake_unknown };
+        let long = seconds(self.config.straggler_factor * here).max(least);
         let slow = attempts.first().is_some_and(|first| self.now.since(first.sent) >= long);
         let free = self.home.compile.is_empty() && self.in_use.may_run(LocalKind::Compile, local);
         if !(slow && free && route.fallback) {

@@ -54,6 +54,15 @@ fn a_straggler_with_no_other_host_is_overtaken_here() {
 }
 
 #[test]
+fn a_large_file_that_was_never_seen_is_left_where_it_is_for_two_minutes() {
+    let mut rig = learned(&[1]);
+    rig.task = Some(99);
+    rig.ready();
+    assert_eq!(rig.wait(SECOND * 115), "");
+    assert_eq!(rig.wait(SECOND * 20), "cancel 13 on 0, run 13: straggler");
+}
+
+#[test]
 fn a_straggler_waits_for_what_was_not_sent_yet() {
     let mut rig = learned(&[1, 1]);
     rig.local.compile = 1;
