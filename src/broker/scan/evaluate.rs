@@ -1,0 +1,228 @@
+//! The value of `#if`: in place where that is exact, through full macro expansion otherwise.
+
+use super::Declined;
+use super::directive::Condition;
+use super::expression::{self, Expression, Value};
+use super::macros::Builtin;
+use super::symbols::{self, Sym};
+use super::token::{Kind, Token};
+use super::walk::{Name, Walk};
+
+/// Macros within macros that are evaluated in place.
+const NESTING_MAX: usize = 40;
+
+/// Why an expression has no value yet.
+pub(super) enum Stop {
+    /// Macros must be expanded first.
+    Expand,
+    /// There is no certain value.
+    Declined(Declined),
+}
+
+impl From<Declined> for Stop {
+    fn from(declined: Declined) -> Self {
+        Stop::Declined(declined)
+    }
+}
+
+impl Walk<'_> {
+    /// Whether a condition holds.
+    pub(super) fn condition(&mut self, condition: &Condition) -> Result<bool, Declined> {
+        match self.value(&condition.expression, 0) {
+            Ok(value) => return Ok(value.is_true()),
+            Err(Stop::Declined(declined)) => return Err(declined),
+            Err(Stop::Expand) => {}
+        }
+        let mode = self.request.facts.mode;
+        let tokens = self.expand_condition(&condition.tokens)?;
+        let compiled = expression::compile(&tokens, mode, true, &self.memory.symbols);
+        let expression = compiled.map_err(|what| self.doubt(what))?;
+        match self.value(&expression, 0) {
+            Ok(value) => Ok(value.is_true()),
+            Err(Stop::Declined(declined)) => Err(declined),
+            Err(Stop::Expand) => Err(self.doubt("a condition that expands without end")),
+        }
+    }
+
+    fn value(&mut self, expression: &Expression, nesting: usize) -> Result<Value, Stop> {
+        match expression {
+            Expression::Constant(value) => Ok(*value),
+            Expression::Name(name) => self.name_value(*name, nesting),
+            Expression::Defined(name) => Ok(Value::truth(self.is_defined(*name)?)),
+            Expression::Call(name, arguments) => self.call_value(*name, arguments, nesting),
+            Expression::Has { query, header } => self.has_value(*query, *header),
+            Expression::Prefix(operator, inner) => Ok(expression::prefix(*operator, self.value(inner, nesting)?)),
+            Expression::Binary(operator, sides) => self.binary_value(*operator, sides, nesting),
+            Expression::Choice(parts) => {
+                let condition = self.value(&parts.0, nesting)?.is_true();
+                let (taken, other) = if condition { (&parts.1, &parts.2) } else { (&parts.2, &parts.1) };
+                self.skipped(other)?;
+                let value = self.value(taken, nesting)?;
+                Ok(Value { unsigned: value.unsigned || self.is_unsigned(other)?, ..value })
+            }
+            // Macros may make sense of what does not parse as it stands.
+            Expression::Bad("#elifdef") => Err(self.doubt("#elifdef").into()),
+            Expression::Bad(_) => Err(Stop::Expand),
+        }
+    }
+
+    /// Whether the side of `?:` that is not taken makes the result unsigned.
+    fn is_unsigned(&self, expression: &Expression) -> Result<bool, Stop> {
+        match expression {
+            Expression::Constant(value) => Ok(value.unsigned),
+            Expression::Defined(_) | Expression::Has { .. } | Expression::Prefix(symbols::NOT, _) => Ok(false),
+            Expression::Prefix(_, inner) => self.is_unsigned(inner),
+            Expression::Binary(operator, sides) => match *operator {
+                symbols::AND_AND | symbols::OR_OR | symbols::EQUAL | symbols::NOT_EQUAL => Ok(false),
+                symbols::LESS | symbols::GREATER | symbols::LESS_EQUAL | symbols::GREATER_EQUAL => Ok(false),
+                symbols::SHIFT_LEFT | symbols::SHIFT_RIGHT => self.is_unsigned(&sides.0),
+                symbols::COMMA => self.is_unsigned(&sides.1),
+                _ => Ok(self.is_unsigned(&sides.0)? || self.is_unsigned(&sides.1)?),
+            },
+            Expression::Choice(parts) => Ok(self.is_unsigned(&parts.1)? || self.is_unsigned(&parts.2)?),
+            Expression::Name(_) | Expression::Call(..) | Expression::Bad(_) => Err(Stop::Expand),
+        }
+    }
+
+    fn binary_value(
+        &mut self,
+        operator: Sym,
+        sides: &(Expression, Expression),
+        nesting: usize,
+    ) -> Result<Value, Stop> {
+        let left = self.value(&sides.0, nesting)?;
+        match (operator, left.is_true()) {
+            (symbols::AND_AND, false) | (symbols::OR_OR, true) => {
+                self.skipped(&sides.1)?;
+                Ok(Value::truth(left.is_true()))
+            }
+            (symbols::AND_AND | symbols::OR_OR, _) => {
+                Ok(Value::truth(self.value(&sides.1, nesting)?.is_true()))
+            }
+            _ => {
+                let right = self.value(&sides.1, nesting)?;
+                let value = expression::binary(operator, left, right);
+                value.map_err(|what| Stop::Declined(self.doubt(what)))
+            }
+        }
+    }
+
+    /// What is not evaluated must still parse: a call of no macro does not, and a macro that is
+    /// more than an operand may change the whole expression.
+    fn skipped(&mut self, expression: &Expression) -> Result<(), Stop> {
+        match expression {
+            Expression::Call(name, _) => match self.macro_of(*name)? {
+                None => Err(self.doubt("a call of something that is no macro in #if").into()),
+                Some(_) => Ok(()),
+            },
+            Expression::Name(name) => match self.macro_of(*name)? {
+                Some(id) => {
+                    let simple = {
+                        let memory = &mut *self.memory;
+                        memory.macros.get(id).parameters.is_some()
+                            || memory.macros.operand(id, &mut memory.symbols).is_some()
+                    };
+                    if simple { Ok(()) } else { Err(Stop::Expand) }
+                }
+                None => Ok(()),
+            },
+            Expression::Prefix(_, inner) => self.skipped(inner),
+            Expression::Binary(_, sides) => {
+                self.skipped(&sides.0)?;
+                self.skipped(&sides.1)
+            }
+            Expression::Choice(parts) => {
+                self.skipped(&parts.0)?;
+                self.skipped(&parts.1)?;
+                self.skipped(&parts.2)
+            }
+            Expression::Bad(_) => Err(Stop::Expand),
+            _ => Ok(()),
+        }
+    }
+
+    fn name_value(&mut self, name: Sym, nesting: usize) -> Result<Value, Stop> {
+        let Some(id) = self.macro_of(name)? else {
+            return Ok(Value::truth(name == symbols::TRUE && self.request.facts.mode.truth));
+        };
+        if nesting > NESTING_MAX {
+            return Err(Stop::Expand);
+        }
+        let memory = &mut *self.memory;
+        let definition = memory.macros.get(id);
+        if definition.builtin.is_some() {
+            return Err(Stop::Expand);
+        }
+        if definition.parameters.is_some() {
+            // Named without arguments: the name stays, and is 0.
+            return Ok(Value::signed(0));
+        }
+        match memory.macros.operand(id, &mut memory.symbols) {
+            Some(expression) => self.value(&expression, nesting + 1),
+            None => Err(Stop::Expand),
+        }
+    }
+
+    fn call_value(&mut self, name: Sym, arguments: &[Token], nesting: usize) -> Result<Value, Stop> {
+        let Some(id) = self.macro_of(name)? else {
+            return Err(self.doubt("a call of something that is no macro in #if").into());
+        };
+        let memory = &mut *self.memory;
+        let definition = memory.macros.get(id);
+        match definition.builtin {
+            Some(Builtin::Question) => return self.question_value(name, arguments),
+            Some(_) => return Err(Stop::Expand),
+            None => {}
+        }
+        if definition.parameters.is_none() || nesting > NESTING_MAX {
+            return Err(Stop::Expand);
+        }
+        // A macro that ignores its arguments, such as `#define __has_feature(x) 0`.
+        match memory.macros.operand(id, &mut memory.symbols) {
+            Some(expression) if matches!(*expression, Expression::Constant(_)) => self.value(&expression, nesting + 1),
+            _ => Err(Stop::Expand),
+        }
+    }
+
+    fn question_value(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Stop> {
+        let macros = |token: &Token| token.kind == Kind::Identifier && self.memory.table.get(token.sym).is_some();
+        if self.gcc() && arguments.iter().any(macros) {
+            return Err(Stop::Expand);
+        }
+        Ok(self.ask(name, arguments)?)
+    }
+
+    /// What the compiler says to `name(arguments)`.
+    pub(super) fn ask(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Declined> {
+        let mut question = self.memory.symbols.text(name).to_vec();
+        question.push(b'(');
+        for token in arguments {
+            question.extend_from_slice(self.memory.symbols.text(token.sym));
+        }
+        question.push(b')');
+        match self.oracle.answer(&question) {
+            Some(answer) => Ok(Value::signed(answer)),
+            None => Err(self.doubt("a question that the compiler does not answer")),
+        }
+    }
+
+    fn has_value(&mut self, query: Sym, header: Sym) -> Result<Value, Stop> {
+        let Some(id) = self.macro_of(query)? else {
+            return Err(self.doubt("a call of something that is no macro in #if").into());
+        };
+        let Some(builtin) = self.memory.macros.get(id).builtin else { return Err(Stop::Expand) };
+        let name = self.header_name(header)?;
+        Ok(Value::truth(self.has_include(builtin, name)?))
+    }
+
+    /// The name inside `<…>` or `"…"`.
+    pub(super) fn header_name(&mut self, header: Sym) -> Result<Name, Declined> {
+        let text = self.memory.symbols.text(header);
+        if text.len() < 3 || !matches!(text[0], b'<' | b'"') {
+            return Err(self.doubt("an odd header name"));
+        }
+        let angled = text[0] == b'<';
+        let name = text[1..text.len() - 1].to_vec();
+        Ok(Name { sym: self.memory.symbols.intern(&name), angled })
+    }
+}

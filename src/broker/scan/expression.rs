@@ -1,0 +1,412 @@
+//! `#if` expressions: compiled once, evaluated often.
+
+use super::symbols::{self, Sym, Symbols};
+use super::token::{Kind, Mode, Token};
+
+/// Operators that one expression may have: below what recursion over its tree can take.
+const OPERATORS_MAX: usize = 1000;
+/// Nested parentheses and prefix operators that one expression may have.
+const DEPTH_MAX: usize = 128;
+
+/// A value of `#if`: 64 bits, signed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The bits.
+    pub bits: u64,
+    /// Whether they are `uintmax_t`.
+    pub unsigned: bool,
+}
+
+impl Value {
+    /// A signed value.
+    pub fn signed(bits: i64) -> Self {
+        Value { bits: bits as u64, unsigned: false }
+    }
+
+    /// 1 or 0.
+    pub fn truth(truth: bool) -> Self {
+        Value::signed(i64::from(truth))
+    }
+
+    /// Whether it is not 0.
+    pub fn is_true(self) -> bool {
+        self.bits != 0
+    }
+}
+
+/// A compiled expression.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expression {
+    /// A constant.
+    Constant(Value),
+    /// A name: 0 unless a macro of that name is in force.
+    Name(Sym),
+    /// `defined X`.
+    Defined(Sym),
+    /// A name with arguments, up to the closing parenthesis.
+    Call(Sym, Box<[Token]>),
+    /// `__has_include` and `__has_include_next` of a literal header name.
+    Has {
+        /// `__has_include` or `__has_include_next`.
+        query: Sym,
+        /// The name with its quotes or angle brackets.
+        header: Sym,
+    },
+    /// A prefix operator.
+    Prefix(Sym, Box<Expression>),
+    /// A binary operator.
+    Binary(Sym, Box<(Expression, Expression)>),
+    /// `a ? b : c`.
+    Choice(Box<(Expression, Expression, Expression)>),
+    /// Something that is an error when it is evaluated.
+    Bad(&'static str),
+}
+
+impl Expression {
+    /// Whether evaluating it asks for files.
+    pub fn asks_for_files(&self) -> bool {
+        match self {
+            Expression::Has { .. } => true,
+            Expression::Call(name, tokens) => {
+                is_query(*name) || tokens.iter().any(|token| is_query(token.sym))
+            }
+            Expression::Prefix(_, inner) => inner.asks_for_files(),
+            Expression::Binary(_, sides) => sides.0.asks_for_files() || sides.1.asks_for_files(),
+            Expression::Choice(parts) => {
+                parts.0.asks_for_files() || parts.1.asks_for_files() || parts.2.asks_for_files()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_query(sym: Sym) -> bool {
+    (symbols::HAS_INCLUDE..=symbols::HAS_EMBED).contains(&sym)
+}
+
+/// Compiles a whole line. With `expanded`, macros are done with: every name is 0 (or `true`).
+pub fn compile(tokens: &[Token], mode: Mode, expanded: bool, symbols: &Symbols) -> Result<Expression, &'static str> {
+    let mut parser = Parser { tokens, at: 0, mode, expanded, symbols, operators: 0, depth: 0 };
+    let expression = parser.comma()?;
+    if parser.at < tokens.len() {
+        return Err("an #if expression with something behind its end");
+    }
+    Ok(expression)
+}
+
+/// Compiles a macro body that can stand for itself as an operand.
+pub fn operand(tokens: &[Token], mode: Mode, symbols: &Symbols) -> Option<Expression> {
+    let mut parser = Parser { tokens, at: 0, mode, expanded: false, symbols, operators: 0, depth: 0 };
+    let plain = |token: &Token| !matches!(token.kind, Kind::Parameter | Kind::Stringify | Kind::Paste);
+    if tokens.is_empty() || tokens.len() > 200 || !tokens.iter().all(plain) {
+        return None;
+    }
+    // `defined` out of a macro is left to the expander.
+    if tokens.iter().any(|token| token.sym == symbols::DEFINED) {
+        return None;
+    }
+    let expression = parser.prefix().ok()?;
+    // A name at the end may find its arguments behind the macro's own end.
+    let complete = parser.at == tokens.len();
+    let open_ended = tokens.len() > 1 && tokens[tokens.len() - 1].kind == Kind::Identifier;
+    (complete && !open_ended).then_some(expression)
+}
+
+struct Parser<'a> {
+    tokens: &'a [Token],
+    at: usize,
+    mode: Mode,
+    expanded: bool,
+    symbols: &'a Symbols,
+    operators: usize,
+    depth: usize,
+}
+
+/// How tightly a binary operator binds; higher is tighter.
+fn precedence(operator: Sym) -> Option<u8> {
+    Some(match operator {
+        symbols::OR_OR => 1,
+        symbols::AND_AND => 2,
+        symbols::BAR => 3,
+        symbols::CARET => 4,
+        symbols::AMPERSAND => 5,
+        symbols::EQUAL | symbols::NOT_EQUAL => 6,
+        symbols::LESS | symbols::GREATER | symbols::LESS_EQUAL | symbols::GREATER_EQUAL => 7,
+        symbols::SHIFT_LEFT | symbols::SHIFT_RIGHT => 8,
+        symbols::PLUS | symbols::MINUS => 9,
+        symbols::STAR | symbols::SLASH | symbols::PERCENT => 10,
+        _ => return None,
+    })
+}
+
+impl Parser<'_> {
+    fn operator(&self) -> Option<Sym> {
+        let token = self.tokens.get(self.at)?;
+        match token.kind {
+            Kind::Operator => Some(token.sym),
+            Kind::Identifier if self.mode.cxx && symbols::is_named_operator(token.sym) => {
+                Some(symbols::named_operator(token.sym))
+            }
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, operator: Sym) -> bool {
+        let taken = self.operator() == Some(operator);
+        self.at += usize::from(taken);
+        taken
+    }
+
+    fn comma(&mut self) -> Result<Expression, &'static str> {
+        let mut left = self.conditional()?;
+        while self.take(symbols::COMMA) {
+            self.count()?;
+            left = Expression::Binary(symbols::COMMA, Box::new((left, self.conditional()?)));
+        }
+        Ok(left)
+    }
+
+    fn count(&mut self) -> Result<(), &'static str> {
+        self.operators += 1;
+        if self.operators > OPERATORS_MAX { Err("an #if expression of too many operators") } else { Ok(()) }
+    }
+
+    fn conditional(&mut self) -> Result<Expression, &'static str> {
+        self.enter()?;
+        let condition = self.binary(1)?;
+        let result = if self.take(symbols::QUESTION) {
+            self.count()?;
+            let yes = self.comma()?;
+            if !self.take(symbols::COLON) {
+                return Err("an #if expression with ? and no :");
+            }
+            let no = self.conditional()?;
+            Expression::Choice(Box::new((condition, yes, no)))
+        } else {
+            condition
+        };
+        self.depth -= 1;
+        Ok(result)
+    }
+
+    fn enter(&mut self) -> Result<(), &'static str> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX { Err("an #if expression nested too deeply") } else { Ok(()) }
+    }
+
+    fn binary(&mut self, least: u8) -> Result<Expression, &'static str> {
+        let mut left = self.prefix()?;
+        while let Some(operator) = self.operator() {
+            let Some(binds) = precedence(operator).filter(|&binds| binds >= least) else { break };
+            self.at += 1;
+            self.count()?;
+            let right = self.binary(binds + 1)?;
+            left = Expression::Binary(operator, Box::new((left, right)));
+        }
+        Ok(left)
+    }
+
+    fn prefix(&mut self) -> Result<Expression, &'static str> {
+        let Some(token) = self.tokens.get(self.at).copied() else {
+            return Err("an #if expression that ends too soon");
+        };
+        if let Some(operator) = self.operator() {
+            self.at += 1;
+            return self.prefix_operator(operator);
+        }
+        self.at += 1;
+        match token.kind {
+            Kind::Number => Ok(Expression::Constant(number(self.symbols.text(token.sym))?)),
+            Kind::Character => Ok(Expression::Constant(character(self.symbols.text(token.sym))?)),
+            Kind::Identifier => self.name(token.sym),
+            _ => Err("an #if expression with a token that cannot be there"),
+        }
+    }
+
+    fn prefix_operator(&mut self, operator: Sym) -> Result<Expression, &'static str> {
+        self.enter()?;
+        let result = match operator {
+            symbols::LEFT => {
+                let inner = self.comma()?;
+                if !self.take(symbols::RIGHT) {
+                    return Err("an #if expression with an open parenthesis");
+                }
+                inner
+            }
+            symbols::NOT | symbols::MINUS | symbols::PLUS | symbols::TILDE => {
+                Expression::Prefix(operator, Box::new(self.prefix()?))
+            }
+            _ => return Err("an #if expression with an operator out of place"),
+        };
+        self.depth -= 1;
+        Ok(result)
+    }
+
+    fn name(&mut self, name: Sym) -> Result<Expression, &'static str> {
+        if self.expanded {
+            return Ok(Expression::Constant(Value::truth(self.mode.truth && name == symbols::TRUE)));
+        }
+        if name == symbols::DEFINED {
+            return self.defined();
+        }
+        if self.operator() != Some(symbols::LEFT) {
+            return Ok(Expression::Name(name));
+        }
+        let start = self.at + 1;
+        let end = self.closing().ok_or("an #if expression with open arguments")?;
+        self.at = end + 1;
+        let arguments = &self.tokens[start..end];
+        if let ([header], true) = (arguments, is_query(name) && name != symbols::HAS_EMBED) {
+            if matches!(header.kind, Kind::Header | Kind::Text) {
+                return Ok(Expression::Has { query: name, header: header.sym });
+            }
+        }
+        Ok(Expression::Call(name, arguments.into()))
+    }
+
+    fn defined(&mut self) -> Result<Expression, &'static str> {
+        let bracketed = self.take(symbols::LEFT);
+        let Some(token) = self.tokens.get(self.at).filter(|token| token.kind == Kind::Identifier) else {
+            return Err("defined without a name");
+        };
+        self.at += 1;
+        if bracketed && !self.take(symbols::RIGHT) {
+            return Err("defined with an open parenthesis");
+        }
+        Ok(Expression::Defined(token.sym))
+    }
+
+    /// The index of the parenthesis that closes the one at `self.at`.
+    fn closing(&self) -> Option<usize> {
+        let mut depth = 0usize;
+        for (offset, token) in self.tokens[self.at..].iter().enumerate() {
+            if token.is(symbols::LEFT) {
+                depth += 1;
+            } else if token.is(symbols::RIGHT) {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(self.at + offset);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// An integer constant as `#if` reads it.
+pub fn number(text: &[u8]) -> Result<Value, &'static str> {
+    let text: Vec<u8> = text.iter().copied().filter(|&byte| byte != b'\'').map(|b| b.to_ascii_lowercase()).collect();
+    let (radix, digits) = match &text[..] {
+        [b'0', b'x', rest @ ..] => (16, rest),
+        [b'0', b'b', rest @ ..] => (2, rest),
+        [b'0', ..] => (8, &text[..]),
+        _ => (10, &text[..]),
+    };
+    let is_digit = |byte: &u8| char::from(*byte).is_digit(radix);
+    let length = digits.iter().position(|byte| !is_digit(byte)).unwrap_or(digits.len());
+    let suffix = match &digits[length..] {
+        b"" | b"l" | b"ll" => false,
+        b"u" | b"ul" | b"ull" | b"lu" | b"llu" => true,
+        _ => return Err("a number that #if cannot have"),
+    };
+    if length == 0 {
+        return Err("a number that #if cannot have");
+    }
+    let mut bits: u64 = 0;
+    for &digit in &digits[..length] {
+        let digit = char::from(digit).to_digit(radix).unwrap_or(0);
+        let shifted = bits.checked_mul(u64::from(radix)).and_then(|bits| bits.checked_add(u64::from(digit)));
+        bits = shifted.ok_or("a number too large for #if")?;
+    }
+    Ok(Value { bits, unsigned: suffix || bits > i64::MAX as u64 })
+}
+
+/// A character constant of one ASCII character, escaped or not.
+pub fn character(text: &[u8]) -> Result<Value, &'static str> {
+    const ODD: Result<Value, &str> = Err("an unusual character constant");
+    let Some(inner) = text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'")) else { return ODD };
+    let code = match inner {
+        [plain] if *plain != b'\\' => u32::from(*plain),
+        [b'\\', escaped] if !escaped.is_ascii_digit() => match escaped {
+            b'n' => 10,
+            b't' => 9,
+            b'r' => 13,
+            b'a' => 7,
+            b'b' => 8,
+            b'f' => 12,
+            b'v' => 11,
+            b'\\' | b'\'' | b'"' | b'?' => u32::from(*escaped),
+            _ => return ODD,
+        },
+        [b'\\', b'x', hex @ ..] if hex.len() <= 2 => radix_value(hex, 16).unwrap_or(256),
+        [b'\\', octal @ ..] if octal.len() <= 3 => radix_value(octal, 8).unwrap_or(256),
+        _ => return ODD,
+    };
+    if code < 0x80 { Ok(Value::signed(i64::from(code))) } else { ODD }
+}
+
+fn radix_value(digits: &[u8], radix: u32) -> Option<u32> {
+    let value = digits.iter().try_fold(0u32, |value, &byte| Some(value * radix + char::from(byte).to_digit(radix)?));
+    value.filter(|_| !digits.is_empty())
+}
+
+/// Applies a prefix operator.
+pub fn prefix(operator: Sym, value: Value) -> Value {
+    match operator {
+        symbols::NOT => Value::truth(!value.is_true()),
+        symbols::MINUS => Value { bits: value.bits.wrapping_neg(), ..value },
+        symbols::TILDE => Value { bits: !value.bits, ..value },
+        _ => value,
+    }
+}
+
+/// Applies a binary operator whose both sides are evaluated.
+pub fn binary(operator: Sym, left: Value, right: Value) -> Result<Value, &'static str> {
+    let unsigned = left.unsigned || right.unsigned;
+    let (a, b) = (left.bits, right.bits);
+    let less = |a: u64, b: u64| if unsigned { a < b } else { (a as i64) < (b as i64) };
+    let bits = match operator {
+        symbols::COMMA => return Ok(right),
+        symbols::EQUAL => return Ok(Value::truth(a == b)),
+        symbols::NOT_EQUAL => return Ok(Value::truth(a != b)),
+        symbols::LESS => return Ok(Value::truth(less(a, b))),
+        symbols::GREATER => return Ok(Value::truth(less(b, a))),
+        symbols::LESS_EQUAL => return Ok(Value::truth(!less(b, a))),
+        symbols::GREATER_EQUAL => return Ok(Value::truth(!less(a, b))),
+        symbols::SHIFT_LEFT | symbols::SHIFT_RIGHT => return shift(operator, left, b),
+        symbols::PLUS => a.wrapping_add(b),
+        symbols::MINUS => a.wrapping_sub(b),
+        symbols::STAR => a.wrapping_mul(b),
+        symbols::SLASH | symbols::PERCENT => divide(operator, unsigned, a, b)?,
+        symbols::AMPERSAND => a & b,
+        symbols::BAR => a | b,
+        symbols::CARET => a ^ b,
+        _ => return Err("an operator that #if cannot have"),
+    };
+    Ok(Value { bits, unsigned })
+}
+
+fn shift(operator: Sym, left: Value, count: u64) -> Result<Value, &'static str> {
+    if count > 63 {
+        // Compilers differ here.
+        return Err("a shift in #if beyond the width");
+    }
+    let bits = match (operator, left.unsigned) {
+        (symbols::SHIFT_LEFT, _) => left.bits << count,
+        (_, true) => left.bits >> count,
+        (_, false) => ((left.bits as i64) >> count) as u64,
+    };
+    Ok(Value { bits, ..left })
+}
+
+fn divide(operator: Sym, unsigned: bool, a: u64, b: u64) -> Result<u64, &'static str> {
+    if b == 0 {
+        return Err("a division by zero in #if");
+    }
+    Ok(match (operator, unsigned) {
+        (symbols::SLASH, true) => a / b,
+        (symbols::SLASH, false) => (a as i64).wrapping_div(b as i64) as u64,
+        (_, true) => a % b,
+        (_, false) => (a as i64).wrapping_rem(b as i64) as u64,
+    })
+}
