@@ -193,6 +193,11 @@ impl Builder<'_> {
         self.unit.directives.push(directive);
     }
 
+    /// The first thing that is wrong is the one that is told.
+    fn breaks(&mut self, what: &'static str) {
+        self.unit.broken.get_or_insert(what);
+    }
+
     fn here(&self) -> u32 {
         self.unit.directives.len() as u32
     }
@@ -265,7 +270,7 @@ impl Builder<'_> {
             return self.branch(Directive::If { condition, first, next: 0, end: 0 }, first, false);
         }
         let Some(name) = self.name(rest) else {
-            self.unit.broken = Some("#ifdef without a name");
+            self.breaks("#ifdef without a name");
             return;
         };
         self.branch(Directive::Ifdef { name, negated, first, next: 0, end: 0 }, first, false);
@@ -283,7 +288,7 @@ impl Builder<'_> {
         let here = self.here();
         if first {
             if self.open.len() >= CONDITIONALS_MAX {
-                self.unit.broken = Some("conditionals nested too deeply");
+                self.breaks("conditionals nested too deeply");
                 return;
             }
             self.open.push(Open { branches: vec![here], has_else: false, asks });
@@ -294,7 +299,7 @@ impl Builder<'_> {
                     open.asks |= asks;
                 }
                 _ => {
-                    self.unit.broken = Some("#elif out of place");
+                    self.breaks("#elif out of place");
                     return;
                 }
             }
@@ -310,13 +315,13 @@ impl Builder<'_> {
                 open.branches.push(here);
                 self.push(Directive::Else { end: 0 });
             }
-            _ => self.unit.broken = Some("#else out of place"),
+            _ => self.breaks("#else out of place"),
         }
     }
 
     fn close(&mut self) {
         let Some(open) = self.open.pop() else {
-            self.unit.broken = Some("#endif without #if");
+            self.breaks("#endif without #if");
             return;
         };
         let start = open.branches[0] as usize;
@@ -473,7 +478,7 @@ impl Builder<'_> {
 
     fn finish(mut self) -> Unit {
         if !self.open.is_empty() {
-            self.unit.broken = Some("#if without #endif");
+            self.breaks("#if without #endif");
         }
         self.unit.directives.shrink_to_fit();
         let last = self.unit.directives.len().saturating_sub(1) as u32;

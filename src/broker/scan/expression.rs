@@ -217,7 +217,7 @@ impl Parser<'_> {
         self.at += 1;
         match token.kind {
             Kind::Number => Ok(Expression::Constant(number(self.symbols.text(token.sym))?)),
-            Kind::Character => Ok(Expression::Constant(character(self.symbols.text(token.sym))?)),
+            Kind::Character => Ok(Expression::Constant(character(self.symbols.text(token.sym), self.mode)?)),
             Kind::Identifier => self.name(token.sym),
             _ => Err("an #if expression with a token that cannot be there"),
         }
@@ -322,8 +322,12 @@ pub fn number(text: &[u8]) -> Result<Value, &'static str> {
 }
 
 /// A character constant of one ASCII character, escaped or not.
-pub fn character(text: &[u8]) -> Result<Value, &'static str> {
+pub fn character(text: &[u8], mode: Mode) -> Result<Value, &'static str> {
     const ODD: Result<Value, &str> = Err("an unusual character constant");
+    let (text, unsigned) = match text.strip_prefix(b"L") {
+        Some(text) => (text, mode.unsigned_wide),
+        None => (text, mode.unsigned_char),
+    };
     let Some(inner) = text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'")) else { return ODD };
     let code = match inner {
         [plain] if *plain != b'\\' => u32::from(*plain),
@@ -342,7 +346,7 @@ pub fn character(text: &[u8]) -> Result<Value, &'static str> {
         [b'\\', octal @ ..] if octal.len() <= 3 => radix_value(octal, 8).unwrap_or(256),
         _ => return ODD,
     };
-    if code < 0x80 { Ok(Value::signed(i64::from(code))) } else { ODD }
+    if code < 0x80 { Ok(Value { bits: u64::from(code), unsigned }) } else { ODD }
 }
 
 fn radix_value(digits: &[u8], radix: u32) -> Option<u32> {

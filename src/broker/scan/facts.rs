@@ -174,6 +174,8 @@ impl Compiler {
             cxx,
             assembler: contains(&predefined, b"#define __ASSEMBLER__ "),
             elifdef: yes("elifdef"),
+            unsigned_char: contains(&predefined, b"#define __CHAR_UNSIGNED__ "),
+            unsigned_wide: contains(&predefined, b"#define __WCHAR_UNSIGNED__ "),
             modules: family == Family::Clang && cxx && yes("cxx20"),
         };
         let defined = |name: &str| lines.get(format!("defined {name}").as_bytes()).is_some();

@@ -21,6 +21,10 @@ pub struct Mode {
     pub truth: bool,
     /// `#elifdef` and `#elifndef` are directives.
     pub elifdef: bool,
+    /// `char` is unsigned.
+    pub unsigned_char: bool,
+    /// `wchar_t` is unsigned.
+    pub unsigned_wide: bool,
     /// `import` and `module` lines may name files.
     pub modules: bool,
 }
