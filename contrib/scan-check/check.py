@@ -81,9 +81,10 @@ def projects(work):
     harf = crate("harfbuzz-sys") + "/harfbuzz"
     yield ("harfbuzz", harf, sources(harf, "src/*.cc", "test/**/*.cc", "test/**/*.c", "util/*.cc"), "c++",
            [["-O2", "-std=c++11", "-DHAVE_PTHREAD", "-Isrc"], ["-std=c++20", "-Isrc", "-fno-exceptions", "-fno-rtti"]])
-    jem = crate("tikv-jemalloc-sys") + "/jemalloc"
-    yield ("jemalloc", configured(work, "jemalloc", jem, "./configure --with-jemalloc-prefix=_rjem_ >/dev/null 2>&1"),
-           None, "c", [["-std=gnu11", "-O3", "-D_GNU_SOURCE", "-Iinclude"]])
+    jem = configured(work, "jemalloc", crate("tikv-jemalloc-sys"), "cp configure/configure jemalloc/ && cd jemalloc && "
+                     "sh ./configure --with-jemalloc-prefix=_rjem_ >/dev/null 2>&1")
+    yield ("jemalloc", jem + "/jemalloc", sources(jem + "/jemalloc", "src/*.c"),
+           "c", [["-std=gnu11", "-O3", "-D_GNU_SOURCE", "-Iinclude"]])
     ssl = crate("openssl-src") + "/openssl"
     yield ("openssl", configured(work, "openssl", ssl, "perl Configure linux-x86_64 no-asm >/dev/null 2>&1 && make build_generated >/dev/null 2>&1"),
            None, "c", [["-O2", "-I.", "-Iinclude", "-Iproviders/common/include", "-Iproviders/implementations/include", "-Icrypto",

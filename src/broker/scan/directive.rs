@@ -33,8 +33,10 @@ pub enum Pragma {
     PopMacro(Sym),
     /// `GCC poison X`, once per name.
     Poison(Sym),
-    /// `GCC target` and `GCC optimize` change predefined macros, perhaps.
+    /// `GCC target` changes predefined macros, perhaps.
     Target,
+    /// `GCC optimize` changes others.
+    Optimize,
     /// The same out of a macro: when, is not known.
     TargetSomewhere,
     /// `GCC push_options`.
@@ -52,6 +54,8 @@ pub enum Directive {
         condition: u32,
         /// Whether it opens the chain.
         first: bool,
+        /// Whether nothing but target options depends on the chain.
+        inert: bool,
         /// The next branch.
         next: u32,
         /// The chain's end.
@@ -65,6 +69,8 @@ pub enum Directive {
         negated: bool,
         /// Whether it opens the chain.
         first: bool,
+        /// Whether nothing but target options depends on the chain.
+        inert: bool,
         /// The next branch.
         next: u32,
         /// The chain's end.
@@ -250,13 +256,13 @@ impl Builder<'_> {
             _ => None,
         };
         let directive = match shape {
-            Some((name, negated)) => Directive::Ifdef { name, negated, first, next: 0, end: 0 },
+            Some((name, negated)) => Directive::Ifdef { name, negated, first, inert: false, next: 0, end: 0 },
             None => {
                 let condition = self.unit.conditions.len() as u32;
                 // What does not parse may still parse once macros are expanded.
                 let expression = expression.unwrap_or_else(Expression::Bad);
                 self.unit.conditions.push(Condition { expression, tokens: tokens.into() });
-                Directive::If { condition, first, next: 0, end: 0 }
+                Directive::If { condition, first, inert: false, next: 0, end: 0 }
             }
         };
         self.branch(directive, first, asks);
@@ -267,13 +273,13 @@ impl Builder<'_> {
             let condition = self.unit.conditions.len() as u32;
             let expression = Expression::Bad("#elifdef");
             self.unit.conditions.push(Condition { expression, tokens: Box::default() });
-            return self.branch(Directive::If { condition, first, next: 0, end: 0 }, first, false);
+            return self.branch(Directive::If { condition, first, inert: false, next: 0, end: 0 }, first, false);
         }
         let Some(name) = self.name(rest) else {
             self.breaks("#ifdef without a name");
             return;
         };
-        self.branch(Directive::Ifdef { name, negated, first, next: 0, end: 0 }, first, false);
+        self.branch(Directive::Ifdef { name, negated, first, inert: false, next: 0, end: 0 }, first, false);
     }
 
     fn name(&mut self, rest: &[u8]) -> Option<Sym> {
@@ -331,10 +337,12 @@ impl Builder<'_> {
             return;
         }
         let at = self.here();
+        let only_options = self.unit.directives[start..].iter().all(|directive| self.is_about_options(directive));
         for (index, &branch) in open.branches.iter().enumerate() {
             let following = open.branches.get(index + 1).copied().unwrap_or(at);
             match &mut self.unit.directives[branch as usize] {
-                Directive::If { next, end, .. } | Directive::Ifdef { next, end, .. } => {
+                Directive::If { inert, next, end, .. } | Directive::Ifdef { inert, next, end, .. } => {
+                    *inert = only_options;
                     *next = following;
                     *end = at;
                 }
@@ -343,6 +351,19 @@ impl Builder<'_> {
             }
         }
         self.push(Directive::Endif);
+    }
+
+    /// As the compiler's own headers do around functions for a processor: they test a macro,
+    /// push options, and remember in `__DISABLE_X__` to pop them.
+    fn is_about_options(&self, directive: &Directive) -> bool {
+        match *directive {
+            Directive::Define(name, _) | Directive::Undef(name) => {
+                self.symbols.text(name).starts_with(b"__DISABLE_")
+            }
+            Directive::Pragma(pragma) => matches!(pragma, Pragma::Target | Pragma::PushOptions | Pragma::PopOptions),
+            Directive::If { .. } | Directive::Ifdef { .. } | Directive::Else { .. } | Directive::Endif => true,
+            _ => false,
+        }
     }
 
     fn define(&mut self, rest: &[u8]) {
@@ -421,7 +442,8 @@ impl Builder<'_> {
             (b"GCC" | b"clang", b"system_header") | (b"system_header", _) => Pragma::SystemHeader,
             (b"GCC" | b"clang", b"poison") => return self.poison(&tokens[2..]),
             (b"poison", _) => return self.poison(&tokens[1..]),
-            (b"GCC", b"target" | b"optimize") => Pragma::Target,
+            (b"GCC", b"target") => Pragma::Target,
+            (b"GCC", b"optimize") => Pragma::Optimize,
             (b"GCC", b"push_options") => Pragma::PushOptions,
             (b"GCC", b"pop_options" | b"reset_options") => Pragma::PopOptions,
             (b"GCC", b"dependency" | b"pch_preprocess") | (b"dependency", _) | (b"clang", b"module") => {

@@ -321,12 +321,12 @@ pub fn number(text: &[u8]) -> Result<Value, &'static str> {
     Ok(Value { bits, unsigned: suffix || bits > i64::MAX as u64 })
 }
 
-/// A character constant of one ASCII character, escaped or not.
+/// A character constant of one character: ASCII, or an escape of one byte.
 pub fn character(text: &[u8], mode: Mode) -> Result<Value, &'static str> {
     const ODD: Result<Value, &str> = Err("an unusual character constant");
-    let (text, unsigned) = match text.strip_prefix(b"L") {
-        Some(text) => (text, mode.unsigned_wide),
-        None => (text, mode.unsigned_char),
+    let (text, narrow, unsigned) = match text.strip_prefix(b"L") {
+        Some(text) => (text, false, mode.unsigned_wide),
+        None => (text, true, mode.unsigned_char),
     };
     let Some(inner) = text.strip_prefix(b"'").and_then(|text| text.strip_suffix(b"'")) else { return ODD };
     let code = match inner {
@@ -346,7 +346,13 @@ pub fn character(text: &[u8], mode: Mode) -> Result<Value, &'static str> {
         [b'\\', octal @ ..] if octal.len() <= 3 => radix_value(octal, 8).unwrap_or(256),
         _ => return ODD,
     };
-    if code < 0x80 { Ok(Value { bits: u64::from(code), unsigned }) } else { ODD }
+    match code {
+        0..0x80 => Ok(Value { bits: u64::from(code), unsigned }),
+        // An escape above ASCII is a negative `char`, where that is signed.
+        0x80..0x100 if inner.len() > 1 && narrow && !unsigned => Ok(Value::signed(i64::from(code as u8 as i8))),
+        0x80..0x100 if inner.len() > 1 => Ok(Value { bits: u64::from(code), unsigned }),
+        _ => ODD,
+    }
 }
 
 fn radix_value(digits: &[u8], radix: u32) -> Option<u32> {

@@ -40,7 +40,7 @@ const COMPUTED: &[(&str, Builtin)] = &[
     ("__has_include", Builtin::HasInclude),
     ("__has_include_next", Builtin::HasIncludeNext),
     ("__has_embed", Builtin::Unknown),
-    ("__building_module", Builtin::Unknown),
+    ("__building_module", Builtin::Question),
     ("__has_attribute", Builtin::Question),
     ("__has_cpp_attribute", Builtin::Question),
     ("__has_c_attribute", Builtin::Question),

@@ -108,7 +108,10 @@ pub(super) struct Walk<'a> {
     /// No include has been followed yet, so a precompiled header would be taken.
     fresh: bool,
     target_changed: bool,
-    target_saved: Vec<bool>,
+    optimize_changed: bool,
+    /// Only target options depend on the condition being evaluated.
+    inert: bool,
+    target_saved: Vec<(bool, bool)>,
     target_uncertain: bool,
     clock: bool,
 }
@@ -138,7 +141,7 @@ pub fn scan(
         memory, files, oracle, request, place, main: 0, depth: 1, tokens_left: TOKENS_MAX, cwd, saw_line: false,
         chain, number, entries: 0, entered: QuickMap::default(), order: Vec::new(), probed: Vec::new(),
         aliases: Vec::new(), searches: Vec::new(), once: QuickSet::default(), inodes: QuickMap::default(),
-        beside: QuickMap::default(), fresh: true, target_changed: false, target_saved: Vec::new(),
+        beside: QuickMap::default(), fresh: true, target_changed: false, optimize_changed: false, inert: false, target_saved: Vec::new(),
         target_uncertain: false, clock: false,
     };
     let result = walk.translation_unit();
@@ -283,6 +286,7 @@ impl Walk<'_> {
                 Directive::Endif => {}
                 Directive::Include { kind, angled, name } => self.include(kind, Name { sym: name, angled })?,
                 Directive::Computed(kind, line) => {
+                    self.inert = false;
                     let name = self.computed_name(&unit.lines[line as usize])?;
                     self.include(kind, name)?;
                 }
@@ -298,13 +302,15 @@ impl Walk<'_> {
     fn choose(&mut self, unit: &Unit, mut at: usize) -> Result<usize, Declined> {
         loop {
             match unit.directives[at] {
-                Directive::If { condition, next, .. } => {
+                Directive::If { condition, next, inert, .. } => {
+                    self.inert = inert;
                     if self.condition(&unit.conditions[condition as usize])? {
                         return Ok(at + 1);
                     }
                     at = next as usize;
                 }
-                Directive::Ifdef { name, negated, next, .. } => {
+                Directive::Ifdef { name, negated, next, inert, .. } => {
+                    self.inert = inert;
                     if self.is_defined(name)? != negated {
                         return Ok(at + 1);
                     }
@@ -327,7 +333,8 @@ impl Walk<'_> {
 
     /// The macro in force; a doubt if a pragma may have changed it behind our back.
     pub(super) fn macro_of(&self, name: Sym) -> Result<Option<MacroId>, Declined> {
-        if (self.target_changed || self.target_uncertain) && self.is_of_target(name) {
+        let changed = self.target_changed || self.optimize_changed || self.target_uncertain;
+        if changed && !self.inert && self.is_of_target(name) {
             return Err(self.doubt("a predefined macro that #pragma GCC target may have changed"));
         }
         Ok(self.memory.table.get(name))
@@ -336,11 +343,12 @@ impl Walk<'_> {
     fn is_of_target(&self, name: Sym) -> bool {
         let text = self.memory.symbols.text(name);
         let reserved = text.starts_with(b"__") && text.ends_with(b"__");
-        let settled: [&[u8]; 14] = [
+        let settled: [&[u8]; 15] = [
             b"__DISABLE_", b"__has_", b"__cplusplus", b"__x86_64", b"__i386", b"__LP64", b"__ILP32", b"__GNU",
-            b"__STDC", b"__clang", b"__INTEL", b"__INT", b"__SIZEOF_", b"__CHAR",
+            b"__STDC", b"__clang", b"__INTEL", b"__iamcu", b"__INT", b"__SIZEOF_", b"__CHAR",
         ];
-        reserved && !settled.iter().any(|prefix| text.starts_with(prefix))
+        let optimize = text.starts_with(b"__OPTIMIZE") && !self.optimize_changed && !self.target_uncertain;
+        reserved && !optimize && !settled.iter().any(|prefix| text.starts_with(prefix))
     }
 
     fn pragma(&mut self, pragma: Pragma) -> Result<(), Declined> {
@@ -359,13 +367,14 @@ impl Walk<'_> {
             Pragma::Poison(_) => {}
             Pragma::Target if self.gcc() => self.target_changed = true,
             Pragma::TargetSomewhere if self.gcc() => self.target_uncertain = true,
-            Pragma::PushOptions => self.target_saved.push(self.target_changed),
+            Pragma::Optimize if self.gcc() => self.optimize_changed = true,
+            Pragma::PushOptions => self.target_saved.push((self.target_changed, self.optimize_changed)),
             Pragma::PopOptions => {
                 if let Some(saved) = self.target_saved.pop() {
-                    self.target_changed = saved;
+                    (self.target_changed, self.optimize_changed) = saved;
                 }
             }
-            Pragma::Target | Pragma::TargetSomewhere => {}
+            Pragma::Target | Pragma::Optimize | Pragma::TargetSomewhere => {}
         }
         Ok(())
     }
