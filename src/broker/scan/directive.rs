@@ -354,11 +354,12 @@ impl Builder<'_> {
     }
 
     /// As the compiler's own headers do around functions for a processor: they test a macro,
-    /// push options, and remember in `__DISABLE_X__` to pop them.
+    /// push options, and remember in `__DISABLE_X__` to pop them; or define intrinsics.
     fn is_about_options(&self, directive: &Directive) -> bool {
         match *directive {
             Directive::Define(name, _) | Directive::Undef(name) => {
-                self.symbols.text(name).starts_with(b"__DISABLE_")
+                let text = self.symbols.text(name);
+                text.starts_with(b"__DISABLE_") || text.starts_with(b"_mm") || text.starts_with(b"_MM")
             }
             Directive::Pragma(pragma) => matches!(pragma, Pragma::Target | Pragma::PushOptions | Pragma::PopOptions),
             Directive::If { .. } | Directive::Ifdef { .. } | Directive::Else { .. } | Directive::Endif => true,

@@ -3,7 +3,7 @@
 use super::Declined;
 use super::directive::Condition;
 use super::expression::{self, Expression, Value};
-use super::macros::Builtin;
+use super::macros::{Builtin, MacroId};
 use super::symbols::{self, Sym};
 use super::token::{Kind, Token};
 use super::walk::{Name, Walk};
@@ -111,20 +111,22 @@ impl Walk<'_> {
     /// more than an operand may change the whole expression.
     fn skipped(&mut self, expression: &Expression) -> Result<(), Stop> {
         match expression {
+            // Compilers ask for the file even so.
+            Expression::Has { query, header } => self.has_value(*query, *header).map(|_| ()),
             Expression::Call(name, _) => match self.macro_of(*name)? {
                 None => Err(self.doubt("a call of something that is no macro in #if").into()),
+                Some(id) if self.asks_for_files(id) => Err(Stop::Expand),
                 Some(_) => Ok(()),
             },
             Expression::Name(name) => match self.macro_of(*name)? {
-                Some(id) => {
-                    let simple = {
-                        let memory = &mut *self.memory;
-                        memory.macros.get(id).parameters.is_some()
-                            || memory.macros.operand(id, &mut memory.symbols).is_some()
-                    };
-                    if simple { Ok(()) } else { Err(Stop::Expand) }
+                Some(id) if self.memory.macros.get(id).parameters.is_none() => {
+                    let memory = &mut *self.memory;
+                    match memory.macros.operand(id, &mut memory.symbols) {
+                        Some(inner) if !inner.asks_for_files() => Ok(()),
+                        _ => Err(Stop::Expand),
+                    }
                 }
-                None => Ok(()),
+                _ => Ok(()),
             },
             Expression::Prefix(_, inner) => self.skipped(inner),
             Expression::Binary(_, sides) => {
@@ -139,6 +141,16 @@ impl Walk<'_> {
             Expression::Bad(_) => Err(Stop::Expand),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a macro's own body asks for files, or is the compiler's own way to ask.
+    fn asks_for_files(&mut self, id: MacroId) -> bool {
+        let memory = &mut *self.memory;
+        if matches!(memory.macros.get(id).builtin, Some(Builtin::HasInclude | Builtin::HasIncludeNext)) {
+            return true;
+        }
+        let body = memory.macros.body(id, &mut memory.symbols);
+        body.iter().any(|token| token.kind == Kind::Identifier && expression::is_query(token.sym))
     }
 
     fn name_value(&mut self, name: Sym, nesting: usize) -> Result<Value, Stop> {

@@ -80,7 +80,8 @@ impl Expression {
     }
 }
 
-fn is_query(sym: Sym) -> bool {
+/// Whether `__has_include` or one of its kin.
+pub fn is_query(sym: Sym) -> bool {
     (symbols::HAS_INCLUDE..=symbols::HAS_EMBED).contains(&sym)
 }
 
@@ -161,13 +162,14 @@ impl Parser<'_> {
         let mut left = self.conditional()?;
         while self.take(symbols::COMMA) {
             self.count()?;
-            left = Expression::Binary(symbols::COMMA, Box::new((left, self.conditional()?)));
+            left = fold(symbols::COMMA, left, self.conditional()?);
         }
         Ok(left)
     }
 
     fn count(&mut self) -> Result<(), &'static str> {
-        self.operators += 1;
+        // What is constant is folded as it is read, and makes no tree.
+        self.operators += usize::from(!self.expanded);
         if self.operators > OPERATORS_MAX { Err("an #if expression of too many operators") } else { Ok(()) }
     }
 
@@ -181,7 +183,7 @@ impl Parser<'_> {
                 return Err("an #if expression with ? and no :");
             }
             let no = self.conditional()?;
-            Expression::Choice(Box::new((condition, yes, no)))
+            choose(condition, yes, no)
         } else {
             condition
         };
@@ -201,7 +203,7 @@ impl Parser<'_> {
             self.at += 1;
             self.count()?;
             let right = self.binary(binds + 1)?;
-            left = Expression::Binary(operator, Box::new((left, right)));
+            left = fold(operator, left, right);
         }
         Ok(left)
     }
@@ -234,7 +236,10 @@ impl Parser<'_> {
                 inner
             }
             symbols::NOT | symbols::MINUS | symbols::PLUS | symbols::TILDE => {
-                Expression::Prefix(operator, Box::new(self.prefix()?))
+                match self.prefix()? {
+                    Expression::Constant(value) => Expression::Constant(prefix(operator, value)),
+                    inner => Expression::Prefix(operator, Box::new(inner)),
+                }
             }
             _ => return Err("an #if expression with an operator out of place"),
         };
@@ -291,6 +296,30 @@ impl Parser<'_> {
         }
         None
     }
+}
+
+/// A binary expression, or its value if both sides are constants and it has one.
+fn fold(operator: Sym, left: Expression, right: Expression) -> Expression {
+    if let (Expression::Constant(a), Expression::Constant(b)) = (&left, &right) {
+        let value = match operator {
+            symbols::AND_AND => Ok(Value::truth(a.is_true() && b.is_true())),
+            symbols::OR_OR => Ok(Value::truth(a.is_true() || b.is_true())),
+            _ => binary(operator, *a, *b),
+        };
+        if let Ok(value) = value {
+            return Expression::Constant(value);
+        }
+    }
+    Expression::Binary(operator, Box::new((left, right)))
+}
+
+/// `a ? b : c`, or its value.
+fn choose(condition: Expression, yes: Expression, no: Expression) -> Expression {
+    if let (Expression::Constant(c), Expression::Constant(a), Expression::Constant(b)) = (&condition, &yes, &no) {
+        let taken = if c.is_true() { a } else { b };
+        return Expression::Constant(Value { unsigned: a.unsigned || b.unsigned, ..*taken });
+    }
+    Expression::Choice(Box::new((condition, yes, no)))
 }
 
 /// An integer constant as `#if` reads it.

@@ -11,6 +11,24 @@ use super::token::Mode;
 use super::{DEPTH_MAX, Declined, ENTRIES_MAX, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
 use crate::common::bytes::Bytes;
 
+/// How macros begin, behind `__`, that tell of a processor's abilities.
+const TARGET_MACROS: &[&[u8]] = &[
+    b"3dNOW", b"ABM", b"ADX", b"AES", b"ALTIVEC", b"AMX", b"APX", b"ARM", b"AVX", b"BMI", b"CET", b"CLDEMOTE", b"CLF",
+    b"CLWB", b"CLZERO", b"CMPCCXADD", b"CRC32", b"CRYPTO", b"ENQCMD", b"EVEX", b"F16C", b"FMA", b"FP_FAST", b"FXSR",
+    b"GCC_ASM_FLAG", b"GCC_HAVE_SYNC", b"GFNI", b"HAVE_SPEC", b"HLE", b"HRESET", b"HTM", b"KL__", b"LAHF", b"LWP",
+    b"LZCNT", b"MMX", b"MOVBE", b"MOVDIR", b"MWAIT", b"PCLMUL", b"PCONFIG", b"PKU", b"POPCNT", b"POWER", b"PREFETCH",
+    b"PRFCHW", b"PTWRITE", b"RAOINT", b"RDPID", b"RDRND", b"RDSEED", b"RTM", b"SAHF", b"SERIALIZE", b"SGX", b"SHA",
+    b"SHSTK", b"SM3", b"SM4", b"SSE", b"SSSE", b"TBM", b"TSXLDTRK", b"UINTR", b"USER_MSR", b"VAES", b"VEC__", b"VPCLMUL",
+    b"VSX", b"WAITPKG", b"WBNOINVD", b"WIDEKL", b"XOP", b"XSAVE", b"arch64", b"riscv", b"tune_", b"thumb", b"mips",
+    b"loongarch", b"code_model", b"core", b"haswell", b"skylake", b"znver", b"bdver", b"btver", b"k8", b"amdfam",
+    b"nocona", b"pentium", b"i686", b"nehalem", b"sandybridge", b"athlon", b"silvermont", b"goldmont", b"bonnell",
+];
+/// How macros begin, behind `__`, that tell of optimisation.
+const OPTIMIZE_MACROS: &[&[u8]] = &[
+    b"OPTIMIZE", b"FAST_MATH", b"NO_INLINE", b"NO_MATH", b"NO_SIGNED", b"NO_TRAPPING", b"FINITE_MATH", b"SUPPORT_SNAN",
+    b"ROUNDING_MATH", b"RECIPROCAL_MATH", b"ASSOCIATIVE_MATH", b"CHAR_UNSIGNED",
+];
+
 /// `-D` or `-U`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Setting {
@@ -342,13 +360,13 @@ impl Walk<'_> {
 
     fn is_of_target(&self, name: Sym) -> bool {
         let text = self.memory.symbols.text(name);
-        let reserved = text.starts_with(b"__") && text.ends_with(b"__");
-        let settled: [&[u8]; 15] = [
-            b"__DISABLE_", b"__has_", b"__cplusplus", b"__x86_64", b"__i386", b"__LP64", b"__ILP32", b"__GNU",
-            b"__STDC", b"__clang", b"__INTEL", b"__iamcu", b"__INT", b"__SIZEOF_", b"__CHAR",
-        ];
-        let optimize = text.starts_with(b"__OPTIMIZE") && !self.optimize_changed && !self.target_uncertain;
-        reserved && !optimize && !settled.iter().any(|prefix| text.starts_with(prefix))
+        let Some(bare) = text.strip_prefix(b"__") else {
+            return text.starts_with(b"_ARCH_") || text == b"_SOFT_FLOAT";
+        };
+        let optimizes = self.optimize_changed || self.target_uncertain;
+        let whole = bare.ends_with(b"__") || bare.starts_with(b"ARM");
+        (whole && TARGET_MACROS.iter().any(|start| bare.starts_with(start)))
+            || (optimizes && OPTIMIZE_MACROS.iter().any(|start| bare.starts_with(start)))
     }
 
     fn pragma(&mut self, pragma: Pragma) -> Result<(), Declined> {
