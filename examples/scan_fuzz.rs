@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+use distcc::broker::scan::Scanner;
+
 #[path = "../contrib/scan-check/compare.rs"]
 mod compare;
 #[path = "../contrib/scan-check/generate.rs"]
@@ -22,10 +24,11 @@ fn main() -> ExitCode {
     let all = ["gcc".to_owned(), "clang".to_owned()];
     let compilers = if compilers.is_empty() { &all[..] } else { compilers };
     let mut sum = compare::Sum::default();
+    let mut scanner = Scanner::default();
     for seed in first..first + count {
         let at = std::path::Path::new(directory).join(seed.to_string());
-        let wrong = compare::run(&at, seed, compilers, &mut sum);
-        if !wrong {
+        let wrong = compare::run(&mut scanner, &at, seed, compilers, &mut sum);
+        if !wrong && std::env::var_os("KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&at);
         }
     }

@@ -24,7 +24,7 @@ pub struct Sum {
 
 /// Writes the case of `seed` into `directory`, compares for each compiler; returns whether any
 /// answer was wrong.
-pub fn run(directory: &Path, seed: u64, compilers: &[String], sum: &mut Sum) -> bool {
+pub fn run(scanner: &mut Scanner, directory: &Path, seed: u64, compilers: &[String], sum: &mut Sum) -> bool {
     let case = generate::case(seed);
     for (name, text) in &case.files {
         let path = directory.join(name);
@@ -41,12 +41,19 @@ pub fn run(directory: &Path, seed: u64, compilers: &[String], sum: &mut Sum) -> 
             ("clang", true) => "clang++",
             (name, _) => name,
         };
-        any |= compare(directory, seed, driver, &case.arguments, sum);
+        any |= compare(scanner, directory, seed, driver, &case.arguments, sum);
     }
     any
 }
 
-fn compare(directory: &Path, seed: u64, driver: &str, arguments: &[String], sum: &mut Sum) -> bool {
+fn compare(
+    scanner: &mut Scanner,
+    directory: &Path,
+    seed: u64,
+    driver: &str,
+    arguments: &[String],
+    sum: &mut Sum,
+) -> bool {
     let mut argv = vec![Bytes::from(driver)];
     argv.extend(arguments.iter().map(|argument| Bytes::from(argument.as_str())));
     let env: Vec<Bytes> = std::env::vars_os()
@@ -54,7 +61,7 @@ fn compare(directory: &Path, seed: u64, driver: &str, arguments: &[String], sum:
         .map(|(_, value)| Bytes([b"PATH=", value.as_encoded_bytes()].concat()))
         .collect();
     let directory = directory.canonicalize().expect("the case's directory");
-    let scan = Scanner::default().scan_command(&argv, &Bytes::from(directory.as_path()), &env);
+    let scan = scanner.scan_command(&argv, &Bytes::from(directory.as_path()), &env);
     let Some(listed) = dependencies(&directory, driver, arguments) else {
         sum.refused += 1;
         return false;

@@ -41,7 +41,6 @@ pub struct Case {
 
 const DIRECTORIES: [&str; 6] = ["a", "b", "c", "d/e", "q", "."];
 const MACROS: [&str; 10] = ["M0", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9"];
-const CALLS: [&str; 4] = ["F0", "F1", "F2", "F3"];
 const HEADERS: usize = 9;
 
 /// Makes a case.
@@ -81,6 +80,9 @@ fn arguments(random: &mut Random, main: &str, cxx: bool) -> Vec<String> {
     if random.chance(70) {
         arguments.push(random.of(standards).to_owned());
     }
+    // Always there, so that calls of them are no errors.
+    let calls = ["-DF0(x)=x", "-DF1(x)=(x + 1)", "-DF2(x,y)=x + y", "-DF3(x,...)=x"];
+    arguments.extend(calls.map(str::to_owned));
     for directory in DIRECTORIES {
         let options = ["-I", "-isystem", "-iquote", "-idirafter"];
         for _ in 0..1 + random.below(2) {
@@ -97,7 +99,7 @@ fn arguments(random: &mut Random, main: &str, cxx: bool) -> Vec<String> {
             0 => format!("-D{name}"),
             1 => format!("-D{name}={}", value(random)),
             2 => format!("-U{name}"),
-            _ => format!("-D{}(x)=x + {}", random.of(&CALLS), random.below(4)),
+            _ => format!("-DF5(x)=x + {}", random.below(4)),
         });
     }
     for option in ["-include", "-imacros"] {
@@ -155,8 +157,12 @@ fn item(random: &mut Random, depth: usize) -> String {
     match random.below(if depth < 3 { 30 } else { 17 }) {
         0..=3 => format!("#define {name} {}\n", value(random)),
         4 => format!("#undef {name}\n"),
-        5 => format!("#define {} {}\n", random.of(&["F0(x)", "F1(x)", "F2(x, y)", "F3(x, ...)"]), call_body(random)),
-        6 => format!("#undef {}\n#define {}\n", random.of(&CALLS), random.of(&["F0(a) a", "F1(a) (a * 2)", "F2(a, b) a ## b"])),
+        5 => format!("#undef F1\n#define F1(x) {}\n", call_body(random)),
+        6 => random.of(&[
+            "#undef F0\n#define F0(a) a\n", "#undef F0\n#define F0(a) ((a) * 2)\n", "#undef F2\n#define F2(a, b) a ## b\n",
+            "#undef F2\n#define F2(a, b) b - a\n", "#undef F3\n#define F3(a, ...) a __VA_OPT__(+ 2)\n",
+            "#undef F3\n#define F3(a, ...) F4(a, ## __VA_ARGS__, 3, 4)\n#undef F4\n#define F4(a, b, ...) b\n",
+        ]).to_owned(),
         7..=9 => guarded_include(random),
         10 => computed_include(random),
         11 => format!("#pragma {}_macro(\"{name}\")\n", random.of(&["push", "pop"])),
@@ -208,7 +214,7 @@ fn computed_include(random: &mut Random) -> String {
         2 => format!("#undef S\n#undef X\n#undef N\n#define S(x) #x\n#define X(x) S(x)\n#define N h{n}\n#if __has_include(\"h{n}.h\")\n#include X(N.h)\n#endif\n"),
         3 => format!("#undef B\n#define B(x) <x.h>\n#if __has_include(<h{n}.h>)\n#include B(h{n})\n#endif\n"),
         4 => format!("#undef C\n#undef D\n#define C(a, b) a ## b\n#define D(a, b) C(a, b)\n#undef N\n#define N {n}\n#undef K\n#define K(x) <x.h>\n#if __has_include(<h{n}.h>)\n#include K(D(h, N))\n#endif\n"),
-        _ => "#if __INCLUDE_LEVEL__ < 3\n#undef M2\n#define M2 __FILE__\n#ifndef SELF\n#define SELF\n#if __has_include(__FILE__)\n#include M2\n#endif\n#endif\n#endif\n".to_owned(),
+        _ => "#if __INCLUDE_LEVEL__ < 3\n#undef SF\n#define SF __FILE__\n#ifndef SELF\n#define SELF\n#if __has_include(__FILE__)\n#include SF\n#endif\n#endif\n#endif\n".to_owned(),
     }
 }
 
@@ -235,15 +241,14 @@ fn noise(random: &mut Random) -> &'static str {
 
 fn value(random: &mut Random) -> String {
     match random.below(14) {
-        0 => String::new(),
-        1..=4 => random.below(5).to_string(),
+        0..=4 => random.below(5).to_string(),
         5 | 6 => random.of(&MACROS).to_owned(),
         7 => format!("({} + {})", random.of(&MACROS), random.below(3)),
         8 => format!("{} - {}", random.below(9), random.of(&MACROS)),
-        9 => format!("{}({})", random.of(&["F0", "F1"]), random.below(4)),
+        9 => format!("{}({})", random.of(&["F0", "F0", "F0"]), random.below(4)),
         10 => "-1".to_owned(),
         11 => format!("{}u", random.below(9)),
-        12 => random.of(&CALLS).to_owned(),
+        12 => random.of(&["F0", "F5"]).to_owned(),
         _ => "'a'".to_owned(),
     }
 }
@@ -254,10 +259,10 @@ fn call_body(random: &mut Random) -> String {
         1 => "(x + 1)".to_owned(),
         2 => format!("x + {}", random.of(&MACROS)),
         3 => "F0(x)".to_owned(),
-        4 => "F1(F1(x))".to_owned(),
-        5 => "M ## x".to_owned(),
-        6 => "(x) F1".to_owned(),
-        7 => "defined M1".to_owned(),
+        4 => "F0(F0(x))".to_owned(),
+        5 => "x ## 1".to_owned(),
+        6 => "F0 (x)".to_owned(),
+        7 => "(defined M1)".to_owned(),
         _ => "1".to_owned(),
     }
 }
@@ -275,8 +280,8 @@ fn expression(random: &mut Random, depth: usize) -> String {
         5 => format!("({left}) + {right}"),
         6 => format!("{left} == {right}"),
         7 => format!("({left}) < ({right})"),
-        8 => format!("({left} ? {right} : 1)"),
-        9 => format!("-{left} > {right}"),
+        8 => format!("(({left}) ? ({right}) : 1)"),
+        9 => format!("-({left}) > {right}"),
         10 => format!("({left}) * ({right})"),
         11 => format!("~({left}) & {right}"),
         12 => format!("({left}) << 2 | {right} ^ 3"),
@@ -295,7 +300,7 @@ fn operand(random: &mut Random) -> String {
         11 => format!("({} + 0)", name),
         12 => format!("__has_include(\"{}\")", header_name(random)),
         13 => format!("__has_include(<{}>)", header_name(random)),
-        14 => format!("defined {} && {}(1)", "F0", "F0"),
+        14 => random.of(&["F1(1)", "F0(F0(2))", "F2(1, 2)", "F3(1)", "F3(1, 2)", "F0(M1)", "F1(M2)", "F2(1, 1)"]).to_owned(),
         15 => "__INCLUDE_LEVEL__".to_owned(),
         16 => "0x10U".to_owned(),
         _ => format!("({name} - 0)"),

@@ -161,15 +161,15 @@ impl Parser<'_> {
     fn comma(&mut self) -> Result<Expression, &'static str> {
         let mut left = self.conditional()?;
         while self.take(symbols::COMMA) {
-            self.count()?;
             left = fold(symbols::COMMA, left, self.conditional()?);
+            self.count(&left)?;
         }
         Ok(left)
     }
 
-    fn count(&mut self) -> Result<(), &'static str> {
-        // What is constant is folded as it is read, and makes no tree.
-        self.operators += usize::from(!self.expanded);
+    /// Bounds the tree; what is constant is folded as it is read and adds nothing to it.
+    fn count(&mut self, built: &Expression) -> Result<(), &'static str> {
+        self.operators += usize::from(!matches!(built, Expression::Constant(_)));
         if self.operators > OPERATORS_MAX { Err("an #if expression of too many operators") } else { Ok(()) }
     }
 
@@ -177,7 +177,6 @@ impl Parser<'_> {
         self.enter()?;
         let condition = self.binary(1)?;
         let result = if self.take(symbols::QUESTION) {
-            self.count()?;
             let yes = self.comma()?;
             if !self.take(symbols::COLON) {
                 return Err("an #if expression with ? and no :");
@@ -201,9 +200,9 @@ impl Parser<'_> {
         while let Some(operator) = self.operator() {
             let Some(binds) = precedence(operator).filter(|&binds| binds >= least) else { break };
             self.at += 1;
-            self.count()?;
             let right = self.binary(binds + 1)?;
             left = fold(operator, left, right);
+            self.count(&left)?;
         }
         Ok(left)
     }

@@ -29,6 +29,8 @@ pub mod token;
 mod walk;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -43,7 +45,7 @@ use crate::common::bytes::Bytes;
 /// Includes that may be nested; compilers stop there too.
 pub const DEPTH_MAX: usize = 200;
 /// Tokens that macro expansion may make in one translation unit.
-pub const TOKENS_MAX: usize = 20_000_000;
+pub const TOKENS_MAX: usize = 4_000_000;
 /// Files that one translation unit may enter, repeated ones counted each time.
 pub const ENTRIES_MAX: usize = 2_000_000;
 

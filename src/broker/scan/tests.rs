@@ -235,6 +235,10 @@ fn include_next_goes_on_behind_where_the_file_was_found() {
     let files = [("/w/m.cc", "#include \"l\""), ("/w/l", "#ifndef L\n#define L\n#include_next \"l\"\n#endif"), ("/i/l", "")];
     walks(&gcc(), &files, &["/w/l", "/i/l"]);
     walks(&Case { family: Family::Clang, ..gcc() }, &files, &["/w/l"]);
+    // Found beside a file of the chain, clang goes on behind that file's place.
+    let files = [("/w/m.cc", "#include <x>"), ("/i/x", "#include \"l\""), ("/i/l", "#include_next <l>"), ("/q/l", ""), ("/s/l", "")];
+    walks(&gcc(), &files, &["/i/x", "/i/l", "/q/l"]);
+    walks(&Case { family: Family::Clang, ..gcc() }, &files, &["/i/x", "/i/l", "/s/l"]);
 }
 
 #[test]
@@ -310,8 +314,10 @@ fn bombs_end() {
     check(&deep, "declined: too much: macro arguments nested too deeply");
     let deep = format!("#if {}1{}\n#include <a>\n#endif\n", "(".repeat(30_000), ")".repeat(30_000));
     check(&deep, "doubt: an #if expression nested too deeply");
-    let long = format!("#if 1{}\n#include <a>\n#endif\n", " + 1".repeat(200_000));
-    check(&long, "doubt: an #if expression of too many operators");
+    let long = |term: &str| format!("#if 1{}\n#include <a>\n#endif\n", term.repeat(100_000));
+    check(&long(" + 1"), "/i/a");
+    check(&long(" + A"), "/i/a");
+    check(&long(" + 1 / 0"), "doubt: an #if expression of too many operators");
     let nested = format!("{}{}", "#if 1\n".repeat(10_000), "#endif\n".repeat(10_000));
     check(&nested, "doubt: conditionals nested too deeply");
 }

@@ -557,11 +557,13 @@ impl Walk<'_> {
         if self.entries > ENTRIES_MAX {
             return Err(Declined::Limit("files entered"));
         }
+        // For clang, what lies beside its includer was found where that was found.
+        let inherits = !self.gcc() && !unsearched;
         let inside = Place {
             path: hit.path,
             relative: hit.relative,
             content: hit.stat.content,
-            at: hit.at,
+            at: hit.at.or(if inherits { self.place.at } else { None }),
             system: hit.system || self.place.system,
             unsearched,
         };
