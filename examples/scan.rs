@@ -75,7 +75,8 @@ fn shown(scan: &Scan, cpu_us: u64) -> Value {
     let paths = |list: &[distcc::broker::scan::Scanned]| -> Vec<String> {
         list.iter().map(|file| String::from_utf8_lossy(&file.path).into_owned()).collect()
     };
-    let absent: Vec<String> = scan.absent.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    let absent: Vec<String> =
+        scan.absent.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     json!({"files": paths(&scan.files), "probed": paths(&scan.probed), "absent": absent, "us": cpu_us})
 }
 

@@ -77,7 +77,10 @@ fn compare(
         files.iter().filter_map(|file| Bytes::from(&file.path[..]).as_path().canonicalize().ok()).collect()
     };
     let (files, probed) = (real(&scan.files), real(&scan.probed));
-    let missing: Vec<_> = listed.difference(&files).filter(|path| !driver.contains("clang") || !probed.contains(*path)).collect();
+    let missing: Vec<_> = listed
+        .difference(&files)
+        .filter(|path| !driver.contains("clang") || !probed.contains(*path))
+        .collect();
     let extra: Vec<_> = files.difference(&listed).collect();
     if missing.is_empty() && extra.is_empty() {
         sum.exact += 1;
@@ -90,7 +93,8 @@ fn compare(
 
 /// What `-M` lists; `None` if the compiler refuses.
 fn dependencies(directory: &Path, driver: &str, arguments: &[String]) -> Option<BTreeSet<PathBuf>> {
-    let run = Command::new(driver).args(arguments).args(["-w", "-M", "-MT", "x"]).current_dir(directory).output();
+    let run =
+        Command::new(driver).args(arguments).args(["-w", "-M", "-MT", "x"]).current_dir(directory).output();
     let run = run.expect("the compiler runs");
     if !run.status.success() {
         return None;

@@ -129,9 +129,12 @@ fn header_text(random: &mut Random) -> String {
     let guard = format!("G{}_H", random.below(400));
     match random.below(10) {
         0..=3 => text.push_str(&format!("#ifndef {guard}\n#define {guard}\n{inner}#endif\n")),
-        4 => text.push_str(&format!("#if !defined({guard})\n#define {guard} 1\n{inner}#endif /* {guard} */\n")),
+        4 => {
+            text.push_str(&format!("#if !defined({guard})\n#define {guard} 1\n{inner}#endif /* {guard} */\n"))
+        }
         5 | 6 => text.push_str(&format!("#pragma once\n{inner}")),
-        7 => text.push_str(&format!("/* don't */ #ifndef {guard}\n#  define {guard}\n{inner}#endif\n#undef M1\n")),
+        7 => text
+            .push_str(&format!("/* don't */ #ifndef {guard}\n#  define {guard}\n{inner}#endif\n#undef M1\n")),
         8 => text.push_str(&format!("#if __INCLUDE_LEVEL__ < 6\n{inner}#endif\n")),
         _ => text.push_str(&format!("#if __INCLUDE_LEVEL__ < 4\n{inner}#endif\n")),
     }
@@ -203,7 +206,9 @@ fn conditional(random: &mut Random, depth: usize) -> String {
 fn guarded_include(random: &mut Random) -> String {
     let name = header_name(random);
     let (open, close) = if random.chance(50) { ("<", ">") } else { ("\"", "\"") };
-    format!("#if __has_include({open}{name}{close}) && __INCLUDE_LEVEL__ < 12\n#include {open}{name}{close}\n#endif\n")
+    format!(
+        "#if __has_include({open}{name}{close}) && __INCLUDE_LEVEL__ < 12\n#include {open}{name}{close}\n#endif\n"
+    )
 }
 
 fn computed_include(random: &mut Random) -> String {
@@ -300,7 +305,9 @@ fn operand(random: &mut Random) -> String {
         11 => format!("({} + 0)", name),
         12 => format!("__has_include(\"{}\")", header_name(random)),
         13 => format!("__has_include(<{}>)", header_name(random)),
-        14 => random.of(&["F1(1)", "F0(F0(2))", "F2(1, 2)", "F3(1)", "F3(1, 2)", "F0(M1)", "F1(M2)", "F2(1, 1)"]).to_owned(),
+        14 => random
+            .of(&["F1(1)", "F0(F0(2))", "F2(1, 2)", "F3(1)", "F3(1, 2)", "F0(M1)", "F1(M2)", "F2(1, 1)"])
+            .to_owned(),
         15 => "__INCLUDE_LEVEL__".to_owned(),
         16 => "0x10U".to_owned(),
         _ => format!("({name} - 0)"),

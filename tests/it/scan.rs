@@ -8,7 +8,7 @@ mod compare;
 mod generate;
 
 fn check(compiler: &str, seeds: std::ops::Range<u64>) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory for the cases");
     let mut sum = compare::Sum::default();
     let mut scanner = Scanner::default();
     for seed in seeds.clone() {

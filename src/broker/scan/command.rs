@@ -30,12 +30,15 @@ struct Known {
 /// Tells whether a program is still the same.
 type ProgramStamp = (u64, u64, u64, i64, i64);
 
+/// A directory that was named, and its device and inode at that time.
+type Seen = (Vec<u8>, Option<(u64, u64)>);
+
 /// A chain of directories, and what it was made from.
 #[derive(Debug)]
 struct KnownSearch {
     search: Search,
     /// Each directory that was named, with its identity at that time.
-    seen: Vec<(Vec<u8>, Option<(u64, u64)>)>,
+    seen: Vec<Seen>,
 }
 
 /// Scans commands, and remembers.
@@ -69,7 +72,10 @@ impl Scanner {
     ///
     /// [`Declined`] with the reason, when there is no certain answer.
     pub fn scan_command(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Scan, Declined> {
-        if self.size() > MEMORY_MAX_BYTES || self.known.len() > FACTS_MAX || self.searches.len() > 10 * FACTS_MAX {
+        if self.size() > MEMORY_MAX_BYTES
+            || self.known.len() > FACTS_MAX
+            || self.searches.len() > 10 * FACTS_MAX
+        {
             let (list_absent, trust) = (self.list_absent, self.trust);
             *self = Scanner { list_absent, trust, ..Scanner::default() };
         }
@@ -129,7 +135,13 @@ impl Scanner {
     }
 
     /// The chain of directories, from the compiler itself.
-    fn search(&mut self, compiler: &Compiler, line: &CommandLine, cwd: &Bytes, env: &[Bytes]) -> Result<Search, Declined> {
+    fn search(
+        &mut self,
+        compiler: &Compiler,
+        line: &CommandLine,
+        cwd: &Bytes,
+        env: &[Bytes],
+    ) -> Result<Search, Declined> {
         let mut with_paths = compiler.clone();
         with_paths.cwd = cwd.clone();
         let key = (with_paths, line.paths.clone());
@@ -153,9 +165,12 @@ impl Scanner {
         let mut system: Vec<&[u8]> = known.own.brackets.iter().map(|path| &path[..]).collect();
         system.extend(line.system_directories.iter().map(|path| &path[..]));
         let search = assemble(&listed, &system, cwd);
-        let mut named: Vec<Vec<u8>> = search.directories.iter().map(|directory| directory.path.clone()).collect();
+        let mut named: Vec<Vec<u8>> =
+            search.directories.iter().map(|directory| directory.path.clone()).collect();
         named.extend(listed.ignored.iter().map(|path| absolute(path, cwd)));
-        named.extend(line.user_directories.iter().chain(&line.system_directories).map(|path| absolute(path, cwd)));
+        named.extend(
+            line.user_directories.iter().chain(&line.system_directories).map(|path| absolute(path, cwd)),
+        );
         for variable in ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"] {
             if let Some(list) = lookup(env, variable) {
                 named.extend(list.split(|&byte| byte == b':').map(|path| absolute(path, cwd)));
@@ -207,7 +222,8 @@ fn compiler(line: &CommandLine, cwd: &Bytes, env: &[Bytes]) -> Result<Compiler, 
     // Facts depend on the working directory only through relative names in arguments.
     let relative = line.base.iter().any(|argument| argument.contains(&b'/') || !argument.starts_with(b"-"));
     let has_lists = ENVIRONMENT.iter().any(|name| lookup(env, name).is_some());
-    let at = if relative || has_lists || line.compiler.contains(&b'/') { cwd.clone() } else { Bytes::from("/") };
+    let at =
+        if relative || has_lists || line.compiler.contains(&b'/') { cwd.clone() } else { Bytes::from("/") };
     let mut environment: Vec<(Bytes, Bytes)> = Vec::new();
     for name in ENVIRONMENT.iter().chain(&["PATH", "TMPDIR", "HOME", "LD_LIBRARY_PATH"]) {
         if let Some(value) = lookup(env, name) {

@@ -273,7 +273,11 @@ impl Builder<'_> {
             let condition = self.unit.conditions.len() as u32;
             let expression = Expression::Bad("#elifdef");
             self.unit.conditions.push(Condition { expression, tokens: Box::default() });
-            return self.branch(Directive::If { condition, first, inert: false, next: 0, end: 0 }, first, false);
+            return self.branch(
+                Directive::If { condition, first, inert: false, next: 0, end: 0 },
+                first,
+                false,
+            );
         }
         let Some(name) = self.name(rest) else {
             self.breaks("#ifdef without a name");
@@ -337,7 +341,8 @@ impl Builder<'_> {
             return;
         }
         let at = self.here();
-        let only_options = self.unit.directives[start..].iter().all(|directive| self.is_about_options(directive));
+        let only_options =
+            self.unit.directives[start..].iter().all(|directive| self.is_about_options(directive));
         for (index, &branch) in open.branches.iter().enumerate() {
             let following = open.branches.get(index + 1).copied().unwrap_or(at);
             match &mut self.unit.directives[branch as usize] {
@@ -361,8 +366,12 @@ impl Builder<'_> {
                 let text = self.symbols.text(name);
                 text.starts_with(b"__DISABLE_") || text.starts_with(b"_mm") || text.starts_with(b"_MM")
             }
-            Directive::Pragma(pragma) => matches!(pragma, Pragma::Target | Pragma::PushOptions | Pragma::PopOptions),
-            Directive::If { .. } | Directive::Ifdef { .. } | Directive::Else { .. } | Directive::Endif => true,
+            Directive::Pragma(pragma) => {
+                matches!(pragma, Pragma::Target | Pragma::PushOptions | Pragma::PopOptions)
+            }
+            Directive::If { .. } | Directive::Ifdef { .. } | Directive::Else { .. } | Directive::Endif => {
+                true
+            }
             _ => false,
         }
     }
@@ -450,7 +459,9 @@ impl Builder<'_> {
             (b"GCC", b"dependency" | b"pch_preprocess") | (b"dependency", _) | (b"clang", b"module") => {
                 return self.push(Directive::Doubt("a pragma that names a file"));
             }
-            (b"include_alias" | b"hdrstop", _) => return self.push(Directive::Doubt("a pragma about includes")),
+            (b"include_alias" | b"hdrstop", _) => {
+                return self.push(Directive::Doubt("a pragma about includes"));
+            }
             _ => return,
         };
         self.push(Directive::Pragma(pragma));
@@ -505,10 +516,11 @@ impl Builder<'_> {
         }
         self.unit.directives.shrink_to_fit();
         let last = self.unit.directives.len().saturating_sub(1) as u32;
-        if let Some(&Directive::Ifdef { name, negated: true, next, end, .. }) = self.unit.directives.first() {
-            if next == end && end == last {
-                self.unit.guard = Some(name);
-            }
+        if let Some(&Directive::Ifdef { name, negated: true, next, end, .. }) = self.unit.directives.first()
+            && next == end
+            && end == last
+        {
+            self.unit.guard = Some(name);
         }
         self.unit
     }
@@ -548,7 +560,9 @@ mod tests {
 
     #[test]
     fn a_file_whose_conditionals_do_not_match_is_broken() {
-        for source in ["#endif", "#if A", "#else", "#if A\n#else\n#else\n#endif", "#if A\n#else\n#elif B\n#endif"] {
+        for source in
+            ["#endif", "#if A", "#else", "#if A\n#else\n#else\n#endif", "#if A\n#else\n#elif B\n#endif"]
+        {
             assert!(unit(source).broken.is_some(), "{source:?}");
         }
     }

@@ -82,6 +82,9 @@ struct ContentEntry {
     path: Box<[u8]>,
 }
 
+/// The epoch of the question, and the answer.
+type RealPath = (u64, Option<Arc<[u8]>>);
+
 /// A cached view of the file system.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -90,7 +93,8 @@ pub struct Disk {
     directories: QuickMap<Box<[u8]>, DirectoryEntry>,
     contents: Vec<ContentEntry>,
     by_digest: std::collections::HashMap<Digest, Content>,
-    real: QuickMap<Box<[u8]>, (u64, Option<Arc<[u8]>>)>,
+    /// Directories' real paths, each with the epoch in which it was asked for.
+    real: QuickMap<Box<[u8]>, RealPath>,
 }
 
 impl Disk {
@@ -116,15 +120,18 @@ impl Disk {
 
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        let names: usize =
-            self.directories.values().map(|entry| entry.names.as_ref().map_or(0, |names| names.len() * 48)).sum();
+        let names: usize = self
+            .directories
+            .values()
+            .map(|entry| entry.names.as_ref().map_or(0, |names| names.len() * 48))
+            .sum();
         self.files.len() * 200 + self.contents.len() * 200 + names
     }
 
     /// Device and inode of a directory, if there is one.
     pub fn directory(&mut self, path: &[u8]) -> Option<(u64, u64)> {
         let epoch = self.epoch;
-        if !self.directories.get(path).is_some_and(|entry| entry.checked == epoch) {
+        if self.directories.get(path).is_none_or(|entry| entry.checked != epoch) {
             self.check_directory(path);
         }
         let stamp = self.directories.get(path)?.stamp?;
@@ -157,11 +164,12 @@ impl Disk {
         let entry = match metadata {
             Ok(metadata) if metadata.is_dir() => {
                 let stamp = Stamp::of(&metadata);
-                if let Some(known) = self.directories.get_mut(directory) {
-                    if known.stamp == Some(stamp) && known.settled {
-                        known.checked = epoch;
-                        return;
-                    }
+                if let Some(known) = self.directories.get_mut(directory)
+                    && known.stamp == Some(stamp)
+                    && known.settled
+                {
+                    known.checked = epoch;
+                    return;
                 }
                 let settled = stamp.is_settled();
                 // A listing is trusted only where names compare byte by byte and where the
@@ -169,7 +177,9 @@ impl Disk {
                 let names = if settled { list(path.as_path(), stamp.device) } else { None };
                 DirectoryEntry { stamp: Some(stamp), settled, checked: epoch, names }
             }
-            Err(error) if is_absent(&error) => DirectoryEntry { stamp: None, settled: false, checked: epoch, names: None },
+            Err(error) if is_absent(&error) => {
+                DirectoryEntry { stamp: None, settled: false, checked: epoch, names: None }
+            }
             // Not a directory, or one that cannot be told about: its names are asked for.
             _ => DirectoryEntry {
                 stamp: Some(Stamp { device: 0, inode: 0, size: 0, modified: (0, 0), changed: (0, 0) }),
@@ -197,11 +207,12 @@ impl Disk {
         }
         let epoch = self.epoch;
         let stamp = Stamp::of(&metadata);
-        if let Some(known) = self.files.get_mut(path) {
-            if known.stamp == Some(stamp) && known.settled {
-                known.checked = epoch;
-                return known.answer;
-            }
+        if let Some(known) = self.files.get_mut(path)
+            && known.stamp == Some(stamp)
+            && known.settled
+        {
+            known.checked = epoch;
+            return known.answer;
         }
         let (answer, stamp) = self.read(path, name.as_path());
         let settled = stamp.is_some_and(|stamp| stamp.is_settled());
@@ -219,12 +230,13 @@ impl Disk {
             return unreadable;
         }
         let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-        if file.by_ref().take(FILE_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).is_err() || bytes.len() > FILE_MAX_BYTES {
+        if file.by_ref().take(FILE_MAX_BYTES as u64 + 1).read_to_end(&mut bytes).is_err()
+            || bytes.len() > FILE_MAX_BYTES
+        {
             return unreadable;
         }
         let stamp = Stamp::of(&metadata);
-        let identity =
-            Identity { device: stamp.device, inode: stamp.inode, modified_s: stamp.modified.0 };
+        let identity = Identity { device: stamp.device, inode: stamp.inode, modified_s: stamp.modified.0 };
         let content = self.content(bytes, path);
         (Answer::File(Stat { content, identity }), Some(stamp))
     }
@@ -283,10 +295,10 @@ impl Files for Disk {
     }
 
     fn look(&mut self, path: &[u8]) -> Answer {
-        if let Some(known) = self.files.get(path) {
-            if known.checked == self.epoch {
-                return known.answer;
-            }
+        if let Some(known) = self.files.get(path)
+            && known.checked == self.epoch
+        {
+            return known.answer;
         }
         if !self.may_exist(path) {
             return Answer::Absent;
@@ -314,7 +326,8 @@ impl Files for Disk {
             return Some(Arc::from(&Bytes::from(real.as_path())[..]));
         }
         let epoch = self.epoch;
-        let known = self.real.get(directory).filter(|(checked, _)| *checked == epoch).map(|(_, real)| real.clone());
+        let known =
+            self.real.get(directory).filter(|(checked, _)| *checked == epoch).map(|(_, real)| real.clone());
         let parent = known.unwrap_or_else(|| {
             let real = fs::canonicalize(Bytes::from(directory).as_path()).ok();
             let real = real.map(|real| Arc::from(&Bytes::from(real.as_path())[..]));

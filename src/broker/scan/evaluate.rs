@@ -51,7 +51,9 @@ impl Walk<'_> {
             Expression::Defined(name) => Ok(Value::truth(self.is_defined(*name)?)),
             Expression::Call(name, arguments) => self.call_value(*name, arguments, nesting),
             Expression::Has { query, header } => self.has_value(*query, *header),
-            Expression::Prefix(operator, inner) => Ok(expression::prefix(*operator, self.value(inner, nesting)?)),
+            Expression::Prefix(operator, inner) => {
+                Ok(expression::prefix(*operator, self.value(inner, nesting)?))
+            }
             Expression::Binary(operator, sides) => self.binary_value(*operator, sides, nesting),
             Expression::Choice(parts) => {
                 let condition = self.value(&parts.0, nesting)?.is_true();
@@ -70,7 +72,9 @@ impl Walk<'_> {
     fn is_unsigned(&self, expression: &Expression) -> Result<bool, Stop> {
         match expression {
             Expression::Constant(value) => Ok(value.unsigned),
-            Expression::Defined(_) | Expression::Has { .. } | Expression::Prefix(symbols::NOT, _) => Ok(false),
+            Expression::Defined(_) | Expression::Has { .. } | Expression::Prefix(symbols::NOT, _) => {
+                Ok(false)
+            }
             Expression::Prefix(_, inner) => self.is_unsigned(inner),
             Expression::Binary(operator, sides) => match *operator {
                 symbols::AND_AND | symbols::OR_OR | symbols::EQUAL | symbols::NOT_EQUAL => Ok(false),
@@ -191,13 +195,16 @@ impl Walk<'_> {
         }
         // A macro that ignores its arguments, such as `#define __has_feature(x) 0`.
         match memory.macros.operand(id, &mut memory.symbols) {
-            Some(expression) if matches!(*expression, Expression::Constant(_)) => self.value(&expression, nesting + 1),
+            Some(expression) if matches!(*expression, Expression::Constant(_)) => {
+                self.value(&expression, nesting + 1)
+            }
             _ => Err(Stop::Expand),
         }
     }
 
     fn question_value(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Stop> {
-        let macros = |token: &Token| token.kind == Kind::Identifier && self.memory.table.get(token.sym).is_some();
+        let macros =
+            |token: &Token| token.kind == Kind::Identifier && self.memory.table.get(token.sym).is_some();
         if self.gcc() && arguments.iter().any(macros) {
             return Err(Stop::Expand);
         }

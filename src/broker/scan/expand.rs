@@ -52,7 +52,8 @@ impl Reader {
     }
 
     fn pop_finished(&mut self) {
-        while self.stack.len() > self.floor && self.stack.last().is_some_and(|top| top.at == top.tokens.len()) {
+        while self.stack.len() > self.floor && self.stack.last().is_some_and(|top| top.at == top.tokens.len())
+        {
             self.stack.pop();
         }
     }
@@ -320,7 +321,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn arguments(&mut self, reader: &mut Reader, parameters: usize, variadic: bool) -> Result<Vec<Argument>, Declined> {
+    fn arguments(
+        &mut self,
+        reader: &mut Reader,
+        parameters: usize,
+        variadic: bool,
+    ) -> Result<Vec<Argument>, Declined> {
         reader.raw();
         let mut arguments = vec![Argument::default()];
         let mut depth = 1;

@@ -86,7 +86,12 @@ pub fn is_query(sym: Sym) -> bool {
 }
 
 /// Compiles a whole line. With `expanded`, macros are done with: every name is 0 (or `true`).
-pub fn compile(tokens: &[Token], mode: Mode, expanded: bool, symbols: &Symbols) -> Result<Expression, &'static str> {
+pub fn compile(
+    tokens: &[Token],
+    mode: Mode,
+    expanded: bool,
+    symbols: &Symbols,
+) -> Result<Expression, &'static str> {
     let mut parser = Parser { tokens, at: 0, mode, expanded, symbols, operators: 0, depth: 0 };
     let expression = parser.comma()?;
     if parser.at < tokens.len() {
@@ -234,12 +239,10 @@ impl Parser<'_> {
                 }
                 inner
             }
-            symbols::NOT | symbols::MINUS | symbols::PLUS | symbols::TILDE => {
-                match self.prefix()? {
-                    Expression::Constant(value) => Expression::Constant(prefix(operator, value)),
-                    inner => Expression::Prefix(operator, Box::new(inner)),
-                }
-            }
+            symbols::NOT | symbols::MINUS | symbols::PLUS | symbols::TILDE => match self.prefix()? {
+                Expression::Constant(value) => Expression::Constant(prefix(operator, value)),
+                inner => Expression::Prefix(operator, Box::new(inner)),
+            },
             _ => return Err("an #if expression with an operator out of place"),
         };
         self.depth -= 1;
@@ -260,10 +263,10 @@ impl Parser<'_> {
         let end = self.closing().ok_or("an #if expression with open arguments")?;
         self.at = end + 1;
         let arguments = &self.tokens[start..end];
-        if let ([header], true) = (arguments, is_query(name) && name != symbols::HAS_EMBED) {
-            if matches!(header.kind, Kind::Header | Kind::Text) {
-                return Ok(Expression::Has { query: name, header: header.sym });
-            }
+        if let ([header], true) = (arguments, is_query(name) && name != symbols::HAS_EMBED)
+            && matches!(header.kind, Kind::Header | Kind::Text)
+        {
+            return Ok(Expression::Has { query: name, header: header.sym });
         }
         Ok(Expression::Call(name, arguments.into()))
     }
@@ -314,7 +317,9 @@ fn fold(operator: Sym, left: Expression, right: Expression) -> Expression {
 
 /// `a ? b : c`, or its value.
 fn choose(condition: Expression, yes: Expression, no: Expression) -> Expression {
-    if let (Expression::Constant(c), Expression::Constant(a), Expression::Constant(b)) = (&condition, &yes, &no) {
+    if let (Expression::Constant(c), Expression::Constant(a), Expression::Constant(b)) =
+        (&condition, &yes, &no)
+    {
         let taken = if c.is_true() { a } else { b };
         return Expression::Constant(Value { unsigned: a.unsigned || b.unsigned, ..*taken });
     }
@@ -323,7 +328,8 @@ fn choose(condition: Expression, yes: Expression, no: Expression) -> Expression 
 
 /// An integer constant as `#if` reads it.
 pub fn number(text: &[u8]) -> Result<Value, &'static str> {
-    let text: Vec<u8> = text.iter().copied().filter(|&byte| byte != b'\'').map(|b| b.to_ascii_lowercase()).collect();
+    let text: Vec<u8> =
+        text.iter().copied().filter(|&byte| byte != b'\'').map(|b| b.to_ascii_lowercase()).collect();
     let (radix, digits) = match &text[..] {
         [b'0', b'x', rest @ ..] => (16, rest),
         [b'0', b'b', rest @ ..] => (2, rest),
@@ -377,14 +383,17 @@ pub fn character(text: &[u8], mode: Mode) -> Result<Value, &'static str> {
     match code {
         0..0x80 => Ok(Value { bits: u64::from(code), unsigned }),
         // An escape above ASCII is a negative `char`, where that is signed.
-        0x80..0x100 if inner.len() > 1 && narrow && !unsigned => Ok(Value::signed(i64::from(code as u8 as i8))),
+        0x80..0x100 if inner.len() > 1 && narrow && !unsigned => {
+            Ok(Value::signed(i64::from(code as u8 as i8)))
+        }
         0x80..0x100 if inner.len() > 1 => Ok(Value { bits: u64::from(code), unsigned }),
         _ => ODD,
     }
 }
 
 fn radix_value(digits: &[u8], radix: u32) -> Option<u32> {
-    let value = digits.iter().try_fold(0u32, |value, &byte| Some(value * radix + char::from(byte).to_digit(radix)?));
+    let value =
+        digits.iter().try_fold(0u32, |value, &byte| Some(value * radix + char::from(byte).to_digit(radix)?));
     value.filter(|_| !digits.is_empty())
 }
 

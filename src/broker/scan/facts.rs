@@ -21,8 +21,15 @@ const ANSWER_MAX_BYTES: u64 = 8 << 20;
 
 /// Variables that change what a driver says.
 pub const ENVIRONMENT: [&str; 9] = [
-    "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH", "CCC_OVERRIDE_OPTIONS",
-    "CCC_ADD_ARGS", "GCC_COMPARE_DEBUG", "LIBRARY_PATH",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "CCC_OVERRIDE_OPTIONS",
+    "CCC_ADD_ARGS",
+    "GCC_COMPARE_DEBUG",
+    "LIBRARY_PATH",
 ];
 
 /// Names that may be computed at each use; which of them are is asked.
@@ -61,31 +68,124 @@ const COMPUTED: &[(&str, Builtin)] = &[
 
 /// Asked along with everything else: what common headers ask.
 const COMMON: &[(&str, &[&str])] = &[
-    ("__has_attribute", &[
-        "__nonnull__", "__nonnull", "__noreturn__", "noreturn", "__unused__", "unused", "__deprecated__", "deprecated",
-        "__always_inline__", "always_inline", "__warn_unused_result__", "warn_unused_result", "__format__",
-        "__fallthrough__", "fallthrough", "__nothrow__", "__pure__", "__const__", "__malloc__", "__aligned__",
-        "__packed__", "__visibility__", "visibility", "__alloc_size__", "__alloc_align__", "__access__",
-        "__no_sanitize__", "no_sanitize", "no_sanitize_address", "__noinline__", "noinline", "__cold__", "__hot__",
-        "__artificial__", "__leaf__", "__nonstring__", "__copy__", "__symver__", "__gnu_inline__", "__designated_init__",
-        "__assume_aligned__", "__externally_visible__", "__no_profile_instrument_function__", "__error__", "__may_alias__",
-        "__section__", "__used__", "__weak__", "__retain__", "__sentinel__", "__cleanup__", "__flag_enum__", "__counted_by__",
-    ]),
-    ("__has_cpp_attribute", &[
-        "nodiscard", "maybe_unused", "fallthrough", "deprecated", "noreturn", "likely", "unlikely", "no_unique_address",
-        "carries_dependency", "gnu::unused", "gnu::noreturn", "clang::fallthrough", "assume",
-    ]),
-    ("__has_builtin", &[
-        "__builtin_expect", "__builtin_unreachable", "__builtin_trap", "__builtin_assume", "__builtin_bswap16",
-        "__builtin_bswap32", "__builtin_bswap64", "__builtin_constant_p", "__builtin_add_overflow", "__builtin_clz",
-        "__builtin_is_constant_evaluated", "__builtin_launder", "__builtin_bit_cast", "__builtin_addressof",
-        "__has_unique_object_representations", "__is_aggregate", "__is_constructible", "__builtin_source_location",
-        "__builtin_memcmp", "__builtin_assume_aligned", "__builtin_prefetch", "__builtin_rotateleft32", "__builtin_object_size",
-    ]),
-    ("__has_feature", &[
-        "address_sanitizer", "thread_sanitizer", "memory_sanitizer", "undefined_behavior_sanitizer", "cxx_rtti",
-        "cxx_exceptions", "modules", "c_static_assert", "cxx_static_assert",
-    ]),
+    (
+        "__has_attribute",
+        &[
+            "__nonnull__",
+            "__nonnull",
+            "__noreturn__",
+            "noreturn",
+            "__unused__",
+            "unused",
+            "__deprecated__",
+            "deprecated",
+            "__always_inline__",
+            "always_inline",
+            "__warn_unused_result__",
+            "warn_unused_result",
+            "__format__",
+            "__fallthrough__",
+            "fallthrough",
+            "__nothrow__",
+            "__pure__",
+            "__const__",
+            "__malloc__",
+            "__aligned__",
+            "__packed__",
+            "__visibility__",
+            "visibility",
+            "__alloc_size__",
+            "__alloc_align__",
+            "__access__",
+            "__no_sanitize__",
+            "no_sanitize",
+            "no_sanitize_address",
+            "__noinline__",
+            "noinline",
+            "__cold__",
+            "__hot__",
+            "__artificial__",
+            "__leaf__",
+            "__nonstring__",
+            "__copy__",
+            "__symver__",
+            "__gnu_inline__",
+            "__designated_init__",
+            "__assume_aligned__",
+            "__externally_visible__",
+            "__no_profile_instrument_function__",
+            "__error__",
+            "__may_alias__",
+            "__section__",
+            "__used__",
+            "__weak__",
+            "__retain__",
+            "__sentinel__",
+            "__cleanup__",
+            "__flag_enum__",
+            "__counted_by__",
+        ],
+    ),
+    (
+        "__has_cpp_attribute",
+        &[
+            "nodiscard",
+            "maybe_unused",
+            "fallthrough",
+            "deprecated",
+            "noreturn",
+            "likely",
+            "unlikely",
+            "no_unique_address",
+            "carries_dependency",
+            "gnu::unused",
+            "gnu::noreturn",
+            "clang::fallthrough",
+            "assume",
+        ],
+    ),
+    (
+        "__has_builtin",
+        &[
+            "__builtin_expect",
+            "__builtin_unreachable",
+            "__builtin_trap",
+            "__builtin_assume",
+            "__builtin_bswap16",
+            "__builtin_bswap32",
+            "__builtin_bswap64",
+            "__builtin_constant_p",
+            "__builtin_add_overflow",
+            "__builtin_clz",
+            "__builtin_is_constant_evaluated",
+            "__builtin_launder",
+            "__builtin_bit_cast",
+            "__builtin_addressof",
+            "__has_unique_object_representations",
+            "__is_aggregate",
+            "__is_constructible",
+            "__builtin_source_location",
+            "__builtin_memcmp",
+            "__builtin_assume_aligned",
+            "__builtin_prefetch",
+            "__builtin_rotateleft32",
+            "__builtin_object_size",
+        ],
+    ),
+    (
+        "__has_feature",
+        &[
+            "address_sanitizer",
+            "thread_sanitizer",
+            "memory_sanitizer",
+            "undefined_behavior_sanitizer",
+            "cxx_rtti",
+            "cxx_exceptions",
+            "modules",
+            "c_static_assert",
+            "cxx_static_assert",
+        ],
+    ),
 ];
 
 /// A compiler to ask, and how.
@@ -185,7 +285,12 @@ impl Compiler {
         });
         let preinclude = contains(&text, b"/stdc-predef.h\"").then_some("stdc-predef.h");
         let facts = Facts {
-            family, mode, builtins: builtins.collect(), preinclude, canonical, number: 0,
+            family,
+            mode,
+            builtins: builtins.collect(),
+            preinclude,
+            canonical,
+            number: 0,
             predefined,
         };
         let answers = lines.iter().filter_map(|(name, value)| {
@@ -343,9 +448,9 @@ pub fn program(line: &CommandLine, cwd: &[u8], path: Option<&[u8]>) -> Option<Pa
         return Some(base.as_path().join(name.as_path()));
     }
     let directories = path?.split(|&byte| byte == b':');
-    directories.map(|directory| base.as_path().join(Bytes::from(directory).as_path()).join(name.as_path())).find(|file| {
-        file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-    })
+    directories
+        .map(|directory| base.as_path().join(Bytes::from(directory).as_path()).join(name.as_path()))
+        .find(|file| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// Answers from memory, else from the compiler.

@@ -103,7 +103,10 @@ fn parse_parameters(list: &[u8], symbols: &mut Symbols) -> Result<(Box<[Sym]>, b
         };
         if name.is_empty() && variadic {
             parameters.push(symbols::VA_ARGS);
-        } else if !name.is_empty() && token::starts_name(name[0]) && name.iter().all(|&byte| token::goes_on(byte)) {
+        } else if !name.is_empty()
+            && token::starts_name(name[0])
+            && name.iter().all(|&byte| token::goes_on(byte))
+        {
             parameters.push(symbols.intern(name));
         } else {
             return Err("#define with a malformed parameter list");

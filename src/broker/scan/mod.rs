@@ -35,7 +35,6 @@ mod tests;
 
 use std::sync::Arc;
 
-
 pub use command::{Scanner, scan_command};
 pub use files::{Answer, Content, Files, Identity, Stat};
 pub use walk::{Memory, Request, scan};

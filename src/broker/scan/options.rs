@@ -3,8 +3,8 @@
 //! Pure, and separate from the classifier: that one decides where a job may run, this one only
 //! what the preprocessor is told. What it does not know makes it decline.
 
-use super::walk::Setting;
 use super::Declined;
+use super::walk::Setting;
 use crate::common::bytes::Bytes;
 
 /// A language whose sources are scanned.
@@ -180,20 +180,66 @@ const STARTS: &[(&[u8], Use)] = &[
 
 /// Starts of options that change too much.
 const REFUSED: &[&[u8]] = &[
-    b"-I-", b"-fmodule", b"-fplugin", b"-fpch", b"-fpreprocessed", b"-fdirectives-only", b"-finput-charset",
-    b"-fno-dollars", b"-fno-operator-names", b"-fms-", b"-fborland", b"-fdepfile", b"-fbuild-session", b"-fimplicit",
-    b"-fprebuilt", b"-fcxx-modules", b"-fsystem-module", b"-fapinotes", b"-fdelayed", b"-ftrack-macro-expansion=",
-    b"-fno-canonical", b"-fcanonical", b"-fdollars", b"-fextended", b"-fworking", b"-fmax-include", b"-fminimize",
-    b"-fsearch-include", b"-fraw-string", b"-fno-raw-string", b"-fchar8", b"-ftrigraphs", b"-fno-trigraphs",
-    b"-fsyntax-only=", b"-fopenacc=", b"-fembed", b"-traditional", b"-mllvm", b"-march=native,", b"-fdepscan",
-    b"-ivfsoverlay", b"-iframework", b"-F", b"-remap",
+    b"-I-",
+    b"-fmodule",
+    b"-fplugin",
+    b"-fpch",
+    b"-fpreprocessed",
+    b"-fdirectives-only",
+    b"-finput-charset",
+    b"-fno-dollars",
+    b"-fno-operator-names",
+    b"-fms-",
+    b"-fborland",
+    b"-fdepfile",
+    b"-fbuild-session",
+    b"-fimplicit",
+    b"-fprebuilt",
+    b"-fcxx-modules",
+    b"-fsystem-module",
+    b"-fapinotes",
+    b"-fdelayed",
+    b"-ftrack-macro-expansion=",
+    b"-fno-canonical",
+    b"-fcanonical",
+    b"-fdollars",
+    b"-fextended",
+    b"-fworking",
+    b"-fmax-include",
+    b"-fminimize",
+    b"-fsearch-include",
+    b"-fraw-string",
+    b"-fno-raw-string",
+    b"-fchar8",
+    b"-ftrigraphs",
+    b"-fno-trigraphs",
+    b"-fsyntax-only=",
+    b"-fopenacc=",
+    b"-fembed",
+    b"-traditional",
+    b"-mllvm",
+    b"-march=native,",
+    b"-fdepscan",
+    b"-ivfsoverlay",
+    b"-iframework",
+    b"-F",
+    b"-remap",
 ];
 
 /// Refused above by their start, and yet known.
 const SPARED: &[&[u8]] = &[
-    b"-fms-extensions", b"-fdelayed-branch", b"-fno-working-directory", b"-fworking-directory", b"-fchar8_t",
-    b"-fno-canonical-system-headers", b"-fcanonical-system-headers", b"-fno-trigraphs", b"-ftrigraphs",
-    b"-fdelayed-template-parsing", b"-fno-delayed-template-parsing", b"-fno-modules",
+    b"-fms-extensions",
+    b"-fdelayed-branch",
+    b"-fno-working-directory",
+    b"-fworking-directory",
+    b"-fchar8_t",
+    b"-fno-canonical-system-headers",
+    b"-fcanonical-system-headers",
+    b"-fno-trigraphs",
+    b"-ftrigraphs",
+    b"-fdelayed-template-parsing",
+    b"-fno-delayed-template-parsing",
+    b"-fno-modules",
 ];
 
 /// Reads `argv`, response files expanded.
@@ -268,7 +314,9 @@ impl Reader {
             return self.apply(use_, &[argument, value], value);
         }
         if argument.starts_with(b"-Wp,") {
-            return argument[4..].split(|&byte| byte == b',').try_for_each(|part| self.past_driver(part, argument));
+            return argument[4..]
+                .split(|&byte| byte == b',')
+                .try_for_each(|part| self.past_driver(part, argument));
         }
         if let Some(&(_, use_)) = STARTS.iter().find(|(start, _)| argument.starts_with(start)) {
             return self.apply(use_, &[argument], argument);
@@ -293,7 +341,11 @@ impl Reader {
             Use::Path => {
                 // A newline would make the compiler's list of directories ambiguous; `=` and
                 // `$SYSROOT` stand for the system root.
-                if value.contains(&b'\n') || value.starts_with(b"=") || value.starts_with(b"$") || value.is_empty() {
+                if value.contains(&b'\n')
+                    || value.starts_with(b"=")
+                    || value.starts_with(b"$")
+                    || value.is_empty()
+                {
                     return Err(Declined::Option(whole[0].clone()));
                 }
                 let list = match whole[0].starts_with(b"-I") {
@@ -319,7 +371,11 @@ impl Reader {
     /// `-Wp,` and `-Xpreprocessor`: only what is common.
     fn past_driver(&mut self, part: &[u8], argument: &Bytes) -> Result<(), Declined> {
         // In `-Wp,-MD,FILE` the file is a part of its own.
-        if part.starts_with(b"-MD") || part.starts_with(b"-MMD") || part.starts_with(b"-MP") || !part.starts_with(b"-") {
+        if part.starts_with(b"-MD")
+            || part.starts_with(b"-MMD")
+            || part.starts_with(b"-MP")
+            || !part.starts_with(b"-")
+        {
             return if argument.starts_with(b"-Wp,-M") || part.starts_with(b"-M") {
                 Ok(())
             } else {
@@ -369,7 +425,10 @@ fn macro_name(setting: &Setting) -> &[u8] {
 fn define(value: &[u8]) -> Result<Setting, Declined> {
     let odd = value.is_empty() || value.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0));
     // Comments and splices in a value are read as in a file; they are rare enough to leave out.
-    if odd || value.windows(2).any(|two| two == b"/*" || two == b"//") && !value.contains(&b'"') || value.ends_with(b"\\") {
+    if odd
+        || value.windows(2).any(|two| two == b"/*" || two == b"//") && !value.contains(&b'"')
+        || value.ends_with(b"\\")
+    {
         return Err(Declined::Option(Bytes::from([b"-D", value].concat())));
     }
     let mut text = value.to_vec();
@@ -409,12 +468,17 @@ mod tests {
 
     #[test]
     fn preprocessor_options_are_read_joined_and_apart() {
-        let line = parse("g++ -Ia -I b -isystem c -DX -D Y=2 -UZ -include p.h -std=c++17 -O2 -Wall -c x.c -o x.o").unwrap();
+        let line =
+            parse("g++ -Ia -I b -isystem c -DX -D Y=2 -UZ -include p.h -std=c++17 -O2 -Wall -c x.c -o x.o")
+                .unwrap();
         assert_eq!(line.language, Language::Cxx);
         assert_eq!(line.user_directories, [Bytes::from("a"), Bytes::from("b")]);
         assert_eq!(line.system_directories, [Bytes::from("c")]);
-        let settings =
-            [Setting::Define(b"X 1".to_vec()), Setting::Define(b"Y 2".to_vec()), Setting::Undefine(b"Z".to_vec())];
+        let settings = [
+            Setting::Define(b"X 1".to_vec()),
+            Setting::Define(b"Y 2".to_vec()),
+            Setting::Undefine(b"Z".to_vec()),
+        ];
         assert_eq!(line.settings, settings);
         assert_eq!(line.base, [Bytes::from("-std=c++17"), Bytes::from("-O2")]);
         assert_eq!(line.source, Bytes::from("x.c"));
@@ -422,7 +486,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_declined() {
-        for option in ["-I-", "-fmodules", "-specs=x", "-Wp,-v", "-fplugin=x", "@x", "-Xclang", "-B/x", "--weird"] {
+        for option in
+            ["-I-", "-fmodules", "-specs=x", "-Wp,-v", "-fplugin=x", "@x", "-Xclang", "-B/x", "--weird"]
+        {
             assert!(parse(&format!("gcc -c a.c {option}")).is_err(), "{option}");
         }
         assert!(parse("gcc -c a.c b.c").is_err());

@@ -10,25 +10,84 @@ use super::symbols::Symbols;
 use super::token::{self, Headers, Mode};
 
 fn mode() -> impl Strategy<Value = Mode> {
-    any::<[bool; 7]>().prop_map(|[raw_strings, digit_separators, line_comments, trigraphs, cxx, assembler, elifdef]| Mode {
-        raw_strings,
-        digit_separators,
-        line_comments,
-        trigraphs,
-        cxx,
-        assembler,
-        elifdef,
-        ..Mode::default()
-    })
+    any::<[bool; 7]>().prop_map(
+        |[raw_strings, digit_separators, line_comments, trigraphs, cxx, assembler, elifdef]| Mode {
+            raw_strings,
+            digit_separators,
+            line_comments,
+            trigraphs,
+            cxx,
+            assembler,
+            elifdef,
+            ..Mode::default()
+        },
+    )
 }
 
 /// Text made of what matters to a lexer.
 fn source() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
-        "#", "if ", "elif ", "else", "endif", "define ", "undef ", "include ", "ifdef ", "pragma ", "once", "X", "Y(", ")",
-        "(", "\n", "\\\n", "\\ \n", "\"", "'", "/*", "*/", "//", "R\"(", ")\"", "<a.h>", "??/", "??=", "%:", "1", "0x", "e+",
-        "defined ", "__has_include(", "&&", "||", "?", ":", ",", "...", "##", "__VA_ARGS__", "_Pragma(", "push_macro(\"X\")",
-        " ", "\t", "\r\n", "\r", "\0", "\u{feff}", "é", ".incbin", "import ", "'a'", "L'\\x41'", "and ", "!", "-", "~", "<<", "/",
+        "#",
+        "if ",
+        "elif ",
+        "else",
+        "endif",
+        "define ",
+        "undef ",
+        "include ",
+        "ifdef ",
+        "pragma ",
+        "once",
+        "X",
+        "Y(",
+        ")",
+        "(",
+        "\n",
+        "\\\n",
+        "\\ \n",
+        "\"",
+        "'",
+        "/*",
+        "*/",
+        "//",
+        "R\"(",
+        ")\"",
+        "<a.h>",
+        "??/",
+        "??=",
+        "%:",
+        "1",
+        "0x",
+        "e+",
+        "defined ",
+        "__has_include(",
+        "&&",
+        "||",
+        "?",
+        ":",
+        ",",
+        "...",
+        "##",
+        "__VA_ARGS__",
+        "_Pragma(",
+        "push_macro(\"X\")",
+        " ",
+        "\t",
+        "\r\n",
+        "\r",
+        "\0",
+        "\u{feff}",
+        "é",
+        ".incbin",
+        "import ",
+        "'a'",
+        "L'\\x41'",
+        "and ",
+        "!",
+        "-",
+        "~",
+        "<<",
+        "/",
     ]);
     prop::collection::vec(pieces, 0..80).prop_map(|pieces| pieces.concat().into_bytes())
 }

@@ -142,7 +142,8 @@ impl Chains {
         if let Some(&number) = self.numbers.get(&key) {
             return number;
         }
-        let chain = Chain { search: search.clone(), prefix: cwd.len(), canonical, found: QuickMap::default() };
+        let chain =
+            Chain { search: search.clone(), prefix: cwd.len(), canonical, found: QuickMap::default() };
         self.chains.push(chain);
         let number = self.chains.len() as u32 - 1;
         self.numbers.insert(key, number);
@@ -198,7 +199,14 @@ impl Chains {
         index
     }
 
-    fn search(&mut self, chain: u32, start: Start, name: &[u8], paths: &mut Paths, files: &mut dyn Files) -> Outcome {
+    fn search(
+        &mut self,
+        chain: u32,
+        start: Start,
+        name: &[u8],
+        paths: &mut Paths,
+        files: &mut dyn Files,
+    ) -> Outcome {
         let mut buffer = std::mem::take(&mut self.buffer);
         let chain = &self.chains[chain as usize];
         let mut outcome = Outcome::Missing;
@@ -239,10 +247,23 @@ impl Chains {
     }
 }
 
-fn hit(chain: &Chain, candidate: &Candidate<'_>, stat: Stat, path: &[u8], paths: &mut Paths, files: &mut dyn Files) -> Hit {
+fn hit(
+    chain: &Chain,
+    candidate: &Candidate<'_>,
+    stat: Stat,
+    path: &[u8],
+    paths: &mut Paths,
+    files: &mut dyn Files,
+) -> Hit {
     let via = paths.id(path);
-    let mut hit =
-        Hit { path: via, via, at: candidate.at, system: candidate.system, relative: candidate.relative, stat };
+    let mut hit = Hit {
+        path: via,
+        via,
+        at: candidate.at,
+        system: candidate.system,
+        relative: candidate.relative,
+        stat,
+    };
     if chain.canonical && candidate.system {
         let length = if candidate.relative { path.len() - chain.prefix } else { path.len() };
         if let Some(real) = files.real_path(path).filter(|real| real.len() < length) {
@@ -283,7 +304,9 @@ fn candidates(search: &Search, start: Start) -> impl Iterator<Item = Candidate<'
             Some(Candidate { directory: None, beside: directory, at: None, system, relative })
         }
         Start::Chain(_) => None,
-        Start::Nowhere => Some(Candidate { directory: None, beside: 0, at: None, system: false, relative: false }),
+        Start::Nowhere => {
+            Some(Candidate { directory: None, beside: 0, at: None, system: false, relative: false })
+        }
     };
     let first = match start {
         Start::Beside { .. } => 0,

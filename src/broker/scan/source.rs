@@ -298,9 +298,9 @@ impl<'a> Lines<'a> {
         self.at += 1;
         let rest = &self.source[self.at..];
         let reads = rest.starts_with(b"incbin")
-            || rest.strip_prefix(b"include").is_some_and(|after| {
-                self.mode.assembler || after.trim_ascii_start().starts_with(b"\"")
-            });
+            || rest
+                .strip_prefix(b"include")
+                .is_some_and(|after| self.mode.assembler || after.trim_ascii_start().starts_with(b"\""));
         if reads {
             return Some(Found::Doubt(ASSEMBLER));
         }
@@ -441,9 +441,14 @@ fn expects_header(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
     if let Some(before) = line.strip_suffix(b"(") {
         let before = before.trim_ascii_end();
-        return [&b"__has_include"[..], b"__has_include_next", b"__has_embed"].iter().any(|query| before.ends_with(query));
+        return [&b"__has_include"[..], b"__has_include_next", b"__has_embed"]
+            .iter()
+            .any(|query| before.ends_with(query));
     }
-    matches!(line.trim_ascii_start(), b"include" | b"include_next" | b"import" | b"embed" | b"__include_macros")
+    matches!(
+        line.trim_ascii_start(),
+        b"include" | b"include_next" | b"import" | b"embed" | b"__include_macros"
+    )
 }
 
 fn destringise(literal: &[u8]) -> Vec<u8> {

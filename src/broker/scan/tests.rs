@@ -54,7 +54,11 @@ impl Files for Map {
             return Answer::File(Stat { content, identity });
         }
         let directory = format!("{path}/");
-        if self.files.keys().any(|file| file.starts_with(&directory)) { Answer::Directory } else { Answer::Absent }
+        if self.files.keys().any(|file| file.starts_with(&directory)) {
+            Answer::Directory
+        } else {
+            Answer::Absent
+        }
     }
 
     fn bytes(&mut self, content: Content) -> Option<Arc<[u8]>> {
@@ -76,7 +80,12 @@ fn facts(family: Family) -> Facts {
     Facts {
         family,
         mode: Mode {
-            line_comments: true, cxx: true, truth: true, raw_strings: true, digit_separators: true, elifdef: true,
+            line_comments: true,
+            cxx: true,
+            truth: true,
+            raw_strings: true,
+            digit_separators: true,
+            elifdef: true,
             ..Mode::default()
         },
         predefined: b"#define __cplusplus 201703L\n#define __AVX__ 1\n".to_vec(),
@@ -102,15 +111,27 @@ struct Case {
 
 impl Case {
     fn scan(&self, files: &[(&str, &str)]) -> Result<Scan, Declined> {
-        let directory = |path: &str, system| Directory { path: path.as_bytes().to_vec(), relative: false, system };
+        let directory =
+            |path: &str, system| Directory { path: path.as_bytes().to_vec(), relative: false, system };
         let search = Search {
-            directories: vec![directory("/q", false), directory("/i", false), directory("/s", true), directory("/t", true)],
+            directories: vec![
+                directory("/q", false),
+                directory("/i", false),
+                directory("/s", true),
+                directory("/t", true),
+            ],
             quotes: 1,
         };
         let facts = facts(self.family);
         let request = Request {
-            main: b"m.cc", cwd: b"/w", facts: &facts, search: &search, settings: &self.settings, imacros: &[],
-            includes: &self.includes, list_absent: true,
+            main: b"m.cc",
+            cwd: b"/w",
+            facts: &facts,
+            search: &search,
+            settings: &self.settings,
+            imacros: &[],
+            includes: &self.includes,
+            list_absent: true,
         };
         let mut answers = HashMap::from([("__has_attribute(yes)", 1), ("__has_attribute(no)", 0)]);
         scan(&request, &mut Memory::default(), &mut Map::new(files), &mut answers)
@@ -167,18 +188,30 @@ fn macros_expand_as_in_compilers() {
     holds("#define A B\n#define B A\n", "A == 0", true);
     holds("#define F(x) G x\n#define G(y) y\n", "F((3)) == 3", true);
     holds("#define CAT(a, b) a ## b\n#define AB 7\n", "CAT(A, B) == 7", true);
-    holds("#define CAT(a, b) a ## b\n#define A 1\n#define B 2\n#define XCAT(a, b) CAT(a, b)\n", "XCAT(A, B) == 12", true);
+    holds(
+        "#define CAT(a, b) a ## b\n#define A 1\n#define B 2\n#define XCAT(a, b) CAT(a, b)\n",
+        "XCAT(A, B) == 12",
+        true,
+    );
     holds("#define V(x, ...) x + __VA_OPT__(1 +) 0\n", "V(1) == 1 && V(1, 2) == 2", true);
-    holds("#define S(a, b, n, ...) n\n#define N(...) S(0, ## __VA_ARGS__, 2, 1)\n", "N() == 1 && N(x) == 2", true);
+    holds(
+        "#define S(a, b, n, ...) n\n#define N(...) S(0, ## __VA_ARGS__, 2, 1)\n",
+        "N() == 1 && N(x) == 2",
+        true,
+    );
     holds("#define D defined\n#define Z\n", "D Z && D(Z)", true);
     holds("#define F(x) x\n#define NAME F\n", "NAME (4) == 4 && F == 0", true);
-    check("#define E\n#define F(x) 1\n#if F E (2)\n#include <a>\n#endif\n",
-        "doubt: an #if expression with something behind its end");
+    check(
+        "#define E\n#define F(x) 1\n#if F E (2)\n#include <a>\n#endif\n",
+        "doubt: an #if expression with something behind its end",
+    );
     holds("#define f(a) a*g\n#define g(a) f(a)\n#define g2 1\n", "f(2)(9) == 0", true);
     holds("#pragma push_macro(\"X\")\n#define X 1\n#pragma pop_macro(\"X\")\n", "defined X", false);
     holds("#define X 1\n#pragma push_macro(\"X\")\n#undef X\n#pragma pop_macro(\"X\")\n", "X", true);
-    check("#define F(x) x\n#if F(defined X)\n#endif\n#include <a>\n#if F(defined X)\n#include <a>\n#endif\n",
-        "doubt: defined in the arguments of a macro");
+    check(
+        "#define F(x) x\n#if F(defined X)\n#endif\n#include <a>\n#if F(defined X)\n#include <a>\n#endif\n",
+        "doubt: defined in the arguments of a macro",
+    );
     check("#if UNKNOWN(1)\n#include <a>\n#endif\n", "doubt: a call of something that is no macro in #if");
     check("#if __COUNTER__\n#include <a>\n#endif\n", "doubt: a macro whose value the scanner does not know");
 }
@@ -192,7 +225,10 @@ fn questions_go_to_the_compiler() {
     holds("", "__has_include(<a>) && !__has_include(\"b\")", true);
     holds("#define H <a>\n", "__has_include(H)", true);
     holds("#define HAS(x) __has_include(x)\n", "HAS(<a>)", true);
-    check("#if __has_attribute(never)\n#include <a>\n#endif\n", "doubt: a question that the compiler does not answer");
+    check(
+        "#if __has_attribute(never)\n#include <a>\n#endif\n",
+        "doubt: a question that the compiler does not answer",
+    );
 }
 
 #[test]
@@ -208,11 +244,16 @@ fn includes_are_computed() {
 
 #[test]
 fn branches_are_taken_once() {
-    check("#if 0\n#include <no>\n#elif 1\n#include <yes>\n#elif 1\n#include <no>\n#else\n#include <no>\n#endif\n", "/i/yes");
+    check(
+        "#if 0\n#include <no>\n#elif 1\n#include <yes>\n#elif 1\n#include <no>\n#else\n#include <no>\n#endif\n",
+        "/i/yes",
+    );
     check("#ifdef X\n#include <no>\n#elifndef X\n#include <yes>\n#else\n#include <no>\n#endif\n", "/i/yes");
     check("#if 0\n#if 1\n#include <no>\n#endif\n#error x\n#else\n#include <yes>\n#endif\n", "/i/yes");
-    check("#if 1\n#if 0\n#include <no>\n#else\n#include <yes>\n#endif\n#else\n#include <no>\n#endif\n#include <a>\n",
-        "/i/yes /i/a");
+    check(
+        "#if 1\n#if 0\n#include <no>\n#else\n#include <yes>\n#endif\n#else\n#include <no>\n#endif\n#include <a>\n",
+        "/i/yes /i/a",
+    );
 }
 
 fn walks(case: &Case, files: &[(&str, &str)], expected: &[&str]) {
@@ -221,29 +262,52 @@ fn walks(case: &Case, files: &[(&str, &str)], expected: &[&str]) {
 
 #[test]
 fn quotes_look_beside_the_includer_first() {
-    let files = [("/w/m.cc", "#include <d/x>\n#include \"y\"\n#include \"z\""), ("/i/d/x", "#include \"y\""), ("/i/d/y", ""),
-        ("/q/y", ""), ("/i/z", "")];
+    let files = [
+        ("/w/m.cc", "#include <d/x>\n#include \"y\"\n#include \"z\""),
+        ("/i/d/x", "#include \"y\""),
+        ("/i/d/y", ""),
+        ("/q/y", ""),
+        ("/i/z", ""),
+    ];
     walks(&gcc(), &files, &["/i/d/x", "/i/d/y", "/q/y", "/i/z"]);
 }
 
 #[test]
 fn include_next_goes_on_behind_where_the_file_was_found() {
-    let files = [("/w/m.cc", "#include <x>\n#include \"l\""), ("/i/x", "#include_next <x>"),
-        ("/s/x", "#if __has_include_next(<x>)\n#include_next <x>\n#endif"), ("/t/x", "#include_next <gone>\n")];
+    let files = [
+        ("/w/m.cc", "#include <x>\n#include \"l\""),
+        ("/i/x", "#include_next <x>"),
+        ("/s/x", "#if __has_include_next(<x>)\n#include_next <x>\n#endif"),
+        ("/t/x", "#include_next <gone>\n"),
+    ];
     assert!(matches!(gcc().scan(&files), Err(Declined::Missing { .. })));
     // Found beside its includer, gcc starts at the head of the chain, clang as for any include.
-    let files = [("/w/m.cc", "#include \"l\""), ("/w/l", "#ifndef L\n#define L\n#include_next \"l\"\n#endif"), ("/i/l", "")];
+    let files = [
+        ("/w/m.cc", "#include \"l\""),
+        ("/w/l", "#ifndef L\n#define L\n#include_next \"l\"\n#endif"),
+        ("/i/l", ""),
+    ];
     walks(&gcc(), &files, &["/w/l", "/i/l"]);
     walks(&Case { family: Family::Clang, ..gcc() }, &files, &["/w/l"]);
     // Found beside a file of the chain, clang goes on behind that file's place.
-    let files = [("/w/m.cc", "#include <x>"), ("/i/x", "#include \"l\""), ("/i/l", "#include_next <l>"), ("/q/l", ""), ("/s/l", "")];
+    let files = [
+        ("/w/m.cc", "#include <x>"),
+        ("/i/x", "#include \"l\""),
+        ("/i/l", "#include_next <l>"),
+        ("/q/l", ""),
+        ("/s/l", ""),
+    ];
     walks(&gcc(), &files, &["/i/x", "/i/l", "/q/l"]);
     walks(&Case { family: Family::Clang, ..gcc() }, &files, &["/i/x", "/i/l", "/s/l"]);
 }
 
 #[test]
 fn once_is_by_content_for_gcc_and_by_inode_for_clang() {
-    let files = [("/w/m.cc", "#include <a>\n#include <b>\n#include <a>"), ("/i/a", "#pragma once\n"), ("/i/b", "#pragma once\n")];
+    let files = [
+        ("/w/m.cc", "#include <a>\n#include <b>\n#include <a>"),
+        ("/i/a", "#pragma once\n"),
+        ("/i/b", "#pragma once\n"),
+    ];
     walks(&gcc(), &files, &["/i/a"]);
     walks(&Case { family: Family::Clang, ..gcc() }, &files, &["/i/a", "/i/b"]);
 }
@@ -256,11 +320,19 @@ fn a_directory_named_like_a_header_is_passed_over() {
 #[test]
 fn settings_come_before_forced_includes() {
     let case = Case {
-        settings: vec![Setting::Define(b"A 1".to_vec()), Setting::Undefine(b"A".to_vec()), Setting::Define(b"F(x) x".to_vec())],
+        settings: vec![
+            Setting::Define(b"A 1".to_vec()),
+            Setting::Undefine(b"A".to_vec()),
+            Setting::Define(b"F(x) x".to_vec()),
+        ],
         includes: vec![Bytes::from("p")],
         ..gcc()
     };
-    let files = [("/w/m.cc", "#if Z == 2\n#include <a>\n#endif"), ("/i/a", ""), ("/i/p", "#ifndef A\n#define Z F(2)\n#endif")];
+    let files = [
+        ("/w/m.cc", "#if Z == 2\n#include <a>\n#endif"),
+        ("/i/a", ""),
+        ("/i/p", "#ifndef A\n#define Z F(2)\n#endif"),
+    ];
     walks(&case, &files, &["/i/p", "/i/a"]);
 }
 
@@ -293,8 +365,14 @@ fn a_precompiled_header_declines() {
 fn a_target_pragma_makes_target_macros_doubtful() {
     let test = "#ifdef __AVX__\n#include <a>\n#endif\n";
     check(test, "/i/a");
-    check(&format!("#pragma GCC target(\"x\")\n{test}"), "doubt: a predefined macro that #pragma GCC target may have changed");
-    check(&format!("#pragma GCC push_options\n#pragma GCC target(\"x\")\n#pragma GCC pop_options\n{test}"), "/i/a");
+    check(
+        &format!("#pragma GCC target(\"x\")\n{test}"),
+        "doubt: a predefined macro that #pragma GCC target may have changed",
+    );
+    check(
+        &format!("#pragma GCC push_options\n#pragma GCC target(\"x\")\n#pragma GCC pop_options\n{test}"),
+        "/i/a",
+    );
 }
 
 #[test]
@@ -310,7 +388,8 @@ fn bombs_end() {
         bomb.push_str(&format!("#define Q{n} X(Q{})\n", n - 1));
     }
     check(&format!("{bomb}#if Q39\n#include <a>\n#endif\n"), "declined: too much: the length of a token");
-    let deep = format!("#define F(x) x\n#if {}1{}\n#include <a>\n#endif\n", "F(".repeat(3000), ")".repeat(3000));
+    let deep =
+        format!("#define F(x) x\n#if {}1{}\n#include <a>\n#endif\n", "F(".repeat(3000), ")".repeat(3000));
     check(&deep, "declined: too much: macro arguments nested too deeply");
     let deep = format!("#if {}1{}\n#include <a>\n#endif\n", "(".repeat(30_000), ")".repeat(30_000));
     check(&deep, "doubt: an #if expression nested too deeply");

@@ -152,10 +152,11 @@ fn digraph(sym: Sym, text: &[u8]) -> Sym {
 /// Kind and length of the token at the start of `rest`, which is not empty.
 pub fn one(rest: &[u8], mode: Mode, in_header: bool) -> (Kind, usize) {
     let first = rest[0];
-    if in_header && first == b'<' {
-        if let Some(end) = rest.iter().position(|&byte| byte == b'>') {
-            return (Kind::Header, end + 1);
-        }
+    if in_header
+        && first == b'<'
+        && let Some(end) = rest.iter().position(|&byte| byte == b'>')
+    {
+        return (Kind::Header, end + 1);
     }
     if first == b'"' || first == b'\'' {
         return quoted(rest, 0, in_header);
@@ -244,8 +245,8 @@ const OPERATORS: [&[&[u8]]; 4] = [
     &[b"%:%:"],
     &[b"...", b"<<=", b">>=", b"->*", b"<=>"],
     &[
-        b"<<", b">>", b"<=", b">=", b"==", b"!=", b"&&", b"||", b"##", b"->", b"++", b"--", b"+=", b"-=", b"*=",
-        b"/=", b"%=", b"&=", b"|=", b"^=", b"::", b".*", b"%:", b"<:", b":>", b"<%", b"%>",
+        b"<<", b">>", b"<=", b">=", b"==", b"!=", b"&&", b"||", b"##", b"->", b"++", b"--", b"+=", b"-=",
+        b"*=", b"/=", b"%=", b"&=", b"|=", b"^=", b"::", b".*", b"%:", b"<:", b":>", b"<%", b"%>",
     ],
     &[
         b"(", b")", b",", b"#", b"<", b">", b"+", b"-", b"*", b"/", b"%", b"&", b"|", b"^", b"!", b"~", b"?",
@@ -282,8 +283,11 @@ mod tests {
         check(r#"R"x(a"b)x""#, c, Headers::Never, &["R", r#""x(a""#, "b", ")", "x", "\""]);
         check("%:define a %:%: b", c, Headers::Never, &["#", "define", "a", "##", "b"]);
         check("<a/b.h> x", c, Headers::Everywhere, &["<a/b.h>", "x"]);
-        check("__has_include(<a/b.h>) < c", c, Headers::AfterQuery, &[
-            "__has_include", "(", "<a/b.h>", ")", "<", "c",
-        ]);
+        check(
+            "__has_include(<a/b.h>) < c",
+            c,
+            Headers::AfterQuery,
+            &["__has_include", "(", "<a/b.h>", ")", "<", "c"],
+        );
     }
 }

@@ -13,20 +13,119 @@ use crate::common::bytes::Bytes;
 
 /// How macros begin, behind `__`, that tell of a processor's abilities.
 const TARGET_MACROS: &[&[u8]] = &[
-    b"3dNOW", b"ABM", b"ADX", b"AES", b"ALTIVEC", b"AMX", b"APX", b"ARM", b"AVX", b"BMI", b"CET", b"CLDEMOTE", b"CLF",
-    b"CLWB", b"CLZERO", b"CMPCCXADD", b"CRC32", b"CRYPTO", b"ENQCMD", b"EVEX", b"F16C", b"FMA", b"FP_FAST", b"FXSR",
-    b"GCC_ASM_FLAG", b"GCC_HAVE_SYNC", b"GFNI", b"HAVE_SPEC", b"HLE", b"HRESET", b"HTM", b"KL__", b"LAHF", b"LWP",
-    b"LZCNT", b"MMX", b"MOVBE", b"MOVDIR", b"MWAIT", b"PCLMUL", b"PCONFIG", b"PKU", b"POPCNT", b"POWER", b"PREFETCH",
-    b"PRFCHW", b"PTWRITE", b"RAOINT", b"RDPID", b"RDRND", b"RDSEED", b"RTM", b"SAHF", b"SERIALIZE", b"SGX", b"SHA",
-    b"SHSTK", b"SM3", b"SM4", b"SSE", b"SSSE", b"TBM", b"TSXLDTRK", b"UINTR", b"USER_MSR", b"VAES", b"VEC__", b"VPCLMUL",
-    b"VSX", b"WAITPKG", b"WBNOINVD", b"WIDEKL", b"XOP", b"XSAVE", b"arch64", b"riscv", b"tune_", b"thumb", b"mips",
-    b"loongarch", b"code_model", b"core", b"haswell", b"skylake", b"znver", b"bdver", b"btver", b"k8", b"amdfam",
-    b"nocona", b"pentium", b"i686", b"nehalem", b"sandybridge", b"athlon", b"silvermont", b"goldmont", b"bonnell",
+    b"3dNOW",
+    b"ABM",
+    b"ADX",
+    b"AES",
+    b"ALTIVEC",
+    b"AMX",
+    b"APX",
+    b"ARM",
+    b"AVX",
+    b"BMI",
+    b"CET",
+    b"CLDEMOTE",
+    b"CLF",
+    b"CLWB",
+    b"CLZERO",
+    b"CMPCCXADD",
+    b"CRC32",
+    b"CRYPTO",
+    b"ENQCMD",
+    b"EVEX",
+    b"F16C",
+    b"FMA",
+    b"FP_FAST",
+    b"FXSR",
+    b"GCC_ASM_FLAG",
+    b"GCC_HAVE_SYNC",
+    b"GFNI",
+    b"HAVE_SPEC",
+    b"HLE",
+    b"HRESET",
+    b"HTM",
+    b"KL__",
+    b"LAHF",
+    b"LWP",
+    b"LZCNT",
+    b"MMX",
+    b"MOVBE",
+    b"MOVDIR",
+    b"MWAIT",
+    b"PCLMUL",
+    b"PCONFIG",
+    b"PKU",
+    b"POPCNT",
+    b"POWER",
+    b"PREFETCH",
+    b"PRFCHW",
+    b"PTWRITE",
+    b"RAOINT",
+    b"RDPID",
+    b"RDRND",
+    b"RDSEED",
+    b"RTM",
+    b"SAHF",
+    b"SERIALIZE",
+    b"SGX",
+    b"SHA",
+    b"SHSTK",
+    b"SM3",
+    b"SM4",
+    b"SSE",
+    b"SSSE",
+    b"TBM",
+    b"TSXLDTRK",
+    b"UINTR",
+    b"USER_MSR",
+    b"VAES",
+    b"VEC__",
+    b"VPCLMUL",
+    b"VSX",
+    b"WAITPKG",
+    b"WBNOINVD",
+    b"WIDEKL",
+    b"XOP",
+    b"XSAVE",
+    b"arch64",
+    b"riscv",
+    b"tune_",
+    b"thumb",
+    b"mips",
+    b"loongarch",
+    b"code_model",
+    b"core",
+    b"haswell",
+    b"skylake",
+    b"znver",
+    b"bdver",
+    b"btver",
+    b"k8",
+    b"amdfam",
+    b"nocona",
+    b"pentium",
+    b"i686",
+    b"nehalem",
+    b"sandybridge",
+    b"athlon",
+    b"silvermont",
+    b"goldmont",
+    b"bonnell",
 ];
 /// How macros begin, behind `__`, that tell of optimisation.
 const OPTIMIZE_MACROS: &[&[u8]] = &[
-    b"OPTIMIZE", b"FAST_MATH", b"NO_INLINE", b"NO_MATH", b"NO_SIGNED", b"NO_TRAPPING", b"FINITE_MATH", b"SUPPORT_SNAN",
-    b"ROUNDING_MATH", b"RECIPROCAL_MATH", b"ASSOCIATIVE_MATH", b"CHAR_UNSIGNED",
+    b"OPTIMIZE",
+    b"FAST_MATH",
+    b"NO_INLINE",
+    b"NO_MATH",
+    b"NO_SIGNED",
+    b"NO_TRAPPING",
+    b"FINITE_MATH",
+    b"SUPPORT_SNAN",
+    b"ROUNDING_MATH",
+    b"RECIPROCAL_MATH",
+    b"ASSOCIATIVE_MATH",
+    b"CHAR_UNSIGNED",
 ];
 
 /// `-D` or `-U`.
@@ -156,11 +255,34 @@ pub fn scan(
     memory.table.clear();
     let place = Place { path: 0, relative: false, content: 0, at: None, system: false, unsearched: true };
     let mut walk = Walk {
-        memory, files, oracle, request, place, main: 0, depth: 1, tokens_left: TOKENS_MAX, cwd, saw_line: false,
-        chain, number, entries: 0, entered: QuickMap::default(), order: Vec::new(), probed: Vec::new(),
-        aliases: Vec::new(), searches: Vec::new(), once: QuickSet::default(), inodes: QuickMap::default(),
-        beside: QuickMap::default(), fresh: true, target_changed: false, optimize_changed: false, inert: false, target_saved: Vec::new(),
-        target_uncertain: false, clock: false,
+        memory,
+        files,
+        oracle,
+        request,
+        place,
+        main: 0,
+        depth: 1,
+        tokens_left: TOKENS_MAX,
+        cwd,
+        saw_line: false,
+        chain,
+        number,
+        entries: 0,
+        entered: QuickMap::default(),
+        order: Vec::new(),
+        probed: Vec::new(),
+        aliases: Vec::new(),
+        searches: Vec::new(),
+        once: QuickSet::default(),
+        inodes: QuickMap::default(),
+        beside: QuickMap::default(),
+        fresh: true,
+        target_changed: false,
+        optimize_changed: false,
+        inert: false,
+        target_saved: Vec::new(),
+        target_uncertain: false,
+        clock: false,
     };
     let result = walk.translation_unit();
     let scan = result.map(|()| walk.answer());
@@ -302,7 +424,9 @@ impl Walk<'_> {
                     at = end as usize + 1;
                 }
                 Directive::Endif => {}
-                Directive::Include { kind, angled, name } => self.include(kind, Name { sym: name, angled })?,
+                Directive::Include { kind, angled, name } => {
+                    self.include(kind, Name { sym: name, angled })?
+                }
                 Directive::Computed(kind, line) => {
                     self.inert = false;
                     let name = self.computed_name(&unit.lines[line as usize])?;
@@ -505,7 +629,9 @@ impl Walk<'_> {
     fn no_precompiled(&mut self, index: u32, name: Sym, hit: Option<Hit>) -> Result<(), Declined> {
         let text = self.memory.symbols.text(name);
         let mut tried: Vec<Vec<u8>> = Vec::new();
-        self.memory.chains.tried(self.chain, index, text, &self.memory.paths, &mut |path| tried.push(path.to_vec()));
+        self.memory
+            .chains
+            .tried(self.chain, index, text, &self.memory.paths, &mut |path| tried.push(path.to_vec()));
         if let Some(hit) = hit {
             tried.push(self.memory.paths.bytes(hit.via).to_vec());
             tried.push(self.memory.paths.bytes(hit.path).to_vec());
