@@ -39,6 +39,9 @@ impl Invocation {
     /// The value of an environment variable; the last entry of that name wins, as in `getenv` of
     /// most shells' children there is only one.
     pub fn variable(&self, name: &str) -> Option<&[u8]> {
-        self.env.iter().rev().find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        self.env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }

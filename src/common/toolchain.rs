@@ -102,16 +102,14 @@ mod tests {
 
     #[test]
     fn the_banner_of_gcc_is_read() {
-        let banner =
-            read_banner("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian)\n");
+        let banner = read_banner("Using built-in specs.\nTarget: x86_64-linux-gnu\ngcc version 12.2.0 (Debian)\n");
         let banner = banner.expect("a banner");
         assert_eq!((banner.version.as_str(), banner.clang), ("gcc version 12.2.0 (Debian)", false));
     }
 
     #[test]
     fn the_banner_of_clang_is_read() {
-        let banner =
-            read_banner("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\n");
+        let banner = read_banner("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\n");
         let banner = banner.expect("a banner");
         assert_eq!((banner.target.as_str(), banner.clang), ("x86_64-pc-linux-gnu", true));
     }

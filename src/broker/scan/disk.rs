@@ -142,7 +142,7 @@ impl Disk {
     fn may_exist(&mut self, path: &[u8]) -> bool {
         let Some(slash) = path.iter().rposition(|&byte| byte == b'/') else { return true };
         let (directory, name) = (&path[..slash.max(1)], &path[slash + 1..]);
-        if name.is_empty() || name == b"." || name == b".." {
+        if name.is_empty() || name == b"." || name == b".." || name.len() > 255 {
             return true;
         }
         let epoch = self.epoch;
@@ -342,3 +342,7 @@ impl Files for Disk {
         Some(real.into())
     }
 }
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

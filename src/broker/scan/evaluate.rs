@@ -2,10 +2,11 @@
 
 use super::Declined;
 use super::directive::Condition;
-use super::expression::{self, Expression, Value};
+use super::expression::{self, Expression};
 use super::macros::{Builtin, MacroId};
 use super::symbols::{self, Sym};
 use super::token::{Kind, Token};
+use super::value::{self, Value};
 use super::walk::{Name, Walk};
 
 /// Macros within macros that are evaluated in place.
@@ -51,9 +52,7 @@ impl Walk<'_> {
             Expression::Defined(name) => Ok(Value::truth(self.is_defined(*name)?)),
             Expression::Call(name, arguments) => self.call_value(*name, arguments, nesting),
             Expression::Has { query, header } => self.has_value(*query, *header),
-            Expression::Prefix(operator, inner) => {
-                Ok(expression::prefix(*operator, self.value(inner, nesting)?))
-            }
+            Expression::Prefix(operator, inner) => Ok(value::prefix(*operator, self.value(inner, nesting)?)),
             Expression::Binary(operator, sides) => self.binary_value(*operator, sides, nesting),
             Expression::Choice(parts) => {
                 let condition = self.value(&parts.0, nesting)?.is_true();
@@ -105,8 +104,8 @@ impl Walk<'_> {
             }
             _ => {
                 let right = self.value(&sides.1, nesting)?;
-                let value = expression::binary(operator, left, right);
-                value.map_err(|what| Stop::Declined(self.doubt(what)))
+                let result = value::binary(operator, left, right);
+                result.map_err(|what| Stop::Declined(self.doubt(what)))
             }
         }
     }

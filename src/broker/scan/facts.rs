@@ -278,7 +278,7 @@ impl Compiler {
             unsigned_wide: contains(&predefined, b"#define __WCHAR_UNSIGNED__ "),
             modules: family == Family::Clang && cxx && yes("cxx20"),
         };
-        let defined = |name: &str| lines.get(format!("defined {name}").as_bytes()).is_some();
+        let defined = |name: &str| lines.contains_key(format!("defined {name}").as_bytes());
         let builtins = COMPUTED.iter().filter(|(name, _)| defined(name)).map(|&(name, builtin)| {
             let renamed = remaps && matches!(builtin, Builtin::File | Builtin::BaseFile);
             (name, if renamed { Builtin::Unknown } else { builtin })

@@ -20,12 +20,17 @@ mod expand;
 pub mod expression;
 pub mod facts;
 pub mod files;
+mod include;
 pub mod macros;
 pub mod options;
+pub mod pragma;
 pub mod search;
 pub mod source;
+mod substitute;
 pub mod symbols;
+mod target;
 pub mod token;
+pub mod value;
 mod walk;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::macros::Macros;
 use super::source::Lines;
 use super::symbols::Symbols;
 use super::token::{self, Headers, Mode};
+use super::value;
 
 fn mode() -> impl Strategy<Value = Mode> {
     any::<[bool; 7]>().prop_map(
@@ -123,7 +124,7 @@ proptest! {
     #[test]
     fn constants_have_the_value_that_is_written(value in any::<u64>()) {
         for text in [format!("{value}"), format!("{value:#x}"), format!("0{value:o}"), format!("{value}ULL")] {
-            prop_assert_eq!(expression::number(text.as_bytes()).map(|value| value.bits), Ok(value));
+            prop_assert_eq!(value::number(text.as_bytes()).map(|value| value.bits), Ok(value));
         }
     }
 }

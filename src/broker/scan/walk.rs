@@ -2,131 +2,14 @@
 
 use std::sync::Arc;
 
-use super::directive::{self, Directive, Include, Pragma, Unit};
-use super::files::{Content, Files, Stat};
-use super::macros::{self, Builtin, MacroId, Macros, Table, UNDEFINED};
-use super::search::{self, Chains, Hit, Outcome, PathId, Paths, Start};
+use super::directive::{self, Directive, Pragma, Unit};
+use super::files::{Content, Files};
+use super::macros::{self, MacroId, Macros, Table, UNDEFINED};
+use super::search::{self, Chains, PathId, Paths, Start};
 use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
 use super::token::Mode;
-use super::{DEPTH_MAX, Declined, ENTRIES_MAX, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
+use super::{Declined, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
 use crate::common::bytes::Bytes;
-
-/// How macros begin, behind `__`, that tell of a processor's abilities.
-const TARGET_MACROS: &[&[u8]] = &[
-    b"3dNOW",
-    b"ABM",
-    b"ADX",
-    b"AES",
-    b"ALTIVEC",
-    b"AMX",
-    b"APX",
-    b"ARM",
-    b"AVX",
-    b"BMI",
-    b"CET",
-    b"CLDEMOTE",
-    b"CLF",
-    b"CLWB",
-    b"CLZERO",
-    b"CMPCCXADD",
-    b"CRC32",
-    b"CRYPTO",
-    b"ENQCMD",
-    b"EVEX",
-    b"F16C",
-    b"FMA",
-    b"FP_FAST",
-    b"FXSR",
-    b"GCC_ASM_FLAG",
-    b"GCC_HAVE_SYNC",
-    b"GFNI",
-    b"HAVE_SPEC",
-    b"HLE",
-    b"HRESET",
-    b"HTM",
-    b"KL__",
-    b"LAHF",
-    b"LWP",
-    b"LZCNT",
-    b"MMX",
-    b"MOVBE",
-    b"MOVDIR",
-    b"MWAIT",
-    b"PCLMUL",
-    b"PCONFIG",
-    b"PKU",
-    b"POPCNT",
-    b"POWER",
-    b"PREFETCH",
-    b"PRFCHW",
-    b"PTWRITE",
-    b"RAOINT",
-    b"RDPID",
-    b"RDRND",
-    b"RDSEED",
-    b"RTM",
-    b"SAHF",
-    b"SERIALIZE",
-    b"SGX",
-    b"SHA",
-    b"SHSTK",
-    b"SM3",
-    b"SM4",
-    b"SSE",
-    b"SSSE",
-    b"TBM",
-    b"TSXLDTRK",
-    b"UINTR",
-    b"USER_MSR",
-    b"VAES",
-    b"VEC__",
-    b"VPCLMUL",
-    b"VSX",
-    b"WAITPKG",
-    b"WBNOINVD",
-    b"WIDEKL",
-    b"XOP",
-    b"XSAVE",
-    b"arch64",
-    b"riscv",
-    b"tune_",
-    b"thumb",
-    b"mips",
-    b"loongarch",
-    b"code_model",
-    b"core",
-    b"haswell",
-    b"skylake",
-    b"znver",
-    b"bdver",
-    b"btver",
-    b"k8",
-    b"amdfam",
-    b"nocona",
-    b"pentium",
-    b"i686",
-    b"nehalem",
-    b"sandybridge",
-    b"athlon",
-    b"silvermont",
-    b"goldmont",
-    b"bonnell",
-];
-/// How macros begin, behind `__`, that tell of optimisation.
-const OPTIMIZE_MACROS: &[&[u8]] = &[
-    b"OPTIMIZE",
-    b"FAST_MATH",
-    b"NO_INLINE",
-    b"NO_MATH",
-    b"NO_SIGNED",
-    b"NO_TRAPPING",
-    b"FINITE_MATH",
-    b"SUPPORT_SNAN",
-    b"ROUNDING_MATH",
-    b"RECIPROCAL_MATH",
-    b"ASSOCIATIVE_MATH",
-    b"CHAR_UNSIGNED",
-];
 
 /// `-D` or `-U`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -164,13 +47,13 @@ pub struct Memory {
     pub(super) symbols: Symbols,
     pub(super) macros: Macros,
     pub(super) table: Table,
-    paths: Paths,
-    chains: Chains,
-    units: QuickMap<Content, Vec<(Mode, Arc<Unit>)>>,
-    unit_bytes: usize,
-    predefined: QuickMap<u32, Arc<[(Sym, MacroId)]>>,
-    settings: std::collections::HashMap<Setting, (Sym, MacroId)>,
-    scans: u32,
+    pub(super) paths: Paths,
+    pub(super) chains: Chains,
+    pub(super) units: QuickMap<Content, Vec<(Mode, Arc<Unit>)>>,
+    pub(super) unit_bytes: usize,
+    pub(super) predefined: QuickMap<u32, Arc<[(Sym, MacroId)]>>,
+    pub(super) settings: std::collections::HashMap<Setting, (Sym, MacroId)>,
+    pub(super) scans: u32,
 }
 
 impl Memory {
@@ -186,10 +69,10 @@ pub(super) struct Place {
     pub(super) path: PathId,
     pub(super) relative: bool,
     pub(super) content: Content,
-    at: Option<u16>,
-    system: bool,
+    pub(super) at: Option<u16>,
+    pub(super) system: bool,
     /// Found without a search: the source itself, or by an absolute name.
-    unsearched: bool,
+    pub(super) unsearched: bool,
 }
 
 /// How an include names its file.
@@ -211,26 +94,26 @@ pub(super) struct Walk<'a> {
     pub(super) tokens_left: usize,
     pub(super) cwd: Vec<u8>,
     pub(super) saw_line: bool,
-    chain: u32,
-    number: u32,
-    entries: usize,
-    entered: QuickMap<PathId, ()>,
-    order: Vec<Scanned>,
-    probed: Vec<(PathId, Content)>,
-    aliases: Vec<PathId>,
-    searches: Vec<u32>,
-    once: QuickSet<(u64, u64, i64)>,
-    inodes: QuickMap<(u64, u64), PathId>,
-    beside: QuickMap<PathId, bool>,
+    pub(super) chain: u32,
+    pub(super) number: u32,
+    pub(super) entries: usize,
+    pub(super) entered: QuickMap<PathId, ()>,
+    pub(super) order: Vec<Scanned>,
+    pub(super) probed: Vec<(PathId, Content)>,
+    pub(super) aliases: Vec<PathId>,
+    pub(super) searches: Vec<u32>,
+    pub(super) once: QuickSet<(u64, u64, i64)>,
+    pub(super) inodes: QuickMap<(u64, u64), PathId>,
+    pub(super) beside: QuickMap<PathId, bool>,
     /// No include has been followed yet, so a precompiled header would be taken.
-    fresh: bool,
-    target_changed: bool,
-    optimize_changed: bool,
+    pub(super) fresh: bool,
+    pub(super) target_changed: bool,
+    pub(super) optimize_changed: bool,
     /// Only target options depend on the condition being evaluated.
-    inert: bool,
-    target_saved: Vec<(bool, bool)>,
-    target_uncertain: bool,
-    clock: bool,
+    pub(super) inert: bool,
+    pub(super) target_saved: Vec<(bool, bool)>,
+    pub(super) target_uncertain: bool,
+    pub(super) clock: bool,
 }
 
 /// Finds the files that one compile reads.
@@ -407,7 +290,7 @@ impl Walk<'_> {
     }
 
     /// Walks the directives of the file at `self.place`.
-    fn run(&mut self, unit: &Unit) -> Result<(), Declined> {
+    pub(super) fn run(&mut self, unit: &Unit) -> Result<(), Declined> {
         if let Some(what) = unit.broken {
             return Err(self.doubt(what));
         }
@@ -425,7 +308,7 @@ impl Walk<'_> {
                 }
                 Directive::Endif => {}
                 Directive::Include { kind, angled, name } => {
-                    self.include(kind, Name { sym: name, angled })?
+                    self.include(kind, Name { sym: name, angled })?;
                 }
                 Directive::Computed(kind, line) => {
                     self.inert = false;
@@ -482,17 +365,6 @@ impl Walk<'_> {
         Ok(self.memory.table.get(name))
     }
 
-    fn is_of_target(&self, name: Sym) -> bool {
-        let text = self.memory.symbols.text(name);
-        let Some(bare) = text.strip_prefix(b"__") else {
-            return text.starts_with(b"_ARCH_") || text == b"_SOFT_FLOAT";
-        };
-        let optimizes = self.optimize_changed || self.target_uncertain;
-        let whole = bare.ends_with(b"__") || bare.starts_with(b"ARM");
-        (whole && TARGET_MACROS.iter().any(|start| bare.starts_with(start)))
-            || (optimizes && OPTIMIZE_MACROS.iter().any(|start| bare.starts_with(start)))
-    }
-
     fn pragma(&mut self, pragma: Pragma) -> Result<(), Declined> {
         match pragma {
             Pragma::Once => self.mark_once(),
@@ -524,232 +396,6 @@ impl Walk<'_> {
     fn is_builtin(&self, name: Sym) -> bool {
         let id = self.memory.table.get(name);
         id.is_some_and(|id| self.memory.macros.get(id).builtin.is_some())
-    }
-
-    /// gcc takes files of equal bytes and time for the same, clang those of one inode.
-    fn once_key(&self, stat: Stat) -> (u64, u64, i64) {
-        if self.gcc() {
-            (u64::from(stat.content), 0, stat.identity.modified_s)
-        } else {
-            (stat.identity.device, stat.identity.inode, 0)
-        }
-    }
-
-    fn mark_once(&mut self) {
-        if self.depth == 1 && !self.gcc() {
-            return;
-        }
-        let path = self.memory.paths.bytes(self.place.path).to_vec();
-        if let super::Answer::File(stat) = self.files.look(&path) {
-            let key = self.once_key(stat);
-            self.once.insert(key);
-        }
-    }
-
-    fn include(&mut self, kind: Include, name: Name) -> Result<(), Declined> {
-        let start = self.start(kind, name)?;
-        self.follow(start, name.sym)
-    }
-
-    /// Where the search for `name` starts, from the file at `self.place`.
-    fn start(&mut self, kind: Include, name: Name) -> Result<Start, Declined> {
-        let text = self.memory.symbols.text(name.sym);
-        if text.starts_with(b"/") {
-            return Ok(Start::Nowhere);
-        }
-        if kind == Include::Next && self.depth > 1 {
-            let next = match self.place.at {
-                Some(at) => Some(at + 1),
-                None if self.gcc() && !self.place.unsearched => Some(0),
-                None => None,
-            };
-            if let Some(next) = next {
-                if next >= self.memory.chains.length(self.chain) {
-                    return Err(self.missing(name.sym));
-                }
-                return Ok(Start::Chain(next));
-            }
-        }
-        if name.angled {
-            return Ok(Start::Chain(self.memory.chains.quotes(self.chain)));
-        }
-        let directory = self.memory.paths.parent(self.place.path);
-        // The directory is a system one or not as it was when the compiler first made it.
-        let system = *self.beside.entry(directory).or_insert(self.place.system);
-        Ok(Start::Beside { directory, relative: self.place.relative, system })
-    }
-
-    fn missing(&self, name: Sym) -> Declined {
-        Declined::Missing {
-            name: Bytes::from(self.memory.symbols.text(name)),
-            from: Bytes::from(self.memory.paths.bytes(self.place.path)),
-        }
-    }
-
-    /// Looks for a name; notes the search.
-    fn find(&mut self, start: Start, name: Sym) -> Result<(u32, Option<Hit>), Declined> {
-        let memory = &mut *self.memory;
-        let text = memory.symbols.text(name);
-        let index = memory.chains.find(self.chain, start, name, text, &mut memory.paths, self.files);
-        let found = memory.chains.get(index);
-        let outcome = found.outcome;
-        if found.used_by != self.number {
-            found.used_by = self.number;
-            self.searches.push(index);
-        }
-        match outcome {
-            Outcome::Hit(hit) => {
-                if hit.via != hit.path {
-                    self.aliases.push(hit.via);
-                }
-                Ok((index, Some(hit)))
-            }
-            Outcome::Missing => Ok((index, None)),
-            Outcome::Unreadable(path) => {
-                Err(Declined::Unreadable(Bytes::from(self.memory.paths.bytes(path))))
-            }
-        }
-    }
-
-    fn follow(&mut self, start: Start, name: Sym) -> Result<(), Declined> {
-        if self.depth >= DEPTH_MAX {
-            return Err(Declined::Limit("includes nested too deeply"));
-        }
-        let (index, hit) = self.find(start, name)?;
-        if std::mem::take(&mut self.fresh) {
-            self.no_precompiled(index, name, hit)?;
-        }
-        match hit {
-            Some(hit) => self.enter(hit, start == Start::Nowhere),
-            None => Err(self.missing(name)),
-        }
-    }
-
-    /// The compiler looks for `X.gch` beside every path it tries for the first include.
-    fn no_precompiled(&mut self, index: u32, name: Sym, hit: Option<Hit>) -> Result<(), Declined> {
-        let text = self.memory.symbols.text(name);
-        let mut tried: Vec<Vec<u8>> = Vec::new();
-        self.memory
-            .chains
-            .tried(self.chain, index, text, &self.memory.paths, &mut |path| tried.push(path.to_vec()));
-        if let Some(hit) = hit {
-            tried.push(self.memory.paths.bytes(hit.via).to_vec());
-            tried.push(self.memory.paths.bytes(hit.path).to_vec());
-        }
-        let endings: &[&[u8]] = if self.gcc() { &[b".gch"] } else { &[b".gch", b".pch"] };
-        for path in tried {
-            for ending in endings {
-                let precompiled = [&path[..], ending].concat();
-                if self.files.look(&precompiled) != super::Answer::Absent {
-                    return Err(Declined::Precompiled(Bytes(precompiled)));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// `__has_include` and `__has_include_next`.
-    pub(super) fn has_include(&mut self, builtin: Builtin, name: Name) -> Result<bool, Declined> {
-        let kind = if builtin == Builtin::HasIncludeNext { Include::Next } else { Include::Plain };
-        let start = match self.start(kind, name) {
-            Ok(start) => start,
-            Err(Declined::Missing { .. }) => return Ok(false),
-            Err(declined) => return Err(declined),
-        };
-        let (index, hit) = self.find(start, name.sym)?;
-        if self.fresh {
-            self.no_precompiled(index, name.sym, hit)?;
-        }
-        if let Some(hit) = hit {
-            self.probed.push((hit.path, hit.stat.content));
-        }
-        Ok(hit.is_some())
-    }
-
-    fn enter(&mut self, hit: Hit, unsearched: bool) -> Result<(), Declined> {
-        if !self.once.is_empty() && self.once.contains(&self.once_key(hit.stat)) {
-            self.probed.push((hit.path, hit.stat.content));
-            return Ok(());
-        }
-        let unit = self.unit(hit.path, hit.stat.content)?;
-        let known = self.entered.contains_key(&hit.path);
-        if known && unit.guard.is_some_and(|guard| self.memory.table.get(guard).is_some()) {
-            return Ok(());
-        }
-        if !known {
-            self.note_entry(hit.path, hit.stat, &unit)?;
-        }
-        self.entries += 1;
-        if self.entries > ENTRIES_MAX {
-            return Err(Declined::Limit("files entered"));
-        }
-        // For clang, what lies beside its includer was found where that was found.
-        let inherits = !self.gcc() && !unsearched;
-        let inside = Place {
-            path: hit.path,
-            relative: hit.relative,
-            content: hit.stat.content,
-            at: hit.at.or(if inherits { self.place.at } else { None }),
-            system: hit.system || self.place.system,
-            unsearched,
-        };
-        let outside = std::mem::replace(&mut self.place, inside);
-        self.depth += 1;
-        let result = self.run(&unit);
-        self.depth -= 1;
-        self.place = outside;
-        result
-    }
-
-    fn note_entry(&mut self, path: PathId, stat: Stat, unit: &Unit) -> Result<(), Declined> {
-        self.entered.insert(path, ());
-        self.order.push(Scanned { path: search::shared(&self.memory.paths, path), content: stat.content });
-        self.clock |= unit.clock;
-        if !self.gcc() {
-            let key = (stat.identity.device, stat.identity.inode);
-            match self.inodes.get(&key) {
-                Some(&first) if first != path => self.same_directory(first, path)?,
-                Some(_) => {}
-                None => {
-                    self.inodes.insert(key, path);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// clang knows a file by its inode and looks beside the name it saw last: two names in
-    /// different directories are too much.
-    fn same_directory(&mut self, first: PathId, second: PathId) -> Result<(), Declined> {
-        let mut real = |path: PathId| {
-            let parent = self.memory.paths.parent(path);
-            self.files.real_path(self.memory.paths.bytes(parent))
-        };
-        let (one, other) = (real(first), real(second));
-        if one.is_some() && one == other {
-            return Ok(());
-        }
-        Err(Declined::Doubt {
-            what: "one file under two names",
-            path: Bytes::from(self.memory.paths.bytes(second)),
-        })
-    }
-
-    /// The lexed form of a file.
-    fn unit(&mut self, path: PathId, content: Content) -> Result<Arc<Unit>, Declined> {
-        let mode = self.request.facts.mode;
-        let memory = &mut *self.memory;
-        let known = memory.units.get(&content).and_then(|units| units.iter().find(|(of, _)| *of == mode));
-        if let Some((_, unit)) = known {
-            return Ok(unit.clone());
-        }
-        let Some(bytes) = self.files.bytes(content) else {
-            return Err(Declined::Changed(Bytes::from(memory.paths.bytes(path))));
-        };
-        let unit = Arc::new(directive::lex(&bytes, mode, &mut memory.symbols, &mut memory.macros));
-        memory.unit_bytes += unit.size();
-        memory.units.entry(content).or_default().push((mode, unit.clone()));
-        Ok(unit)
     }
 
     /// The path of the current file as `__FILE__` says it.
