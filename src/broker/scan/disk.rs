@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::directive::FILE_MAX_BYTES;
 use super::files::{Answer, Content, Files, Identity, Stat};
-use super::symbols::{QuickMap, QuickSet};
+use super::symbols::QuickMap;
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -70,8 +70,9 @@ struct DirectoryEntry {
     stamp: Option<Stamp>,
     settled: bool,
     checked: u64,
-    /// `None`: it is not listed, each name is asked for.
-    names: Option<QuickSet<Box<[u8]>>>,
+    /// The names in it, each with whether it is a link. `None`: it is not listed, each name is
+    /// asked for.
+    names: Option<Names>,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,9 @@ struct ContentEntry {
     bytes: Option<Arc<[u8]>>,
     path: Box<[u8]>,
 }
+
+/// What a directory lists: each name, and whether it is a symbolic link.
+type Names = QuickMap<Box<[u8]>, bool>;
 
 /// The epoch of the question, and the answer.
 type RealPath = (u64, Option<Arc<[u8]>>);
@@ -152,7 +156,7 @@ impl Disk {
         }
         match self.directories.get(directory) {
             Some(DirectoryEntry { stamp: None, .. }) => false,
-            Some(DirectoryEntry { names: Some(names), .. }) => names.contains(name),
+            Some(DirectoryEntry { names: Some(names), .. }) => names.contains_key(name),
             _ => true,
         }
     }
@@ -189,6 +193,37 @@ impl Disk {
             },
         };
         self.directories.insert(directory.into(), entry);
+    }
+
+    /// Whether a name is a symbolic link; `None` if it cannot be told.
+    fn is_link(&mut self, directory: &[u8], name: &[u8]) -> Option<bool> {
+        self.directory(directory)?;
+        let names = self.directories.get(directory).and_then(|entry| entry.names.as_ref());
+        if let Some(&is_link) = names.and_then(|names| names.get(name)) {
+            return Some(is_link);
+        }
+        let whole = Bytes([directory, b"/", name].concat());
+        fs::symlink_metadata(whole.as_path()).ok().map(|metadata| metadata.file_type().is_symlink())
+    }
+
+    /// The real path of a directory. An old answer stands while both names lead to one directory.
+    fn real_directory(&mut self, directory: &[u8]) -> Option<Arc<[u8]>> {
+        let epoch = self.epoch;
+        if let Some((checked, real)) = self.real.get(directory).cloned() {
+            if checked == epoch {
+                return real;
+            }
+            let identity = self.directory(directory);
+            if let Some(known) = real.filter(|known| identity.is_some() && self.directory(known) == identity)
+            {
+                self.real.insert(directory.into(), (epoch, Some(known.clone())));
+                return Some(known);
+            }
+        }
+        let real = fs::canonicalize(Bytes::from(directory).as_path()).ok();
+        let real: Option<Arc<[u8]>> = real.map(|real| Arc::from(&Bytes::from(real.as_path())[..]));
+        self.real.insert(directory.into(), (epoch, real.clone()));
+        real
     }
 
     fn check_file(&mut self, path: &[u8]) -> Answer {
@@ -259,18 +294,20 @@ fn is_absent(error: &std::io::Error) -> bool {
 }
 
 /// The names in a directory, `None` where a listing cannot stand for asking.
-fn list(path: &Path, device: u64) -> Option<QuickSet<Box<[u8]>>> {
+fn list(path: &Path, device: u64) -> Option<Names> {
     use std::os::unix::ffi::OsStrExt;
     let directory = fs::File::open(path).ok()?;
     if directory.metadata().ok()?.dev() != device || !compares_bytes(&directory) {
         return None;
     }
-    let mut names = QuickSet::default();
+    let mut names = Names::default();
     for entry in fs::read_dir(path).ok()? {
         if names.len() >= LISTING_MAX {
             return None;
         }
-        names.insert(entry.ok()?.file_name().as_bytes().into());
+        let entry = entry.ok()?;
+        let is_link = entry.file_type().ok()?.is_symlink();
+        names.insert(entry.file_name().as_bytes().into(), is_link);
     }
     Some(names)
 }
@@ -318,28 +355,14 @@ impl Files for Disk {
     fn real_path(&mut self, path: &[u8]) -> Option<Arc<[u8]>> {
         let slash = path.iter().rposition(|&byte| byte == b'/')?;
         let (directory, name) = (&path[..slash.max(1)], &path[slash + 1..]);
-        let whole = Bytes::from(path);
-        // Of the last part it must be known whether it is a link; what is above is remembered.
-        let is_link = fs::symlink_metadata(whole.as_path()).ok()?.file_type().is_symlink();
-        if is_link || name.is_empty() || name == b"." || name == b".." {
-            let real = fs::canonicalize(whole.as_path()).ok()?;
+        let dots = name.is_empty() || name == b"." || name == b"..";
+        if dots || self.is_link(directory, name)? {
+            let real = fs::canonicalize(Bytes::from(path).as_path()).ok()?;
             return Some(Arc::from(&Bytes::from(real.as_path())[..]));
         }
-        let epoch = self.epoch;
-        let known =
-            self.real.get(directory).filter(|(checked, _)| *checked == epoch).map(|(_, real)| real.clone());
-        let parent = known.unwrap_or_else(|| {
-            let real = fs::canonicalize(Bytes::from(directory).as_path()).ok();
-            let real = real.map(|real| Arc::from(&Bytes::from(real.as_path())[..]));
-            self.real.insert(directory.into(), (epoch, real.clone()));
-            real
-        })?;
-        let mut real = parent.to_vec();
-        if real.last() != Some(&b'/') {
-            real.push(b'/');
-        }
-        real.extend_from_slice(name);
-        Some(real.into())
+        let parent = self.real_directory(directory)?;
+        let slash: &[u8] = if parent.ends_with(b"/") { b"" } else { b"/" };
+        Some([&parent[..], slash, name].concat().into())
     }
 }
 

@@ -37,7 +37,8 @@ impl Fixture {
     /// Waits until what was written so far is old enough to be remembered.
     fn settle(&self) {
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        let settled = |path: PathBuf| fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata).is_settled());
+        let settled =
+            |path: PathBuf| fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata).is_settled());
         while !settled(self.path("")) || !settled(self.path("h")) {
             assert!(std::time::Instant::now() < deadline);
             std::thread::yield_now();
@@ -109,7 +110,8 @@ fn what_is_no_plain_file_is_told_apart() {
     symlink("loop", fixture.path("loop")).unwrap();
     symlink("nowhere", fixture.path("dangling")).unwrap();
     fixture.disk.begin();
-    let mut look = |name: &str| fixture.disk.look(&Bytes::from(fixture.directory.path().join(name).as_path()));
+    let mut look =
+        |name: &str| fixture.disk.look(&Bytes::from(fixture.directory.path().join(name).as_path()));
     assert_eq!(look("d"), Answer::Directory);
     assert_eq!(look("loop"), Answer::Unreadable);
     assert_eq!(look("dangling"), Answer::Absent);
@@ -131,4 +133,29 @@ fn the_digest_is_of_the_bytes_that_were_read() {
     fixture.write("h", "other");
     // What is there now is not what was scanned.
     assert_eq!(fixture.disk.bytes(stat.content), None);
+}
+
+#[test]
+fn real_paths_follow_links_that_are_turned() {
+    let mut fixture = Fixture::new();
+    for name in ["a", "b"] {
+        fs::create_dir(fixture.path(name)).unwrap();
+        fixture.write(&format!("{name}/h"), "");
+    }
+    fixture.write("h", "");
+    symlink("a", fixture.path("l")).unwrap();
+    symlink("../b/h", fixture.path("a/k")).unwrap();
+    fixture.settle();
+    let top = fixture.directory.path().canonicalize().unwrap();
+    let mut check = |name: &str, expected: &str| {
+        fixture.disk.begin();
+        let real = fixture.disk.real_path(&Bytes::from(fixture.directory.path().join(name).as_path()));
+        assert_eq!(real.as_deref(), Some(&Bytes::from(top.join(expected).as_path())[..]), "{name}");
+    };
+    check("l/h", "a/h");
+    check("l/h", "a/h");
+    check("l/k", "b/h");
+    fs::remove_file(top.join("l")).unwrap();
+    symlink("b", top.join("l")).unwrap();
+    check("l/h", "b/h");
 }
