@@ -63,6 +63,29 @@ fn measure(scanner: &mut Scanner, commands: &[(Vec<Bytes>, Bytes)], env: &[Bytes
         println!("{kind}: median {median} us, mean {mean} us, {} commands, {declined} declined", times.len());
     }
     println!("memory: {} MB", scanner.size() >> 20);
+    preprocess(commands);
+}
+
+/// The compiler's own `-E` on a sample of the commands, for comparison.
+fn preprocess(commands: &[(Vec<Bytes>, Bytes)]) {
+    let sample: Vec<_> = commands.iter().step_by((commands.len() / 20).max(1)).collect();
+    let before = children_us();
+    for (argv, cwd) in &sample {
+        let arguments = argv[1..].iter().filter(|argument| argument[..] != *b"-c").map(Bytes::as_os_str);
+        let mut command = std::process::Command::new(argv[0].as_os_str());
+        command.args(arguments).arg("-E").current_dir(cwd.as_path());
+        // Files that do not compile count like the others.
+        let _ = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+    }
+    let mean = (children_us() - before) / sample.len().max(1) as u64;
+    println!("the compiler's -E: mean {mean} us, {} commands", sample.len());
+}
+
+/// User and system time of ended children, in microseconds: the kernel counts in hundredths.
+fn children_us() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(13).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000
 }
 
 fn command(value: &Value) -> (Vec<Bytes>, Bytes) {

@@ -130,7 +130,9 @@ fn header_text(random: &mut Random) -> String {
     match random.below(10) {
         0..=3 => text.push_str(&format!("#ifndef {guard}\n#define {guard}\n{inner}#endif\n")),
         4 => {
-            text.push_str(&format!("#if !defined({guard})\n#define {guard} 1\n{inner}#endif /* {guard} */\n"));
+            text.push_str(&format!(
+                "#if !defined({guard})\n#define {guard} 1\n{inner}#endif /* {guard} */\n"
+            ));
         }
         5 | 6 => text.push_str(&format!("#pragma once\n{inner}")),
         7 => text
