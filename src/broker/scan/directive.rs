@@ -5,7 +5,7 @@ use super::macros::{self, MacroId, Macros};
 pub use super::pragma::Pragma;
 use super::source::{self, Found, Lines};
 use super::symbols::{self, Sym, Symbols};
-use super::token::{self, Headers, Mode, Token};
+use super::token::{self, Headers, Kind, Mode, Token};
 
 /// The largest file that is lexed: beyond it, lexing costs more than it can save.
 pub const FILE_MAX_BYTES: usize = 256 << 20;
@@ -353,8 +353,25 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a macro's text reads a file when it becomes assembler text: `.include` may as well
+    /// be a member of something, unless a string has it or a string follows.
+    fn assembles(&mut self, rest: &[u8]) -> bool {
+        let tokens = token::tokenise(rest, self.mode, Headers::Never, self.symbols);
+        tokens.iter().enumerate().any(|(at, token)| {
+            let text = self.symbols.text(token.sym);
+            match token.kind {
+                Kind::Text | Kind::Other => source::names_assembler_file(text),
+                Kind::Identifier if text == b"incbin" => true,
+                Kind::Identifier if text == b"include" => {
+                    tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Text)
+                }
+                _ => false,
+            }
+        })
+    }
+
     fn define(&mut self, rest: &[u8]) {
-        if source::names_assembler_file(rest) && rest.contains(&b'"') {
+        if source::names_assembler_file(rest) && self.assembles(rest) {
             self.push(Directive::Doubt(source::ASSEMBLER));
         }
         let has = |text: &[u8]| rest.windows(text.len()).any(|window| window == text);
@@ -453,6 +470,15 @@ mod tests {
         check("#if A\n#define B\n#endif\n", 3);
         check("#if __has_include(<a>)\n#endif\n", 2);
         check("#pragma GCC diagnostic push\n#warning x\n#\n", 0);
+    }
+
+    #[test]
+    fn only_macros_that_become_assembler_text_are_doubtful() {
+        let doubts =
+            |source: &str| unit(source).directives.iter().any(|one| matches!(one, Directive::Doubt(_)));
+        assert!(doubts("#define I(x) asm(\".incbin \" #x)\n"));
+        assert!(doubts("#define I .include \"x.s\"\n"));
+        assert!(!doubts("#define I(a) a.include = f(\"x\")\n"));
     }
 
     #[test]
