@@ -49,6 +49,7 @@ impl Walk<'_> {
         match expression {
             Expression::Constant(value) => Ok(*value),
             Expression::Name(name) => self.name_value(*name, nesting),
+            Expression::Parameter(index) => self.parameters.get(*index as usize).copied().ok_or(Stop::Expand),
             Expression::Defined(name) => Ok(Value::truth(self.is_defined(*name)?)),
             Expression::Call(name, arguments) => self.call_value(*name, arguments, nesting),
             Expression::Has { query, header } => self.has_value(*query, *header),
@@ -71,6 +72,9 @@ impl Walk<'_> {
     fn is_unsigned(&self, expression: &Expression) -> Result<bool, Stop> {
         match expression {
             Expression::Constant(value) => Ok(value.unsigned),
+            Expression::Parameter(index) => {
+                Ok(self.parameters.get(*index as usize).is_some_and(|value| value.unsigned))
+            }
             Expression::Defined(_) | Expression::Has { .. } | Expression::Prefix(symbols::NOT, _) => {
                 Ok(false)
             }
@@ -192,13 +196,45 @@ impl Walk<'_> {
         if definition.parameters.is_none() || nesting > NESTING_MAX {
             return Err(Stop::Expand);
         }
+        let Some(body) = memory.macros.operand(id, &mut memory.symbols) else { return Err(Stop::Expand) };
         // A macro that ignores its arguments, such as `#define __has_feature(x) 0`.
-        match memory.macros.operand(id, &mut memory.symbols) {
-            Some(expression) if matches!(*expression, Expression::Constant(_)) => {
-                self.value(&expression, nesting + 1)
-            }
-            _ => Err(Stop::Expand),
+        if matches!(*body, Expression::Constant(_)) {
+            return self.value(&body, nesting + 1);
         }
+        let values = self.argument_values(id, arguments, nesting)?;
+        let outer = std::mem::replace(&mut self.parameters, values);
+        let value = self.value(&body, nesting + 1);
+        self.parameters = outer;
+        value
+    }
+
+    /// The values of arguments that are a number or a name each, as in `PREREQ(2, 7)`.
+    fn argument_values(
+        &mut self,
+        id: MacroId,
+        arguments: &[Token],
+        nesting: usize,
+    ) -> Result<Vec<Value>, Stop> {
+        let definition = self.memory.macros.get(id);
+        let count = definition.parameters.as_ref().map_or(0, |list| list.len());
+        if definition.variadic || count == 0 || arguments.len() + 1 != count * 2 {
+            return Err(Stop::Expand);
+        }
+        let mut values = Vec::with_capacity(count);
+        for (at, token) in arguments.iter().enumerate() {
+            match token.kind {
+                Kind::Operator if at % 2 == 1 && token.sym == symbols::COMMA => {}
+                Kind::Number if at % 2 == 0 => {
+                    let value = value::number(self.memory.symbols.text(token.sym));
+                    values.push(value.map_err(|_| Stop::Expand)?);
+                }
+                Kind::Identifier if at % 2 == 0 && !symbols::is_named_operator(token.sym) => {
+                    values.push(self.name_value(token.sym, nesting + 1)?);
+                }
+                _ => return Err(Stop::Expand),
+            }
+        }
+        Ok(values)
     }
 
     fn question_value(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Stop> {

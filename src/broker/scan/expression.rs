@@ -18,6 +18,8 @@ pub enum Expression {
     Name(Sym),
     /// `defined X`.
     Defined(Sym),
+    /// Within a macro's body: the value of that argument.
+    Parameter(u32),
     /// A name with arguments, up to the closing parenthesis.
     Call(Sym, Box<[Token]>),
     /// `__has_include` and `__has_include_next` of a literal header name.
@@ -38,6 +40,17 @@ pub enum Expression {
 }
 
 impl Expression {
+    /// Whether any part is a call, or asks for files.
+    fn calls(&self) -> bool {
+        match self {
+            Expression::Call(..) | Expression::Has { .. } => true,
+            Expression::Prefix(_, inner) => inner.calls(),
+            Expression::Binary(_, sides) => sides.0.calls() || sides.1.calls(),
+            Expression::Choice(parts) => parts.0.calls() || parts.1.calls() || parts.2.calls(),
+            _ => false,
+        }
+    }
+
     /// Whether evaluating it asks for files.
     pub fn asks_for_files(&self) -> bool {
         match self {
@@ -78,7 +91,7 @@ pub fn compile(
 /// Compiles a macro body that can stand for itself as an operand.
 pub fn operand(tokens: &[Token], mode: Mode, symbols: &Symbols) -> Option<Expression> {
     let mut parser = Parser { tokens, at: 0, mode, expanded: false, symbols, operators: 0, depth: 0 };
-    let plain = |token: &Token| !matches!(token.kind, Kind::Parameter | Kind::Stringify | Kind::Paste);
+    let plain = |token: &Token| !matches!(token.kind, Kind::Stringify | Kind::Paste);
     if tokens.is_empty() || tokens.len() > 200 || !tokens.iter().all(plain) {
         return None;
     }
@@ -90,7 +103,9 @@ pub fn operand(tokens: &[Token], mode: Mode, symbols: &Symbols) -> Option<Expres
     // A name at the end may find its arguments behind the macro's own end.
     let complete = parser.at == tokens.len();
     let open_ended = tokens.len() > 1 && tokens[tokens.len() - 1].kind == Kind::Identifier;
-    (complete && !open_ended).then_some(expression)
+    // What arguments do to calls within is left to the expander, too.
+    let calls_with = tokens.iter().any(|token| token.kind == Kind::Parameter) && expression.calls();
+    (complete && !open_ended && !calls_with).then_some(expression)
 }
 
 struct Parser<'a> {
@@ -200,6 +215,7 @@ impl Parser<'_> {
             Kind::Number => Ok(Expression::Constant(number(self.symbols.text(token.sym))?)),
             Kind::Character => Ok(Expression::Constant(character(self.symbols.text(token.sym), self.mode)?)),
             Kind::Identifier => self.name(token.sym),
+            Kind::Parameter => Ok(Expression::Parameter(token.sym)),
             _ => Err("an #if expression with a token that cannot be there"),
         }
     }

@@ -217,6 +217,18 @@ fn macros_expand_as_in_compilers() {
 }
 
 #[test]
+fn calls_are_evaluated_in_place_as_if_expanded() {
+    let prereq = "#define G 12\n#define N (-1)\n#define P(a, b) ((G << 16) + 3 >= ((a) << 16) + (b))\n";
+    holds(prereq, "P(12, 3) && !P(12, 4) && P(4, 9) && P(G, 3) && P(N, 0) && P(UNDEFINED, 0)", true);
+    holds("#define T(x) (x * 2)\n#define A 1 + 1\n", "T(A) == 3", true);
+    holds("#define T(x) -x\n#define A (2)\n", "T(A) + T(1) == -3", true);
+    holds("#define T(x) x\n#define U(y) T\n", "U(1)(5) == 5", true);
+    holds("#define T(x) (x)\n#define N T\n", "N(3) == 3 && T(N) == 0", true);
+    holds("#define T(x, y) (x ? y : 0u)\n", "T(1, 0) - 1 > 0", true);
+    holds("#define IN(x) (x + 1)\n#define OUT(x) (IN(x) * 2)\n", "OUT(2) == 6", true);
+}
+
+#[test]
 fn questions_go_to_the_compiler() {
     holds("", "__has_attribute(yes) && !__has_attribute(no)", true);
     holds("#define Q(x) __has_attribute(x)\n", "Q(yes)", true);

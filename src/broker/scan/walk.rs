@@ -8,6 +8,7 @@ use super::macros::{self, MacroId, Macros, Table, UNDEFINED};
 use super::search::{self, Chains, PathId, Paths, Start};
 use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
 use super::token::Mode;
+use super::value::Value;
 use super::{Declined, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
 use crate::common::bytes::Bytes;
 
@@ -94,6 +95,8 @@ pub(super) struct Walk<'a> {
     pub(super) tokens_left: usize,
     pub(super) cwd: Vec<u8>,
     pub(super) saw_line: bool,
+    /// Arguments of the macro that is being evaluated in place.
+    pub(super) parameters: Vec<Value>,
     pub(super) chain: u32,
     pub(super) number: u32,
     pub(super) entries: usize,
@@ -148,6 +151,7 @@ pub fn scan(
         tokens_left: TOKENS_MAX,
         cwd,
         saw_line: false,
+        parameters: Vec::new(),
         chain,
         number,
         entries: 0,
