@@ -196,7 +196,10 @@ impl Walk<'_> {
         if definition.parameters.is_none() || nesting > NESTING_MAX {
             return Err(Stop::Expand);
         }
-        let Some(body) = memory.macros.operand(id, &mut memory.symbols) else { return Err(Stop::Expand) };
+        let Some(body) = memory.macros.operand(id, &mut memory.symbols) else {
+            let name = self.pasted_name(id, arguments).ok_or(Stop::Expand)?;
+            return self.name_value(name, nesting + 1);
+        };
         // A macro that ignores its arguments, such as `#define __has_feature(x) 0`.
         if matches!(*body, Expression::Constant(_)) {
             return self.value(&body, nesting + 1);
@@ -206,6 +209,24 @@ impl Walk<'_> {
         let value = self.value(&body, nesting + 1);
         self.parameters = outer;
         value
+    }
+
+    /// The name that `#define M(x) NAME ## x` makes of one name, as glibc's feature tests do.
+    fn pasted_name(&mut self, id: MacroId, arguments: &[Token]) -> Option<Sym> {
+        let [argument] = arguments else { return None };
+        let memory = &mut *self.memory;
+        let definition = memory.macros.get(id);
+        if definition.variadic || definition.parameters.as_ref().is_none_or(|list| list.len() != 1) {
+            return None;
+        }
+        let body = memory.macros.body(id, &mut memory.symbols);
+        let [start, paste, parameter] = &body[..] else { return None };
+        let shape = (start.kind, paste.kind, parameter.kind, argument.kind);
+        if shape != (Kind::Identifier, Kind::Paste, Kind::Parameter, Kind::Identifier) {
+            return None;
+        }
+        let text = [memory.symbols.text(start.sym), memory.symbols.text(argument.sym)].concat();
+        Some(memory.symbols.intern(&text)).filter(|&name| name != symbols::DEFINED)
     }
 
     /// The values of arguments that are a number or a name each, as in `PREREQ(2, 7)`.

@@ -96,7 +96,7 @@ pub fn operand(tokens: &[Token], mode: Mode, symbols: &Symbols) -> Option<Expres
         return None;
     }
     // `defined` out of a macro is left to the expander.
-    if tokens.iter().any(|token| token.sym == symbols::DEFINED) {
+    if tokens.iter().any(|token| token.kind == Kind::Identifier && token.sym == symbols::DEFINED) {
         return None;
     }
     let expression = parser.prefix().ok()?;

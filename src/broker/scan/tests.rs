@@ -224,6 +224,12 @@ fn calls_are_evaluated_in_place_as_if_expanded() {
     holds("#define T(x) -x\n#define A (2)\n", "T(A) + T(1) == -3", true);
     holds("#define T(x) x\n#define U(y) T\n", "U(1)(5) == 5", true);
     holds("#define T(x) (x)\n#define N T\n", "N(3) == 3 && T(N) == 0", true);
+    holds(
+        "#define USE(x) USE_ ## x\n#define USE_A 1\n#define A 7\n",
+        "USE(A) && !USE(B) && USE (A) == 1",
+        true,
+    );
+    holds("#define USE(x) USE_ ## x\n#define USE_A(x) x\n", "USE(A)(3) == 3", true);
     holds("#define T(x, y) (x ? y : 0u)\n", "T(1, 0) - 1 > 0", true);
     holds("#define IN(x) (x + 1)\n#define OUT(x) (IN(x) * 2)\n", "OUT(2) == 6", true);
 }
