@@ -22,6 +22,7 @@ pub mod notices;
 pub mod outcome;
 pub mod plan;
 pub mod prepare;
+pub mod scan;
 pub mod scheduler;
 pub mod session;
 pub mod start;

@@ -5,6 +5,7 @@
 //! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
 //! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`detaching`]: a broker holds nothing of the build that started it;
+//! - [`scan`]: the include scanner against what compilers say that they read;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
@@ -15,6 +16,7 @@ mod farm;
 mod faults;
 mod licences;
 mod remote;
+mod scan;
 mod scene;
 mod shim;
 mod tidy;

@@ -1,0 +1,501 @@
+//! A file as a flat list of directives, made once per content and language mode.
+
+use super::expression::{self, Expression};
+use super::macros::{self, MacroId, Macros};
+pub use super::pragma::Pragma;
+use super::source::{self, Found, Lines};
+use super::symbols::{self, Sym, Symbols};
+use super::token::{self, Headers, Kind, Mode, Token};
+
+/// The largest file that is lexed: beyond it, lexing costs more than it can save.
+pub const FILE_MAX_BYTES: usize = 256 << 20;
+/// Conditionals that may be open at once in one file.
+const CONDITIONALS_MAX: usize = 4096;
+
+/// Which `#include`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// `#include`.
+    Plain,
+    /// `#include_next`.
+    Next,
+}
+
+/// One directive. `next` is where to go when a branch is not taken, `end` the chain's `#endif`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Directive {
+    /// `#if`, or `#elif` when `first` is not set.
+    If {
+        /// Index into [`Unit::conditions`].
+        condition: u32,
+        /// Whether it opens the chain.
+        first: bool,
+        /// Whether nothing but target options depends on the chain.
+        inert: bool,
+        /// The next branch.
+        next: u32,
+        /// The chain's end.
+        end: u32,
+    },
+    /// `#ifdef`, `#ifndef`, `#elifdef`, `#elifndef`.
+    Ifdef {
+        /// The macro.
+        name: Sym,
+        /// Whether it must be undefined.
+        negated: bool,
+        /// Whether it opens the chain.
+        first: bool,
+        /// Whether nothing but target options depends on the chain.
+        inert: bool,
+        /// The next branch.
+        next: u32,
+        /// The chain's end.
+        end: u32,
+    },
+    /// `#else`.
+    Else {
+        /// The chain's end.
+        end: u32,
+    },
+    /// `#endif`.
+    Endif,
+    /// `#define`.
+    Define(Sym, MacroId),
+    /// `#undef`.
+    Undef(Sym),
+    /// An include with a literal name: quotes or brackets are not part of `name`.
+    Include {
+        /// Which.
+        kind: Include,
+        /// Whether in `<…>`.
+        angled: bool,
+        /// The name.
+        name: Sym,
+    },
+    /// An include whose name macros make: index into [`Unit::lines`].
+    Computed(Include, u32),
+    /// A pragma that matters.
+    Pragma(Pragma),
+    /// `#line`.
+    Line,
+    /// What the scanner does not follow.
+    Doubt(&'static str),
+}
+
+/// A condition: compiled, and its tokens for when macros must be expanded first.
+#[derive(Debug)]
+pub struct Condition {
+    /// The compiled form.
+    pub expression: Expression,
+    /// The line.
+    pub tokens: Box<[Token]>,
+}
+
+/// A lexed file.
+#[derive(Debug, Default)]
+pub struct Unit {
+    /// The directives in order.
+    pub directives: Vec<Directive>,
+    /// Conditions of `#if` and `#elif`.
+    pub conditions: Vec<Condition>,
+    /// Token lines of computed includes.
+    pub lines: Vec<Box<[Token]>>,
+    /// The macro that guards the whole file, if one does.
+    pub guard: Option<Sym>,
+    /// Whether the text mentions the date or the time.
+    pub clock: bool,
+    /// What is wrong with the file's structure.
+    pub broken: Option<&'static str>,
+}
+
+impl Unit {
+    /// Memory in use, in bytes, nearly.
+    pub fn size(&self) -> usize {
+        let tokens: usize = self.conditions.iter().map(|condition| condition.tokens.len()).sum();
+        self.directives.len() * size_of::<Directive>() + tokens * 3 * size_of::<Token>() + 128
+    }
+}
+
+/// Lexes a file.
+pub fn lex(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros) -> Unit {
+    if content.len() > FILE_MAX_BYTES {
+        return Unit { broken: Some("a file too large to scan"), ..Unit::default() };
+    }
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        return Unit { broken: Some("a file in UTF-16"), ..Unit::default() };
+    }
+    if mode.trigraphs && source::has_trigraph(content) {
+        if mode.raw_strings {
+            return Unit { broken: Some("trigraphs where raw strings may be"), ..Unit::default() };
+        }
+        return build(&source::replace_trigraphs(content), mode, symbols, macros);
+    }
+    build(content, mode, symbols, macros)
+}
+
+fn build(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros) -> Unit {
+    let mut builder = Builder { symbols, macros, mode, unit: Unit::default(), open: Vec::new() };
+    let mut lines = Lines::new(content, mode);
+    for found in lines.by_ref() {
+        match found {
+            Found::Directive(line) => builder.directive(&line),
+            Found::Pragma(text) => builder.operator_pragma(&text),
+            Found::Doubt(why) => builder.push(Directive::Doubt(why)),
+        }
+    }
+    builder.unit.clock = lines.clock;
+    builder.finish()
+}
+
+/// Names that compilers do not let anyone define.
+pub fn cannot_be_macro(name: Sym, mode: Mode) -> bool {
+    matches!(name, symbols::DEFINED | symbols::VA_ARGS | symbols::VA_OPT | symbols::PRAGMA_OPERATOR)
+        || (symbols::HAS_INCLUDE..=symbols::HAS_EMBED).contains(&name)
+        || (mode.cxx && symbols::is_named_operator(name))
+}
+
+/// A chain of branches not yet closed.
+struct Open {
+    branches: Vec<u32>,
+    has_else: bool,
+    /// Evaluating it asks for files, so it stays even when nothing is in it.
+    asks: bool,
+}
+
+/// Makes a unit, line by line.
+pub(super) struct Builder<'a> {
+    pub(super) symbols: &'a mut Symbols,
+    pub(super) macros: &'a mut Macros,
+    pub(super) mode: Mode,
+    pub(super) unit: Unit,
+    open: Vec<Open>,
+}
+
+impl Builder<'_> {
+    pub(super) fn push(&mut self, directive: Directive) {
+        self.unit.directives.push(directive);
+    }
+
+    /// The first thing that is wrong is the one that is told.
+    fn breaks(&mut self, what: &'static str) {
+        self.unit.broken.get_or_insert(what);
+    }
+
+    pub(super) fn here(&self) -> u32 {
+        self.unit.directives.len() as u32
+    }
+
+    fn directive(&mut self, line: &[u8]) {
+        let line = line.trim_ascii();
+        let length = line.iter().position(|&byte| !token::goes_on(byte)).unwrap_or(line.len());
+        let (name, rest) = line.split_at(length);
+        match name {
+            b"if" => self.condition(rest, true),
+            b"elif" => self.condition(rest, false),
+            b"ifdef" => self.defined(rest, false, true),
+            b"ifndef" => self.defined(rest, true, true),
+            b"elifdef" => self.defined(rest, false, false),
+            b"elifndef" => self.defined(rest, true, false),
+            b"else" => self.otherwise(),
+            b"endif" => self.close(),
+            b"define" => self.define(rest),
+            b"undef" => self.undefine(rest),
+            b"include" => self.include(Include::Plain, rest),
+            b"include_next" => self.include(Include::Next, rest),
+            b"pragma" => self.pragma(rest),
+            b"warning" | b"ident" | b"sccs" => {}
+            b"line" => self.push(Directive::Line),
+            b"error" => self.push(Directive::Doubt("#error")),
+            b"import" => self.push(Directive::Doubt("#import")),
+            b"assert" | b"unassert" => self.push(Directive::Doubt("#assert")),
+            b"embed" => self.push(Directive::Doubt("#embed")),
+            b"" if line.is_empty() || self.mode.assembler => {}
+            _ if self.mode.assembler => {}
+            b"" => self.push(Directive::Doubt("something else behind #")),
+            _ if name[0].is_ascii_digit() => self.push(Directive::Doubt("a line marker")),
+            _ => self.push(Directive::Doubt("an unknown directive")),
+        }
+    }
+
+    fn condition(&mut self, rest: &[u8], first: bool) {
+        let tokens = token::tokenise(rest, self.mode, Headers::AfterQuery, self.symbols);
+        let expression = expression::compile(&tokens, self.mode, false, self.symbols);
+        let asks = match &expression {
+            Ok(expression) => expression.asks_for_files(),
+            Err(_) => tokens.iter().any(|token| token.sym == symbols::HAS_INCLUDE),
+        };
+        let shape = match &expression {
+            Ok(Expression::Defined(name)) => Some((*name, false)),
+            Ok(Expression::Prefix(symbols::NOT, inner)) => match **inner {
+                Expression::Defined(name) => Some((name, true)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let directive = match shape {
+            Some((name, negated)) => Directive::Ifdef { name, negated, first, inert: false, next: 0, end: 0 },
+            None => {
+                let condition = self.unit.conditions.len() as u32;
+                // What does not parse may still parse once macros are expanded.
+                let expression = expression.unwrap_or_else(Expression::Bad);
+                self.unit.conditions.push(Condition { expression, tokens: tokens.into() });
+                Directive::If { condition, first, inert: false, next: 0, end: 0 }
+            }
+        };
+        self.branch(directive, first, asks);
+    }
+
+    fn defined(&mut self, rest: &[u8], negated: bool, first: bool) {
+        if !first && !self.mode.elifdef {
+            let condition = self.unit.conditions.len() as u32;
+            let expression = Expression::Bad("#elifdef");
+            self.unit.conditions.push(Condition { expression, tokens: Box::default() });
+            return self.branch(
+                Directive::If { condition, first, inert: false, next: 0, end: 0 },
+                first,
+                false,
+            );
+        }
+        let Some(name) = self.name(rest) else {
+            self.breaks("#ifdef without a name");
+            return;
+        };
+        self.branch(Directive::Ifdef { name, negated, first, inert: false, next: 0, end: 0 }, first, false);
+    }
+
+    fn name(&mut self, rest: &[u8]) -> Option<Sym> {
+        let rest = rest.trim_ascii();
+        let length = rest.iter().position(|&byte| !token::goes_on(byte)).unwrap_or(rest.len());
+        let name = &rest[..length];
+        name.first().filter(|&&byte| token::starts_name(byte))?;
+        Some(self.symbols.intern(name))
+    }
+
+    fn branch(&mut self, directive: Directive, first: bool, asks: bool) {
+        let here = self.here();
+        if first {
+            if self.open.len() >= CONDITIONALS_MAX {
+                self.breaks("conditionals nested too deeply");
+                return;
+            }
+            self.open.push(Open { branches: vec![here], has_else: false, asks });
+        } else {
+            match self.open.last_mut() {
+                Some(open) if !open.has_else => {
+                    open.branches.push(here);
+                    open.asks |= asks;
+                }
+                _ => {
+                    self.breaks("#elif out of place");
+                    return;
+                }
+            }
+        }
+        self.push(directive);
+    }
+
+    fn otherwise(&mut self) {
+        let here = self.here();
+        match self.open.last_mut() {
+            Some(open) if !open.has_else => {
+                open.has_else = true;
+                open.branches.push(here);
+                self.push(Directive::Else { end: 0 });
+            }
+            _ => self.breaks("#else out of place"),
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(open) = self.open.pop() else {
+            self.breaks("#endif without #if");
+            return;
+        };
+        let start = open.branches[0] as usize;
+        if !open.asks && self.unit.directives.len() - start == open.branches.len() {
+            // Nothing in any branch: whichever is taken, nothing happens.
+            self.unit.directives.truncate(start);
+            return;
+        }
+        let at = self.here();
+        let only_options =
+            self.unit.directives[start..].iter().all(|directive| self.is_about_options(directive));
+        for (index, &branch) in open.branches.iter().enumerate() {
+            let following = open.branches.get(index + 1).copied().unwrap_or(at);
+            match &mut self.unit.directives[branch as usize] {
+                Directive::If { inert, next, end, .. } | Directive::Ifdef { inert, next, end, .. } => {
+                    *inert = only_options;
+                    *next = following;
+                    *end = at;
+                }
+                Directive::Else { end } => *end = at,
+                _ => {}
+            }
+        }
+        self.push(Directive::Endif);
+    }
+
+    /// As the compiler's own headers do around functions for a processor: they test a macro,
+    /// push options, and remember in `__DISABLE_X__` to pop them; or define intrinsics.
+    fn is_about_options(&self, directive: &Directive) -> bool {
+        match *directive {
+            Directive::Define(name, _) | Directive::Undef(name) => {
+                let text = self.symbols.text(name);
+                text.starts_with(b"__DISABLE_") || text.starts_with(b"_mm") || text.starts_with(b"_MM")
+            }
+            Directive::Pragma(pragma) => {
+                matches!(pragma, Pragma::Target | Pragma::PushOptions | Pragma::PopOptions)
+            }
+            Directive::If { .. } | Directive::Ifdef { .. } | Directive::Else { .. } | Directive::Endif => {
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a macro's text reads a file when it becomes assembler text: `.include` may as well
+    /// be a member of something, unless a string has it or a string follows.
+    fn assembles(&mut self, rest: &[u8]) -> bool {
+        let tokens = token::tokenise(rest, self.mode, Headers::Never, self.symbols);
+        tokens.iter().enumerate().any(|(at, token)| {
+            let text = self.symbols.text(token.sym);
+            match token.kind {
+                Kind::Text | Kind::Other => source::names_assembler_file(text),
+                Kind::Identifier if text == b"incbin" => true,
+                Kind::Identifier if text == b"include" => {
+                    tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Text)
+                }
+                _ => false,
+            }
+        })
+    }
+
+    fn define(&mut self, rest: &[u8]) {
+        if source::names_assembler_file(rest) && self.assembles(rest) {
+            self.push(Directive::Doubt(source::ASSEMBLER));
+        }
+        let has = |text: &[u8]| rest.windows(text.len()).any(|window| window == text);
+        if has(b"push_macro") || has(b"pop_macro") {
+            self.push(Directive::Doubt("push_macro outside a #pragma line"));
+        } else if has(b"_Pragma") {
+            if has(b"GCC target") || has(b"_options") || has(b"GCC optimize") {
+                self.push(Directive::Pragma(Pragma::TargetSomewhere));
+            }
+            if has(b"\"once\"") || has(b"GCC poison") || has(b"GCC system_header") || has(b"dependency") {
+                self.push(Directive::Doubt("_Pragma in a macro"));
+            }
+        }
+        match macros::parse(rest, self.mode, self.symbols) {
+            Ok(definition) => {
+                let name = definition.name;
+                if self.cannot_be_macro(name) {
+                    return self.push(Directive::Doubt("a macro of a name that cannot be one"));
+                }
+                let id = self.macros.add(definition);
+                self.push(Directive::Define(name, id));
+            }
+            Err(why) => self.push(Directive::Doubt(why)),
+        }
+    }
+
+    fn cannot_be_macro(&self, name: Sym) -> bool {
+        cannot_be_macro(name, self.mode)
+    }
+
+    fn undefine(&mut self, rest: &[u8]) {
+        match self.name(rest) {
+            Some(name) if self.cannot_be_macro(name) => {
+                self.push(Directive::Doubt("a macro of a name that cannot be one"));
+            }
+            Some(name) => self.push(Directive::Undef(name)),
+            None => self.push(Directive::Doubt("#undef without a name")),
+        }
+    }
+
+    fn include(&mut self, kind: Include, rest: &[u8]) {
+        let rest = rest.trim_ascii();
+        let close = match rest.first() {
+            Some(b'<') => b'>',
+            Some(b'"') => b'"',
+            Some(_) => {
+                let tokens = token::tokenise(rest, self.mode, Headers::Everywhere, self.symbols);
+                self.unit.lines.push(tokens.into());
+                return self.push(Directive::Computed(kind, self.unit.lines.len() as u32 - 1));
+            }
+            None => return self.push(Directive::Doubt("#include without a name")),
+        };
+        match rest[1..].iter().position(|&byte| byte == close) {
+            Some(length) if length > 0 => {
+                let name = self.symbols.intern(&rest[1..=length]);
+                self.push(Directive::Include { kind, angled: close == b'>', name });
+            }
+            _ => self.push(Directive::Doubt("#include without a name")),
+        }
+    }
+
+    fn finish(mut self) -> Unit {
+        if !self.open.is_empty() {
+            self.breaks("#if without #endif");
+        }
+        self.unit.directives.shrink_to_fit();
+        let last = self.unit.directives.len().saturating_sub(1) as u32;
+        if let Some(&Directive::Ifdef { name, negated: true, next, end, .. }) = self.unit.directives.first()
+            && next == end
+            && end == last
+        {
+            self.unit.guard = Some(name);
+        }
+        self.unit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(source: &str) -> Unit {
+        let mode = Mode { line_comments: true, ..Mode::default() };
+        lex(source.as_bytes(), mode, &mut Symbols::default(), &mut Macros::default())
+    }
+
+    fn check(source: &str, expected: usize) {
+        let unit = unit(source);
+        assert_eq!(unit.directives.len(), expected, "{source:?} gives {:?}", unit.directives);
+    }
+
+    #[test]
+    fn conditionals_without_content_vanish() {
+        check("#if A\nint x;\n#elif B\n#else\n#endif\n", 0);
+        check("#if A\n#if B\n#endif\n#endif\n", 0);
+        check("#if A\n#define B\n#endif\n", 3);
+        check("#if __has_include(<a>)\n#endif\n", 2);
+        check("#pragma GCC diagnostic push\n#warning x\n#\n", 0);
+    }
+
+    #[test]
+    fn only_macros_that_become_assembler_text_are_doubtful() {
+        let doubts =
+            |source: &str| unit(source).directives.iter().any(|one| matches!(one, Directive::Doubt(_)));
+        assert!(doubts("#define I(x) asm(\".incbin \" #x)\n"));
+        assert!(doubts("#define I .include \"x.s\"\n"));
+        assert!(!doubts("#define I(a) a.include = f(\"x\")\n"));
+    }
+
+    #[test]
+    fn a_guard_is_known_only_when_it_covers_everything() {
+        assert!(unit("#ifndef A\n#define A\n#endif\n").guard.is_some());
+        assert!(unit("#if !defined(A)\n#define A\n#endif\n").guard.is_some());
+        assert!(unit("#ifndef A\n#define A\n#else\n#define B\n#endif\n").guard.is_none());
+        assert!(unit("#ifndef A\n#define A\n#endif\n#define B\n").guard.is_none());
+        assert!(unit("#ifndef A\n#define A\n#endif\n#ifndef A\n#define B\n#endif\n").guard.is_none());
+    }
+
+    #[test]
+    fn a_file_whose_conditionals_do_not_match_is_broken() {
+        for source in
+            ["#endif", "#if A", "#else", "#if A\n#else\n#else\n#endif", "#if A\n#else\n#elif B\n#endif"]
+        {
+            assert!(unit(source).broken.is_some(), "{source:?}");
+        }
+    }
+}

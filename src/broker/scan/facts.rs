@@ -1,0 +1,474 @@
+//! What a compiler says of itself: predefined macros, include directories, how it lexes, and its
+//! answers to `__has_attribute(…)` and its kin. Asked by running it, once per set of flags.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::macros::Builtin;
+use super::options::CommandLine;
+use super::token::Mode;
+use super::{Declined, Facts, Family, Oracle};
+use crate::common::bytes::Bytes;
+
+/// How long one answer may take: the slowest drivers need a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that an answer may be long.
+const ANSWER_MAX_BYTES: u64 = 8 << 20;
+
+/// Variables that change what a driver says.
+pub const ENVIRONMENT: [&str; 9] = [
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "CCC_OVERRIDE_OPTIONS",
+    "CCC_ADD_ARGS",
+    "GCC_COMPARE_DEBUG",
+    "LIBRARY_PATH",
+];
+
+/// Names that may be computed at each use; which of them are is asked.
+const COMPUTED: &[(&str, Builtin)] = &[
+    ("__FILE__", Builtin::File),
+    ("__BASE_FILE__", Builtin::BaseFile),
+    ("__INCLUDE_LEVEL__", Builtin::IncludeLevel),
+    ("__LINE__", Builtin::Unknown),
+    ("__DATE__", Builtin::Unknown),
+    ("__TIME__", Builtin::Unknown),
+    ("__TIMESTAMP__", Builtin::Unknown),
+    ("__COUNTER__", Builtin::Unknown),
+    ("__FILE_NAME__", Builtin::Unknown),
+    ("__FLT_EVAL_METHOD__", Builtin::Unknown),
+    ("__has_include", Builtin::HasInclude),
+    ("__has_include_next", Builtin::HasIncludeNext),
+    ("__has_embed", Builtin::Unknown),
+    ("__building_module", Builtin::Question),
+    ("__has_attribute", Builtin::Question),
+    ("__has_cpp_attribute", Builtin::Question),
+    ("__has_c_attribute", Builtin::Question),
+    ("__has_declspec_attribute", Builtin::Question),
+    ("__has_builtin", Builtin::Question),
+    ("__has_feature", Builtin::Question),
+    ("__has_extension", Builtin::Question),
+    ("__has_constexpr_builtin", Builtin::Question),
+    ("__has_warning", Builtin::Question),
+    ("__is_identifier", Builtin::Question),
+    ("__is_target_arch", Builtin::Question),
+    ("__is_target_vendor", Builtin::Question),
+    ("__is_target_os", Builtin::Question),
+    ("__is_target_environment", Builtin::Question),
+    ("__is_target_variant_os", Builtin::Question),
+    ("__is_target_variant_environment", Builtin::Question),
+];
+
+/// Asked along with everything else: what common headers ask.
+const COMMON: &[(&str, &[&str])] = &[
+    (
+        "__has_attribute",
+        &[
+            "__nonnull__",
+            "__nonnull",
+            "__noreturn__",
+            "noreturn",
+            "__unused__",
+            "unused",
+            "__deprecated__",
+            "deprecated",
+            "__always_inline__",
+            "always_inline",
+            "__warn_unused_result__",
+            "warn_unused_result",
+            "__format__",
+            "__fallthrough__",
+            "fallthrough",
+            "__nothrow__",
+            "__pure__",
+            "__const__",
+            "__malloc__",
+            "__aligned__",
+            "__packed__",
+            "__visibility__",
+            "visibility",
+            "__alloc_size__",
+            "__alloc_align__",
+            "__access__",
+            "__no_sanitize__",
+            "no_sanitize",
+            "no_sanitize_address",
+            "__noinline__",
+            "noinline",
+            "__cold__",
+            "__hot__",
+            "__artificial__",
+            "__leaf__",
+            "__nonstring__",
+            "__copy__",
+            "__symver__",
+            "__gnu_inline__",
+            "__designated_init__",
+            "__assume_aligned__",
+            "__externally_visible__",
+            "__no_profile_instrument_function__",
+            "__error__",
+            "__may_alias__",
+            "__section__",
+            "__used__",
+            "__weak__",
+            "__retain__",
+            "__sentinel__",
+            "__cleanup__",
+            "__flag_enum__",
+            "__counted_by__",
+        ],
+    ),
+    (
+        "__has_cpp_attribute",
+        &[
+            "nodiscard",
+            "maybe_unused",
+            "fallthrough",
+            "deprecated",
+            "noreturn",
+            "likely",
+            "unlikely",
+            "no_unique_address",
+            "carries_dependency",
+            "gnu::unused",
+            "gnu::noreturn",
+            "clang::fallthrough",
+            "assume",
+        ],
+    ),
+    (
+        "__has_builtin",
+        &[
+            "__builtin_expect",
+            "__builtin_unreachable",
+            "__builtin_trap",
+            "__builtin_assume",
+            "__builtin_bswap16",
+            "__builtin_bswap32",
+            "__builtin_bswap64",
+            "__builtin_constant_p",
+            "__builtin_add_overflow",
+            "__builtin_clz",
+            "__builtin_is_constant_evaluated",
+            "__builtin_launder",
+            "__builtin_bit_cast",
+            "__builtin_addressof",
+            "__has_unique_object_representations",
+            "__is_aggregate",
+            "__is_constructible",
+            "__builtin_source_location",
+            "__builtin_memcmp",
+            "__builtin_assume_aligned",
+            "__builtin_prefetch",
+            "__builtin_rotateleft32",
+            "__builtin_object_size",
+        ],
+    ),
+    (
+        "__has_feature",
+        &[
+            "address_sanitizer",
+            "thread_sanitizer",
+            "memory_sanitizer",
+            "undefined_behavior_sanitizer",
+            "cxx_rtti",
+            "cxx_exceptions",
+            "modules",
+            "c_static_assert",
+            "cxx_static_assert",
+        ],
+    ),
+];
+
+/// A compiler to ask, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Compiler {
+    /// The program.
+    pub program: Bytes,
+    /// Arguments that matter, `-x LANGUAGE` included.
+    pub arguments: Vec<Bytes>,
+    /// Where it runs: relative directories depend on it.
+    pub cwd: Bytes,
+    /// Its environment.
+    pub environment: Vec<(Bytes, Bytes)>,
+}
+
+/// The lists that `-v` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Directories for quotes alone.
+    pub quotes: Vec<Bytes>,
+    /// Directories that `<…>` searches.
+    pub brackets: Vec<Bytes>,
+    /// Directories left out: missing, or the same as another.
+    pub ignored: Vec<Bytes>,
+}
+
+/// What was said when everything was asked.
+#[derive(Debug)]
+pub struct Said {
+    /// The facts, without a number.
+    pub facts: Facts,
+    /// Answers to common questions.
+    pub answers: HashMap<Vec<u8>, i64>,
+}
+
+/// A running question.
+struct Running {
+    child: std::process::Child,
+    out: mpsc::Receiver<Vec<u8>>,
+    err: mpsc::Receiver<Vec<u8>>,
+    since: Instant,
+}
+
+impl Compiler {
+    fn start(&self, extra: &[&str], input: &[u8]) -> Result<Running, Declined> {
+        let mut command = Command::new(self.program.as_os_str());
+        command.args(self.arguments.iter().map(Bytes::as_os_str)).args(extra).arg("-");
+        command.current_dir(self.cwd.as_path()).env_clear();
+        command.envs(self.environment.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
+        command.env("LC_ALL", "C").env_remove("DEPENDENCIES_OUTPUT").env_remove("SUNPRO_DEPENDENCIES");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let failed = |error: std::io::Error| Declined::Compiler(error.to_string());
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Far below what a pipe holds; an early end of the reader shows in its answer.
+            let _ = stdin.write_all(input);
+        }
+        let out = collect(child.stdout.take());
+        let err = collect(child.stderr.take());
+        Ok(Running { child, out, err, since: Instant::now() })
+    }
+
+    /// Asks for predefined macros, ways of lexing and answers to common questions.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined::Compiler`] if the compiler does not answer as one.
+    pub fn facts(&self, canonical: bool, remaps: bool) -> Result<Said, Declined> {
+        let macros = self.start(&["-E", "-dM", "-nostdinc"], b"\n")?;
+        let probe = self.start(&["-E"], &probe())?;
+        let predefined = macros.finish()?.0;
+        let text = probe.finish()?.0;
+        let lines = marked(&text);
+        let yes = |name: &str| lines.get(name.as_bytes()).is_some_and(|value| value == b"YES");
+        let family = if contains(&predefined, b"#define __clang__ ") { Family::Clang } else { Family::Gcc };
+        if !contains(&predefined, b"#define __GNUC__ ") && !contains(&predefined, b"#define __clang__ ") {
+            return Err(Declined::Compiler("neither gcc nor clang".to_owned()));
+        }
+        let cxx = contains(&predefined, b"#define __cplusplus ");
+        let mode = Mode {
+            raw_strings: yes("raw"),
+            digit_separators: yes("separator"),
+            line_comments: yes("line"),
+            trigraphs: lines.get(&b"trigraph"[..]).is_some_and(|value| value != b"YES"),
+            truth: yes("truth"),
+            cxx,
+            assembler: contains(&predefined, b"#define __ASSEMBLER__ "),
+            elifdef: yes("elifdef"),
+            unsigned_char: contains(&predefined, b"#define __CHAR_UNSIGNED__ "),
+            unsigned_wide: contains(&predefined, b"#define __WCHAR_UNSIGNED__ "),
+            modules: family == Family::Clang && cxx && yes("cxx20"),
+        };
+        let defined = |name: &str| lines.contains_key(format!("defined {name}").as_bytes());
+        let builtins = COMPUTED.iter().filter(|(name, _)| defined(name)).map(|&(name, builtin)| {
+            let renamed = remaps && matches!(builtin, Builtin::File | Builtin::BaseFile);
+            (name, if renamed { Builtin::Unknown } else { builtin })
+        });
+        let preinclude = contains(&text, b"/stdc-predef.h\"").then_some("stdc-predef.h");
+        let facts = Facts {
+            family,
+            mode,
+            builtins: builtins.collect(),
+            preinclude,
+            canonical,
+            number: 0,
+            predefined,
+        };
+        let answers = lines.iter().filter_map(|(name, value)| {
+            let question = name.strip_prefix(b"ask ")?;
+            Some((question.to_vec(), number(value)?))
+        });
+        let answers = answers.collect();
+        Ok(Said { facts, answers })
+    }
+
+    /// Asks for the search lists, under these further arguments.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined::Compiler`] if there is no list in the answer.
+    pub fn listed(&self) -> Result<Listed, Declined> {
+        let (_, err) = self.start(&["-E", "-v"], b"\n")?.finish()?;
+        parse_listed(&err).ok_or_else(|| Declined::Compiler("no list of include directories".to_owned()))
+    }
+
+    /// Asks one question.
+    fn ask(&self, question: &[u8]) -> Option<i64> {
+        let input = [b"distcc@ask = ", question, b"\n"].concat();
+        let (out, _) = self.start(&["-E", "-P", "-nostdinc"], &input).ok()?.finish().ok()?;
+        number(marked(&out).get(&b"ask"[..])?)
+    }
+}
+
+impl Running {
+    fn finish(mut self) -> Result<(Vec<u8>, Vec<u8>), Declined> {
+        let left = || PATIENCE.saturating_sub(self.since.elapsed());
+        let both = (self.out.recv_timeout(left()), self.err.recv_timeout(left()));
+        let (Ok(out), Ok(err)) = both else {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            return Err(Declined::Compiler(format!("no answer within {} s", PATIENCE.as_secs())));
+        };
+        // Its output is closed, so it is ending.
+        let _ = self.child.wait();
+        Ok((out, err))
+    }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            let _ = pipe.take(ANSWER_MAX_BYTES).read_to_end(&mut bytes);
+        }
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// A source whose preprocessed text tells how the compiler lexes.
+fn probe() -> Vec<u8> {
+    let mut text = String::from(
+        "#define distcc_yes YES\n\
+         distcc@raw R\"(\")\" = distcc_yes \"\n\
+         distcc@separator 1'0 = distcc_yes '\n\
+         distcc@trigraph \"??/\" = distcc_yes \"\n\
+         distcc@line = distcc_yes // no\n\
+         #if true\ndistcc@truth = YES\n#endif\n\
+         #if 0\n#elifdef __FILE__\ndistcc@elifdef = YES\n#endif\n\
+         #if defined(__cplusplus) && __cplusplus > 201703L\ndistcc@cxx20 = YES\n#endif\n",
+    );
+    for (name, _) in COMPUTED {
+        text.push_str(&format!("#ifdef {name}\ndistcc@defined {name}_ = YES\n#endif\n"));
+    }
+    for (name, arguments) in COMMON {
+        text.push_str(&format!("#ifdef {name}\n"));
+        for argument in *arguments {
+            text.push_str(&format!("distcc@ask \"{name}({argument})\" = {name}({argument})\n"));
+        }
+        text.push_str("#endif\n");
+    }
+    text.into_bytes()
+}
+
+/// The lines of preprocessed text that were marked: name → value.
+fn marked(text: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut lines = BTreeMap::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let rest = match line.strip_prefix(b"distcc@") {
+            Some(rest) => rest,
+            None => match line.strip_prefix(b"distcc @") {
+                Some(rest) => rest,
+                None => continue,
+            },
+        };
+        let Some(at) = rest.windows(3).position(|three| three == b" = ") else { continue };
+        let name: &[u8] = rest[..at].trim_ascii();
+        let value = rest[at + 3..].trim_ascii();
+        let word = name.split(|&byte| byte == b' ').next().unwrap_or_default();
+        let key = match word {
+            b"ask" if name.len() > 4 => [b"ask ", name[4..].trim_ascii().trim_ascii_start()].concat(),
+            b"defined" => name.strip_suffix(b"_").unwrap_or(name).to_vec(),
+            _ => word.to_vec(),
+        };
+        let key = key.into_iter().filter(|&byte| byte != b'"').collect();
+        let value = value.split(|&byte| byte == b' ').next().unwrap_or_default().to_vec();
+        let comment_stays = word == b"line" && rest.windows(2).any(|two| two == b"//");
+        lines.insert(key, if comment_stays { b"NO".to_vec() } else { value });
+    }
+    lines
+}
+
+fn number(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.trim_end_matches(['L', 'l', 'U', 'u']).parse().ok()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// Reads the lists out of what `-v` prints.
+pub fn parse_listed(text: &[u8]) -> Option<Listed> {
+    let mut listed = Listed::default();
+    let mut lines = text.split(|&byte| byte == b'\n');
+    for line in lines.by_ref() {
+        if line.starts_with(b"#include \"...\"") {
+            break;
+        }
+        for start in [&b"ignoring nonexistent directory \""[..], b"ignoring duplicate directory \""] {
+            if let Some(name) = line.strip_prefix(start).and_then(|rest| rest.strip_suffix(b"\"")) {
+                listed.ignored.push(Bytes::from(name));
+            }
+        }
+    }
+    let mut quotes = true;
+    for line in lines {
+        match line {
+            b"End of search list." => return Some(listed),
+            [b' ', name @ ..] => {
+                if name.ends_with(b" (framework directory)") || name.ends_with(b" (headermap)") {
+                    return None;
+                }
+                let list = if quotes { &mut listed.quotes } else { &mut listed.brackets };
+                list.push(Bytes::from(name));
+            }
+            _ if line.starts_with(b"#include <...>") => quotes = false,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The program that a name means: itself with a slash in it, else the first in `PATH`.
+pub fn program(line: &CommandLine, cwd: &[u8], path: Option<&[u8]>) -> Option<PathBuf> {
+    let name = &line.compiler;
+    let base = Bytes::from(cwd);
+    if name.contains(&b'/') {
+        return Some(base.as_path().join(name.as_path()));
+    }
+    let directories = path?.split(|&byte| byte == b':');
+    directories
+        .map(|directory| base.as_path().join(Bytes::from(directory).as_path()).join(name.as_path()))
+        .find(|file| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
+/// Answers from memory, else from the compiler.
+#[derive(Debug)]
+pub struct Asker<'a> {
+    /// The compiler.
+    pub compiler: &'a Compiler,
+    /// What it said before.
+    pub answers: &'a mut HashMap<Vec<u8>, i64>,
+}
+
+impl Oracle for Asker<'_> {
+    fn answer(&mut self, question: &[u8]) -> Option<i64> {
+        if let Some(&answer) = self.answers.get(question) {
+            return Some(answer);
+        }
+        let answer = self.compiler.ask(question)?;
+        self.answers.insert(question.to_vec(), answer);
+        Some(answer)
+    }
+}

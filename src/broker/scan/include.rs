@@ -1,0 +1,240 @@
+//! Following one include: where its search starts, what it finds, and entering it.
+
+use std::sync::Arc;
+
+use super::directive::{self, Include, Unit};
+use super::files::{Content, Stat};
+use super::macros::Builtin;
+use super::search::{self, Hit, Outcome, PathId, Start};
+use super::symbols::Sym;
+use super::walk::{Name, Place, Walk};
+use super::{DEPTH_MAX, Declined, ENTRIES_MAX, Scanned};
+use crate::common::bytes::Bytes;
+
+impl Walk<'_> {
+    /// gcc takes files of equal bytes and time for the same, clang those of one inode.
+    pub(super) fn once_key(&self, stat: Stat) -> (u64, u64, i64) {
+        if self.gcc() {
+            (u64::from(stat.content), 0, stat.identity.modified_s)
+        } else {
+            (stat.identity.device, stat.identity.inode, 0)
+        }
+    }
+
+    pub(super) fn mark_once(&mut self) {
+        if self.depth == 1 && !self.gcc() {
+            return;
+        }
+        let path = self.memory.paths.bytes(self.place.path).to_vec();
+        if let super::Answer::File(stat) = self.files.look(&path) {
+            let key = self.once_key(stat);
+            self.once.insert(key);
+        }
+    }
+
+    pub(super) fn include(&mut self, kind: Include, name: Name) -> Result<(), Declined> {
+        let start = self.start(kind, name)?;
+        self.follow(start, name.sym)
+    }
+
+    /// Where the search for `name` starts, from the file at `self.place`.
+    pub(super) fn start(&mut self, kind: Include, name: Name) -> Result<Start, Declined> {
+        let text = self.memory.symbols.text(name.sym);
+        if text.starts_with(b"/") {
+            return Ok(Start::Nowhere);
+        }
+        if kind == Include::Next && self.depth > 1 {
+            let next = match self.place.at {
+                Some(at) => Some(at + 1),
+                None if self.gcc() && !self.place.unsearched => Some(0),
+                None => None,
+            };
+            if let Some(next) = next {
+                if next >= self.memory.chains.length(self.chain) {
+                    return Err(self.missing(name.sym));
+                }
+                return Ok(Start::Chain(next));
+            }
+        }
+        if name.angled {
+            return Ok(Start::Chain(self.memory.chains.quotes(self.chain)));
+        }
+        let directory = self.memory.paths.parent(self.place.path);
+        // The directory is a system one or not as it was when the compiler first made it.
+        let system = *self.beside.entry(directory).or_insert(self.place.system);
+        Ok(Start::Beside { directory, relative: self.place.relative, system })
+    }
+
+    pub(super) fn missing(&self, name: Sym) -> Declined {
+        Declined::Missing {
+            name: Bytes::from(self.memory.symbols.text(name)),
+            from: Bytes::from(self.memory.paths.bytes(self.place.path)),
+        }
+    }
+
+    /// Looks for a name; notes the search.
+    pub(super) fn find(&mut self, start: Start, name: Sym) -> Result<(u32, Option<Hit>), Declined> {
+        let memory = &mut *self.memory;
+        let text = memory.symbols.text(name);
+        let index = memory.chains.find(self.chain, start, name, text, &mut memory.paths, self.files);
+        let found = memory.chains.get(index);
+        let outcome = found.outcome;
+        if found.used_by != self.number {
+            found.used_by = self.number;
+            self.searches.push(index);
+        }
+        match outcome {
+            Outcome::Hit(hit) => {
+                if hit.via != hit.path {
+                    self.aliases.push(hit.via);
+                }
+                Ok((index, Some(hit)))
+            }
+            Outcome::Missing => Ok((index, None)),
+            Outcome::Unreadable(path) => {
+                Err(Declined::Unreadable(Bytes::from(self.memory.paths.bytes(path))))
+            }
+        }
+    }
+
+    pub(super) fn follow(&mut self, start: Start, name: Sym) -> Result<(), Declined> {
+        if self.depth >= DEPTH_MAX {
+            return Err(Declined::Limit("includes nested too deeply"));
+        }
+        let (index, hit) = self.find(start, name)?;
+        if std::mem::take(&mut self.fresh) {
+            self.no_precompiled(index, name, hit)?;
+        }
+        match hit {
+            Some(hit) => self.enter(hit, start == Start::Nowhere),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    /// The compiler looks for `X.gch` beside every path it tries for the first include.
+    pub(super) fn no_precompiled(&mut self, index: u32, name: Sym, hit: Option<Hit>) -> Result<(), Declined> {
+        let text = self.memory.symbols.text(name);
+        let mut tried: Vec<Vec<u8>> = Vec::new();
+        self.memory
+            .chains
+            .tried(self.chain, index, text, &self.memory.paths, &mut |path| tried.push(path.to_vec()));
+        if let Some(hit) = hit {
+            tried.push(self.memory.paths.bytes(hit.via).to_vec());
+            tried.push(self.memory.paths.bytes(hit.path).to_vec());
+        }
+        let endings: &[&[u8]] = if self.gcc() { &[b".gch"] } else { &[b".gch", b".pch"] };
+        for path in tried {
+            for ending in endings {
+                let precompiled = [&path[..], ending].concat();
+                if self.files.look(&precompiled) != super::Answer::Absent {
+                    return Err(Declined::Precompiled(Bytes(precompiled)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `__has_include` and `__has_include_next`.
+    pub(super) fn has_include(&mut self, builtin: Builtin, name: Name) -> Result<bool, Declined> {
+        let kind = if builtin == Builtin::HasIncludeNext { Include::Next } else { Include::Plain };
+        let start = match self.start(kind, name) {
+            Ok(start) => start,
+            Err(Declined::Missing { .. }) => return Ok(false),
+            Err(declined) => return Err(declined),
+        };
+        let (index, hit) = self.find(start, name.sym)?;
+        if self.fresh {
+            self.no_precompiled(index, name.sym, hit)?;
+        }
+        if let Some(hit) = hit {
+            self.probed.push((hit.path, hit.stat.content));
+        }
+        Ok(hit.is_some())
+    }
+
+    pub(super) fn enter(&mut self, hit: Hit, unsearched: bool) -> Result<(), Declined> {
+        if !self.once.is_empty() && self.once.contains(&self.once_key(hit.stat)) {
+            self.probed.push((hit.path, hit.stat.content));
+            return Ok(());
+        }
+        let unit = self.unit(hit.path, hit.stat.content)?;
+        let known = self.entered.contains_key(&hit.path);
+        if known && unit.guard.is_some_and(|guard| self.memory.table.get(guard).is_some()) {
+            return Ok(());
+        }
+        if !known {
+            self.note_entry(hit.path, hit.stat, &unit)?;
+        }
+        self.entries += 1;
+        if self.entries > ENTRIES_MAX {
+            return Err(Declined::Limit("files entered"));
+        }
+        // For clang, what lies beside its includer was found where that was found.
+        let inherits = !self.gcc() && !unsearched;
+        let inside = Place {
+            path: hit.path,
+            relative: hit.relative,
+            content: hit.stat.content,
+            at: hit.at.or(if inherits { self.place.at } else { None }),
+            system: hit.system || self.place.system,
+            unsearched,
+        };
+        let outside = std::mem::replace(&mut self.place, inside);
+        self.depth += 1;
+        let result = self.run(&unit);
+        self.depth -= 1;
+        self.place = outside;
+        result
+    }
+
+    pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, unit: &Unit) -> Result<(), Declined> {
+        self.entered.insert(path, ());
+        self.order.push(Scanned { path: search::shared(&self.memory.paths, path), content: stat.content });
+        self.clock |= unit.clock;
+        if !self.gcc() {
+            let key = (stat.identity.device, stat.identity.inode);
+            match self.inodes.get(&key) {
+                Some(&first) if first != path => self.same_directory(first, path)?,
+                Some(_) => {}
+                None => {
+                    self.inodes.insert(key, path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// clang knows a file by its inode and looks beside the name it saw last: two names in
+    /// different directories are too much.
+    pub(super) fn same_directory(&mut self, first: PathId, second: PathId) -> Result<(), Declined> {
+        let mut real = |path: PathId| {
+            let parent = self.memory.paths.parent(path);
+            self.files.real_path(self.memory.paths.bytes(parent))
+        };
+        let (one, other) = (real(first), real(second));
+        if one.is_some() && one == other {
+            return Ok(());
+        }
+        Err(Declined::Doubt {
+            what: "one file under two names",
+            path: Bytes::from(self.memory.paths.bytes(second)),
+        })
+    }
+
+    /// The lexed form of a file.
+    pub(super) fn unit(&mut self, path: PathId, content: Content) -> Result<Arc<Unit>, Declined> {
+        let mode = self.request.facts.mode;
+        let memory = &mut *self.memory;
+        let known = memory.units.get(&content).and_then(|units| units.iter().find(|(of, _)| *of == mode));
+        if let Some((_, unit)) = known {
+            return Ok(unit.clone());
+        }
+        let Some(bytes) = self.files.bytes(content) else {
+            return Err(Declined::Changed(Bytes::from(memory.paths.bytes(path))));
+        };
+        let unit = Arc::new(directive::lex(&bytes, mode, &mut memory.symbols, &mut memory.macros));
+        memory.unit_bytes += unit.size();
+        memory.units.entry(content).or_default().push((mode, unit.clone()));
+        Ok(unit)
+    }
+}

@@ -1,0 +1,499 @@
+//! Reads of a compiler's command line what bears on which files it reads.
+//!
+//! Pure, and separate from the classifier: that one decides where a job may run, this one only
+//! what the preprocessor is told. What it does not know makes it decline.
+
+use super::Declined;
+use super::walk::Setting;
+use crate::common::bytes::Bytes;
+
+/// A language whose sources are scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// C.
+    C,
+    /// C++.
+    Cxx,
+    /// Assembler with directives.
+    Assembler,
+}
+
+impl Language {
+    /// Its name for `-x`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::C => "c",
+            Language::Cxx => "c++",
+            Language::Assembler => "assembler-with-cpp",
+        }
+    }
+}
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The compiler as named.
+    pub compiler: Bytes,
+    /// The source as named.
+    pub source: Bytes,
+    /// Its language.
+    pub language: Language,
+    /// `-D` and `-U` in order.
+    pub settings: Vec<Setting>,
+    /// `-imacros` in order.
+    pub imacros: Vec<Bytes>,
+    /// `-include` in order.
+    pub includes: Vec<Bytes>,
+    /// Arguments that may change predefined macros or default directories.
+    pub base: Vec<Bytes>,
+    /// Arguments that add include directories.
+    pub paths: Vec<Bytes>,
+    /// The directories of `-I`.
+    pub user_directories: Vec<Bytes>,
+    /// The directories of `-isystem` and `-idirafter`.
+    pub system_directories: Vec<Bytes>,
+    /// Whether an option makes `__FILE__` say something else.
+    pub remaps: bool,
+}
+
+/// What becomes of an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Nothing here depends on it.
+    Ignore,
+    /// It goes into `base`.
+    Base,
+    /// A directory: into `paths`.
+    Path,
+    Define,
+    Undefine,
+    Include,
+    Imacros,
+    Language,
+    /// `-Xpreprocessor ARG`.
+    Preprocessor,
+    /// `__FILE__` does not say the file's name.
+    Remap,
+}
+
+/// Options with a value, joined or in the next argument.
+const WITH_VALUE: &[(&[u8], Use)] = &[
+    (b"-D", Use::Define),
+    (b"-U", Use::Undefine),
+    (b"-include", Use::Include),
+    (b"-imacros", Use::Imacros),
+    (b"-iquote", Use::Path),
+    (b"-isystem", Use::Path),
+    (b"-idirafter", Use::Path),
+    (b"-I", Use::Path),
+    (b"-x", Use::Language),
+    (b"-o", Use::Ignore),
+    (b"-MF", Use::Ignore),
+    (b"-MT", Use::Ignore),
+    (b"-MQ", Use::Ignore),
+    (b"-L", Use::Ignore),
+    (b"-l", Use::Ignore),
+];
+
+/// Options with a value in the next argument only.
+const WITH_NEXT: &[(&[u8], Use)] = &[
+    (b"-Xpreprocessor", Use::Preprocessor),
+    (b"-isysroot", Use::Base),
+    (b"--sysroot", Use::Base),
+    (b"-target", Use::Base),
+    (b"--param", Use::Ignore),
+    (b"-dumpbase", Use::Ignore),
+    (b"-dumpbase-ext", Use::Ignore),
+    (b"-dumpdir", Use::Ignore),
+    (b"-Xassembler", Use::Ignore),
+    (b"-Xlinker", Use::Ignore),
+    (b"-aux-info", Use::Ignore),
+];
+
+/// Whole options.
+const PLAIN: &[(&[u8], Use)] = &[
+    (b"-ansi", Use::Base),
+    (b"-nostdinc", Use::Base),
+    (b"-nostdinc++", Use::Base),
+    (b"-undef", Use::Base),
+    (b"-pthread", Use::Base),
+    (b"-pedantic", Use::Base),
+    (b"-pedantic-errors", Use::Base),
+    (b"-c", Use::Ignore),
+    (b"-S", Use::Ignore),
+    (b"-E", Use::Ignore),
+    (b"-C", Use::Ignore),
+    (b"-CC", Use::Ignore),
+    (b"-P", Use::Ignore),
+    (b"-w", Use::Ignore),
+    (b"-p", Use::Ignore),
+    (b"-pg", Use::Base),
+    (b"-pipe", Use::Ignore),
+    (b"-s", Use::Ignore),
+    (b"-rdynamic", Use::Ignore),
+    (b"-nostdlib", Use::Ignore),
+    (b"-nodefaultlibs", Use::Ignore),
+    (b"-nostartfiles", Use::Ignore),
+    (b"-shared", Use::Base),
+    (b"-static", Use::Base),
+    (b"-pie", Use::Base),
+    (b"-no-pie", Use::Base),
+    (b"-M", Use::Ignore),
+    (b"-MM", Use::Ignore),
+    (b"-MD", Use::Ignore),
+    (b"-MMD", Use::Ignore),
+    (b"-MP", Use::Ignore),
+    (b"-MG", Use::Ignore),
+    (b"-H", Use::Ignore),
+    (b"-v", Use::Ignore),
+    (b"-Qunused-arguments", Use::Ignore),
+    (b"-trigraphs", Use::Base),
+];
+
+/// Starts of options that do not change what is included, or do so only through what the
+/// compiler says when it is asked with the same option.
+const STARTS: &[(&[u8], Use)] = &[
+    (b"-std=", Use::Base),
+    (b"-stdlib=", Use::Base),
+    (b"--target=", Use::Base),
+    (b"--sysroot=", Use::Base),
+    (b"--gcc-toolchain=", Use::Base),
+    (b"--param=", Use::Ignore),
+    (b"--std=", Use::Base),
+    (b"-ffile-prefix-map=", Use::Remap),
+    (b"-fmacro-prefix-map=", Use::Remap),
+    (b"-fdebug-", Use::Ignore),
+    (b"-frandom-seed=", Use::Ignore),
+    (b"-fdiagnostics-", Use::Ignore),
+    (b"-fmessage-length=", Use::Ignore),
+    (b"-fdump-", Use::Ignore),
+    (b"-fprofile-", Use::Ignore),
+    (b"-O", Use::Base),
+    (b"-m", Use::Base),
+    (b"-f", Use::Base),
+    (b"-g", Use::Ignore),
+    (b"-Wa,", Use::Ignore),
+    (b"-Wl,", Use::Ignore),
+    (b"-W", Use::Ignore),
+    (b"-R", Use::Ignore),
+];
+
+/// Starts of options that change too much.
+const REFUSED: &[&[u8]] = &[
+    b"-I-",
+    b"-fmodule",
+    b"-fplugin",
+    b"-fpch",
+    b"-fpreprocessed",
+    b"-fdirectives-only",
+    b"-finput-charset",
+    b"-fno-dollars",
+    b"-fno-operator-names",
+    b"-fms-",
+    b"-fborland",
+    b"-fdepfile",
+    b"-fbuild-session",
+    b"-fimplicit",
+    b"-fprebuilt",
+    b"-fcxx-modules",
+    b"-fsystem-module",
+    b"-fapinotes",
+    b"-fdelayed",
+    b"-ftrack-macro-expansion=",
+    b"-fno-canonical",
+    b"-fcanonical",
+    b"-fdollars",
+    b"-fextended",
+    b"-fworking",
+    b"-fmax-include",
+    b"-fminimize",
+    b"-fsearch-include",
+    b"-fraw-string",
+    b"-fno-raw-string",
+    b"-fchar8",
+    b"-ftrigraphs",
+    b"-fno-trigraphs",
+    b"-fsyntax-only=",
+    b"-fopenacc=",
+    b"-fembed",
+    b"-traditional",
+    b"-mllvm",
+    b"-march=native,",
+    b"-fdepscan",
+    b"-ivfsoverlay",
+    b"-iframework",
+    b"-F",
+    b"-remap",
+];
+
+/// Refused above by their start, and yet known.
+const SPARED: &[&[u8]] = &[
+    b"-fms-extensions",
+    b"-fdelayed-branch",
+    b"-fno-working-directory",
+    b"-fworking-directory",
+    b"-fchar8_t",
+    b"-fno-canonical-system-headers",
+    b"-fcanonical-system-headers",
+    b"-fno-trigraphs",
+    b"-ftrigraphs",
+    b"-fdelayed-template-parsing",
+    b"-fno-delayed-template-parsing",
+    b"-fno-modules",
+];
+
+/// Reads `argv`, response files expanded.
+///
+/// # Errors
+///
+/// [`Declined`] for an option that is not known or not followed, and where there is not exactly
+/// one source of a language that is.
+pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
+    let Some((compiler, arguments)) = argv.split_first() else {
+        return Err(Declined::Source("no command"));
+    };
+    let mut reader = Reader {
+        line: CommandLine {
+            compiler: compiler.clone(),
+            source: Bytes::default(),
+            language: Language::C,
+            settings: Vec::new(),
+            imacros: Vec::new(),
+            includes: Vec::new(),
+            base: Vec::new(),
+            paths: Vec::new(),
+            user_directories: Vec::new(),
+            system_directories: Vec::new(),
+            remaps: false,
+        },
+        language: None,
+        sources: Vec::new(),
+        passed: Vec::new(),
+    };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        reader.argument(argument, &mut rest)?;
+    }
+    reader.finish()
+}
+
+struct Reader {
+    line: CommandLine,
+    language: Option<Bytes>,
+    sources: Vec<(Bytes, Option<Bytes>)>,
+    /// `-D` and `-U` given past the driver.
+    passed: Vec<Setting>,
+}
+
+impl Reader {
+    fn argument<'a>(
+        &mut self,
+        argument: &'a Bytes,
+        rest: &mut impl Iterator<Item = &'a Bytes>,
+    ) -> Result<(), Declined> {
+        let refuse = || Err(Declined::Option(argument.clone()));
+        if argument.first() != Some(&b'-') {
+            if argument.starts_with(b"@") {
+                return refuse();
+            }
+            self.sources.push((argument.clone(), self.language.clone()));
+            return Ok(());
+        }
+        if argument.len() == 1 {
+            return Err(Declined::Source("the source is standard input"));
+        }
+        let spared = SPARED.iter().any(|name| argument[..] == **name);
+        if !spared && REFUSED.iter().any(|start| argument.starts_with(start)) {
+            return refuse();
+        }
+        if let Some(&(_, use_)) = PLAIN.iter().find(|(name, _)| argument[..] == **name) {
+            return self.apply(use_, &[argument], argument);
+        }
+        if let Some(&(_, use_)) = WITH_NEXT.iter().find(|(name, _)| argument[..] == **name) {
+            let Some(value) = rest.next() else { return refuse() };
+            return self.apply(use_, &[argument, value], value);
+        }
+        if argument.starts_with(b"-Wp,") {
+            return argument[4..]
+                .split(|&byte| byte == b',')
+                .try_for_each(|part| self.past_driver(part, argument));
+        }
+        if let Some(&(_, use_)) = STARTS.iter().find(|(start, _)| argument.starts_with(start)) {
+            return self.apply(use_, &[argument], argument);
+        }
+        let Some(&(name, use_)) = WITH_VALUE.iter().find(|(name, _)| argument.starts_with(name)) else {
+            return refuse();
+        };
+        if argument.len() > name.len() {
+            let value = Bytes::from(&argument[name.len()..]);
+            return self.apply(use_, &[argument], &value);
+        }
+        let Some(value) = rest.next() else { return refuse() };
+        self.apply(use_, &[argument, value], value)
+    }
+
+    fn apply(&mut self, use_: Use, whole: &[&Bytes], value: &Bytes) -> Result<(), Declined> {
+        let whole_owned = whole.iter().map(|&argument| argument.clone());
+        match use_ {
+            Use::Ignore => {}
+            Use::Remap => self.line.remaps = true,
+            Use::Base => self.line.base.extend(whole_owned),
+            Use::Path => {
+                // A newline would make the compiler's list of directories ambiguous; `=` and
+                // `$SYSROOT` stand for the system root.
+                if value.contains(&b'\n')
+                    || value.starts_with(b"=")
+                    || value.starts_with(b"$")
+                    || value.is_empty()
+                {
+                    return Err(Declined::Option(whole[0].clone()));
+                }
+                let list = match whole[0].starts_with(b"-I") {
+                    true => Some(&mut self.line.user_directories),
+                    false if whole[0].starts_with(b"-iquote") => None,
+                    false => Some(&mut self.line.system_directories),
+                };
+                if let Some(list) = list {
+                    list.push(value.clone());
+                }
+                self.line.paths.extend(whole_owned);
+            }
+            Use::Define => self.line.settings.push(define(value)?),
+            Use::Undefine => self.line.settings.push(Setting::Undefine(value.to_vec())),
+            Use::Include => self.line.includes.push(value.clone()),
+            Use::Imacros => self.line.imacros.push(value.clone()),
+            Use::Language => self.language = Some(value.clone()),
+            Use::Preprocessor => self.past_driver(value, whole[0])?,
+        }
+        Ok(())
+    }
+
+    /// `-Wp,` and `-Xpreprocessor`: only what is common.
+    fn past_driver(&mut self, part: &[u8], argument: &Bytes) -> Result<(), Declined> {
+        // In `-Wp,-MD,FILE` the file is a part of its own.
+        if part.starts_with(b"-MD")
+            || part.starts_with(b"-MMD")
+            || part.starts_with(b"-MP")
+            || !part.starts_with(b"-")
+        {
+            return if argument.starts_with(b"-Wp,-M") || part.starts_with(b"-M") {
+                Ok(())
+            } else {
+                Err(Declined::Option(argument.clone()))
+            };
+        }
+        let setting = match part {
+            [b'-', b'D', rest @ ..] if !rest.is_empty() => define(rest)?,
+            [b'-', b'U', rest @ ..] if !rest.is_empty() => Setting::Undefine(rest.to_vec()),
+            _ => return Err(Declined::Option(argument.clone())),
+        };
+        self.passed.push(setting);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<CommandLine, Declined> {
+        let (source, language) = match self.sources.len() {
+            0 => return Err(Declined::Source("no source")),
+            1 => self.sources.remove(0),
+            _ => return Err(Declined::Source("several sources")),
+        };
+        let driver = self.line.compiler.rsplit(|&byte| byte == b'/').next().unwrap_or_default().to_vec();
+        let cxx_driver = driver.windows(2).any(|two| two == b"++");
+        self.line.language = language_of(&source, language.as_deref(), cxx_driver)
+            .ok_or(Declined::Source("a source of another language"))?;
+        self.line.source = source;
+        // Where settings of both kinds meet in one macro, their order is the driver's secret.
+        for passed in &self.passed {
+            if self.line.settings.iter().any(|setting| macro_name(setting) == macro_name(passed)) {
+                return Err(Declined::Option(Bytes::from(macro_name(passed))));
+            }
+        }
+        self.line.settings.append(&mut self.passed);
+        Ok(self.line)
+    }
+}
+
+fn macro_name(setting: &Setting) -> &[u8] {
+    let text: &[u8] = match setting {
+        Setting::Define(text) | Setting::Undefine(text) => text,
+    };
+    let end = text.iter().position(|&byte| !super::token::goes_on(byte)).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// `X` is `X 1`, `X=Y` is `X Y`.
+fn define(value: &[u8]) -> Result<Setting, Declined> {
+    let odd = value.is_empty() || value.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0));
+    // Comments and splices in a value are read as in a file; they are rare enough to leave out.
+    if odd
+        || value.windows(2).any(|two| two == b"/*" || two == b"//") && !value.contains(&b'"')
+        || value.ends_with(b"\\")
+    {
+        return Err(Declined::Option(Bytes::from([b"-D", value].concat())));
+    }
+    let mut text = value.to_vec();
+    match text.iter().position(|&byte| byte == b'=') {
+        Some(at) => text[at] = b' ',
+        None => text.extend_from_slice(b" 1"),
+    }
+    Ok(Setting::Define(text))
+}
+
+fn language_of(source: &[u8], named: Option<&[u8]>, cxx_driver: bool) -> Option<Language> {
+    match named {
+        Some(b"c") => return Some(Language::C),
+        Some(b"c++") => return Some(Language::Cxx),
+        Some(b"assembler-with-cpp") => return Some(Language::Assembler),
+        Some(b"none") | None => {}
+        Some(_) => return None,
+    }
+    let name = source.rsplit(|&byte| byte == b'/').next()?;
+    let dot = name.iter().rposition(|&byte| byte == b'.')?;
+    match &name[dot + 1..] {
+        b"c" if cxx_driver => Some(Language::Cxx),
+        b"c" => Some(Language::C),
+        b"cc" | b"cp" | b"cxx" | b"cpp" | b"CPP" | b"c++" | b"C" => Some(Language::Cxx),
+        b"S" | b"sx" => Some(Language::Assembler),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, Declined> {
+        read(&line.split(' ').map(Bytes::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn preprocessor_options_are_read_joined_and_apart() {
+        let line =
+            parse("g++ -Ia -I b -isystem c -DX -D Y=2 -UZ -include p.h -std=c++17 -O2 -Wall -c x.c -o x.o")
+                .unwrap();
+        assert_eq!(line.language, Language::Cxx);
+        assert_eq!(line.user_directories, [Bytes::from("a"), Bytes::from("b")]);
+        assert_eq!(line.system_directories, [Bytes::from("c")]);
+        let settings = [
+            Setting::Define(b"X 1".to_vec()),
+            Setting::Define(b"Y 2".to_vec()),
+            Setting::Undefine(b"Z".to_vec()),
+        ];
+        assert_eq!(line.settings, settings);
+        assert_eq!(line.base, [Bytes::from("-std=c++17"), Bytes::from("-O2")]);
+        assert_eq!(line.source, Bytes::from("x.c"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_declined() {
+        for option in
+            ["-I-", "-fmodules", "-specs=x", "-Wp,-v", "-fplugin=x", "@x", "-Xclang", "-B/x", "--weird"]
+        {
+            assert!(parse(&format!("gcc -c a.c {option}")).is_err(), "{option}");
+        }
+        assert!(parse("gcc -c a.c b.c").is_err());
+        assert!(parse("gcc -c a.rs").is_err());
+        assert!(parse("gcc -c a.c -DX=1 -Wp,-DX=2").is_err());
+        assert!(parse("gcc -c a.c -Wp,-D_FORTIFY_SOURCE=2 -Wp,-MD,a.d").is_ok());
+    }
+}

@@ -1,0 +1,69 @@
+use super::*;
+
+fn modes() -> Mode {
+    Mode { line_comments: true, raw_strings: true, digit_separators: true, cxx: true, ..Mode::default() }
+}
+
+fn check(source: &str, expected: &[&str]) {
+    check_in(source, modes(), expected);
+}
+
+fn check_in(source: &str, mode: Mode, expected: &[&str]) {
+    let found: Vec<String> = Lines::new(source.as_bytes(), mode)
+        .map(|found| match found {
+            Found::Directive(line) => String::from_utf8_lossy(&line).into_owned(),
+            Found::Pragma(text) => format!("pragma:{}", String::from_utf8_lossy(&text)),
+            Found::Doubt(why) => format!("doubt:{why}"),
+        })
+        .collect();
+    assert_eq!(found, expected, "{source:?}");
+}
+
+#[test]
+fn directives_are_found_and_cleaned() {
+    check("#define A 1\nint x; # not\n  # /* c */ undef A // gone\n", &["define A 1", "   undef A  "]);
+    check("/* a\n b */ #if X\n", &["if X"]);
+    check("%: include \"a//b\"\n", &[" include \"a//b\""]);
+    check("#include <a//b/*c>\n#include <d>", &["include <a//b/*c>", "include <d>"]);
+    check("#if __has_include ( <a//b> ) // x", &["if __has_include ( <a//b> )  "]);
+    check("#de\\\nfine A \\  \n B\n", &["define A  B"]);
+    check("\u{feff}#define A\r\n#define B\r\n", &["define A\r", "define B\r"]);
+    check("#define A \\", &["define A "]);
+}
+
+#[test]
+fn literals_and_comments_hide_directives() {
+    check("x = \"/*\";\n#define A\n", &["define A"]);
+    check("x = '\"'; y = '\\'';\n#define A\n", &["define A"]);
+    check("it's /* here\n#define A\n", &["define A"]);
+    check("R\"(\n#define A\n)\" \n#define B\n", &["define B"]);
+    check("fooR\"(\n#define A\n", &["define A"]);
+    check("x = 1'000; /*\n#define A\n*/\n", &[]);
+    check("// a \\\n#define A\n#define B\n", &["define B"]);
+    check("\"a\\\n#define A\n#define B", &["define B"]);
+    check("\"a\\\\\\\n\"#define A\n#define B", &["define B"]);
+    check("/\\\n* x\n#define A\n*\\\n/\n#define B", &["define B"]);
+}
+
+#[test]
+fn modes_change_what_is_text() {
+    let plain = Mode::default();
+    check_in("x = 1'000; /*\n#define A\n", plain, &["define A"]);
+    check_in("// /*\n#define A\n", plain, &[]);
+    check_in("R\"(\"\n#define A\n", plain, &["define A"]);
+}
+
+#[test]
+fn what_names_files_outside_directives_is_flagged() {
+    check("asm(\".incbin \\\"x\\\"\");\n", &["doubt:assembler text that reads a file"]);
+    check("a.include(b); c.incbinx;\n", &["doubt:assembler text that reads a file"]);
+    check("_Pragma(\"push_macro(\\\"A\\\")\")\n", &["pragma:push_macro(\"A\")"]);
+    check("P(push_macro(\"A\"))\n", &["doubt:push_macro outside a #pragma line"]);
+    check("a\rb\n", &["doubt:a carriage return inside a line"]);
+}
+
+#[test]
+fn trigraphs_are_replaced() {
+    assert_eq!(replace_trigraphs(b"??=define a ??/\n???"), b"#define a \\\n???");
+    assert!(has_trigraph(b"a??(") && !has_trigraph(b"a?? ("));
+}

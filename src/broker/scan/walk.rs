@@ -1,0 +1,436 @@
+//! One translation unit: enters files as the compiler would, directive by directive.
+
+use std::sync::Arc;
+
+use super::directive::{self, Directive, Pragma, Unit};
+use super::files::{Content, Files};
+use super::macros::{self, MacroId, Macros, Table, UNDEFINED};
+use super::search::{self, Chains, PathId, Paths, Start};
+use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
+use super::token::Mode;
+use super::value::Value;
+use super::{Declined, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
+use crate::common::bytes::Bytes;
+
+/// `-D` or `-U`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Setting {
+    /// What a `#define` line would say.
+    Define(Vec<u8>),
+    /// The name.
+    Undefine(Vec<u8>),
+}
+
+/// One translation unit to scan.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The source, as the compiler is given it.
+    pub main: &'a [u8],
+    /// The working directory, absolute.
+    pub cwd: &'a [u8],
+    /// What the compiler says of itself.
+    pub facts: &'a Facts,
+    /// Where includes are looked for.
+    pub search: &'a Search,
+    /// `-D` and `-U` in order.
+    pub settings: &'a [Setting],
+    /// `-imacros` in order.
+    pub imacros: &'a [Bytes],
+    /// `-include` in order.
+    pub includes: &'a [Bytes],
+    /// Whether to list the names that are looked for in vain.
+    pub list_absent: bool,
+}
+
+/// What is remembered between translation units.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub(super) symbols: Symbols,
+    pub(super) macros: Macros,
+    pub(super) table: Table,
+    pub(super) paths: Paths,
+    pub(super) chains: Chains,
+    pub(super) units: QuickMap<Content, Vec<(Mode, Arc<Unit>)>>,
+    pub(super) unit_bytes: usize,
+    pub(super) predefined: QuickMap<u32, Arc<[(Sym, MacroId)]>>,
+    pub(super) settings: std::collections::HashMap<Setting, (Sym, MacroId)>,
+    pub(super) scans: u32,
+}
+
+impl Memory {
+    /// Memory in use, in bytes, nearly.
+    pub fn size(&self) -> usize {
+        self.symbols.size() + self.macros.size() + self.paths.size() + self.chains.size() + self.unit_bytes
+    }
+}
+
+/// The file being walked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) path: PathId,
+    pub(super) relative: bool,
+    pub(super) content: Content,
+    pub(super) at: Option<u16>,
+    pub(super) system: bool,
+    /// Found without a search: the source itself, or by an absolute name.
+    pub(super) unsearched: bool,
+}
+
+/// How an include names its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub(super) sym: Sym,
+    pub(super) angled: bool,
+}
+
+pub(super) struct Walk<'a> {
+    pub(super) memory: &'a mut Memory,
+    pub(super) files: &'a mut dyn Files,
+    pub(super) oracle: &'a mut dyn Oracle,
+    pub(super) request: &'a Request<'a>,
+    pub(super) place: Place,
+    pub(super) main: PathId,
+    /// Files that are open, the source included.
+    pub(super) depth: usize,
+    pub(super) tokens_left: usize,
+    pub(super) cwd: Vec<u8>,
+    pub(super) saw_line: bool,
+    /// Arguments of the macro that is being evaluated in place.
+    pub(super) parameters: Vec<Value>,
+    pub(super) chain: u32,
+    pub(super) number: u32,
+    pub(super) entries: usize,
+    pub(super) entered: QuickMap<PathId, ()>,
+    pub(super) order: Vec<Scanned>,
+    pub(super) probed: Vec<(PathId, Content)>,
+    pub(super) aliases: Vec<PathId>,
+    pub(super) searches: Vec<u32>,
+    pub(super) once: QuickSet<(u64, u64, i64)>,
+    pub(super) inodes: QuickMap<(u64, u64), PathId>,
+    pub(super) beside: QuickMap<PathId, bool>,
+    /// No include has been followed yet, so a precompiled header would be taken.
+    pub(super) fresh: bool,
+    pub(super) target_changed: bool,
+    pub(super) optimize_changed: bool,
+    /// Only target options depend on the condition being evaluated.
+    pub(super) inert: bool,
+    pub(super) target_saved: Vec<(bool, bool)>,
+    pub(super) target_uncertain: bool,
+    pub(super) clock: bool,
+}
+
+/// Finds the files that one compile reads.
+///
+/// # Errors
+///
+/// [`Declined`] with the reason, when the scanner is not certain.
+pub fn scan(
+    request: &Request<'_>,
+    memory: &mut Memory,
+    files: &mut dyn Files,
+    oracle: &mut dyn Oracle,
+) -> Result<Scan, Declined> {
+    memory.chains.at_epoch(files.epoch());
+    memory.scans += 1;
+    let mut cwd = request.cwd.to_vec();
+    if cwd.last() != Some(&b'/') {
+        cwd.push(b'/');
+    }
+    let chain = memory.chains.number(request.search, &cwd, request.facts.family, request.facts.canonical);
+    let number = memory.scans;
+    memory.table.clear();
+    let place = Place { path: 0, relative: false, content: 0, at: None, system: false, unsearched: true };
+    let mut walk = Walk {
+        memory,
+        files,
+        oracle,
+        request,
+        place,
+        main: 0,
+        depth: 1,
+        tokens_left: TOKENS_MAX,
+        cwd,
+        saw_line: false,
+        parameters: Vec::new(),
+        chain,
+        number,
+        entries: 0,
+        entered: QuickMap::default(),
+        order: Vec::new(),
+        probed: Vec::new(),
+        aliases: Vec::new(),
+        searches: Vec::new(),
+        once: QuickSet::default(),
+        inodes: QuickMap::default(),
+        beside: QuickMap::default(),
+        fresh: true,
+        target_changed: false,
+        optimize_changed: false,
+        inert: false,
+        target_saved: Vec::new(),
+        target_uncertain: false,
+        clock: false,
+    };
+    let result = walk.translation_unit();
+    let scan = result.map(|()| walk.answer());
+    walk.memory.table.clear();
+    scan
+}
+
+impl Walk<'_> {
+    pub(super) fn gcc(&self) -> bool {
+        self.request.facts.family == Family::Gcc
+    }
+
+    pub(super) fn doubt(&self, what: &'static str) -> Declined {
+        Declined::Doubt { what, path: Bytes::from(self.memory.paths.bytes(self.place.path)) }
+    }
+
+    fn translation_unit(&mut self) -> Result<(), Declined> {
+        self.predefine();
+        self.settings()?;
+        let mut path = Vec::new();
+        let relative = !self.request.main.starts_with(b"/");
+        if relative {
+            path.extend_from_slice(&self.cwd);
+        }
+        path.extend_from_slice(self.request.main);
+        self.main = self.memory.paths.id(&path);
+        let stat = match self.files.look(&path) {
+            super::Answer::File(stat) => stat,
+            super::Answer::Unreadable => return Err(Declined::Unreadable(Bytes(path))),
+            _ => return Err(Declined::Missing { name: Bytes(path), from: Bytes::from(self.request.cwd) }),
+        };
+        let unit = self.unit(self.main, stat.content)?;
+        self.place.path = self.main;
+        self.place.relative = relative;
+        self.place.content = stat.content;
+        self.note_entry(self.main, stat, &unit)?;
+        self.command_line_includes()?;
+        self.run(&unit)
+    }
+
+    fn predefine(&mut self) {
+        let facts = self.request.facts;
+        let memory = &mut *self.memory;
+        if !memory.predefined.contains_key(&facts.number) {
+            let unit = directive::lex(&facts.predefined, facts.mode, &mut memory.symbols, &mut memory.macros);
+            let mut list: Vec<(Sym, MacroId)> = Vec::new();
+            for &(name, builtin) in &facts.builtins {
+                let sym = memory.symbols.intern(name.as_bytes());
+                list.push((sym, memory.macros.add_builtin(sym, builtin)));
+            }
+            for directive in &unit.directives {
+                if let Directive::Define(sym, id) = *directive {
+                    list.push((sym, id));
+                }
+            }
+            memory.predefined.insert(facts.number, list.into());
+        }
+        if let Some(list) = memory.predefined.get(&facts.number) {
+            for &(sym, id) in list.iter() {
+                memory.table.set(sym, id);
+            }
+        }
+    }
+
+    fn settings(&mut self) -> Result<(), Declined> {
+        for setting in self.request.settings {
+            let memory = &mut *self.memory;
+            if let Some(&(sym, id)) = memory.settings.get(setting) {
+                memory.table.set(sym, id);
+                continue;
+            }
+            let bad = |text: &[u8]| Declined::Option(Bytes::from(text));
+            let (sym, id) = match setting {
+                Setting::Define(text) => {
+                    let parsed = macros::parse(text, self.request.facts.mode, &mut memory.symbols);
+                    let definition = parsed.map_err(|_| bad(text))?;
+                    (definition.name, memory.macros.add(definition))
+                }
+                Setting::Undefine(name) => (memory.symbols.intern(name), UNDEFINED),
+            };
+            let mode = self.request.facts.mode;
+            if directive::cannot_be_macro(sym, mode) {
+                return Err(bad(memory.symbols.text(sym)));
+            }
+            memory.settings.insert(setting.clone(), (sym, id));
+            memory.table.set(sym, id);
+        }
+        Ok(())
+    }
+
+    fn command_line_includes(&mut self) -> Result<(), Declined> {
+        let mut directory = self.cwd.clone();
+        if self.gcc() {
+            directory.extend_from_slice(b"./");
+        }
+        let directory = self.memory.paths.id(&directory);
+        for name in self.request.imacros {
+            self.command_line_include(directory, name)?;
+        }
+        if let Some(name) = self.request.facts.preinclude {
+            let sym = self.memory.symbols.intern(name.as_bytes());
+            let quotes = self.memory.chains.quotes(self.chain);
+            // It may be missing, and it does not count as an include where one looks for
+            // precompiled headers.
+            if let (_, Some(hit)) = self.find(Start::Chain(quotes), sym)? {
+                self.enter(hit, false)?;
+            }
+        }
+        for name in self.request.includes {
+            self.command_line_include(directory, name)?;
+        }
+        Ok(())
+    }
+
+    fn command_line_include(&mut self, directory: PathId, name: &Bytes) -> Result<(), Declined> {
+        let sym = self.memory.symbols.intern(name);
+        let start = match name.first() {
+            Some(b'/') => Start::Nowhere,
+            _ => Start::Beside { directory, relative: true, system: false },
+        };
+        self.follow(start, sym)
+    }
+
+    /// Walks the directives of the file at `self.place`.
+    pub(super) fn run(&mut self, unit: &Unit) -> Result<(), Declined> {
+        if let Some(what) = unit.broken {
+            return Err(self.doubt(what));
+        }
+        let mut at = 0usize;
+        while let Some(&directive) = unit.directives.get(at) {
+            at += 1;
+            match directive {
+                Directive::Define(name, id) => self.memory.table.set(name, id),
+                Directive::Undef(name) => self.undefine(name),
+                Directive::If { first: true, .. } | Directive::Ifdef { first: true, .. } => {
+                    at = self.choose(unit, at - 1)?;
+                }
+                Directive::If { end, .. } | Directive::Ifdef { end, .. } | Directive::Else { end } => {
+                    at = end as usize + 1;
+                }
+                Directive::Endif => {}
+                Directive::Include { kind, angled, name } => {
+                    self.include(kind, Name { sym: name, angled })?;
+                }
+                Directive::Computed(kind, line) => {
+                    self.inert = false;
+                    let name = self.computed_name(&unit.lines[line as usize])?;
+                    self.include(kind, name)?;
+                }
+                Directive::Pragma(pragma) => self.pragma(pragma)?,
+                Directive::Line => self.saw_line = true,
+                Directive::Doubt(what) => return Err(self.doubt(what)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the branch that is taken in the chain that starts at `at`; returns where it starts.
+    fn choose(&mut self, unit: &Unit, mut at: usize) -> Result<usize, Declined> {
+        loop {
+            match unit.directives[at] {
+                Directive::If { condition, next, inert, .. } => {
+                    self.inert = inert;
+                    if self.condition(&unit.conditions[condition as usize])? {
+                        return Ok(at + 1);
+                    }
+                    at = next as usize;
+                }
+                Directive::Ifdef { name, negated, next, inert, .. } => {
+                    self.inert = inert;
+                    if self.is_defined(name)? != negated {
+                        return Ok(at + 1);
+                    }
+                    at = next as usize;
+                }
+                _ => return Ok(at + 1),
+            }
+        }
+    }
+
+    fn undefine(&mut self, name: Sym) {
+        if self.memory.table.get(name).is_some() {
+            self.memory.table.set(name, UNDEFINED);
+        }
+    }
+
+    pub(super) fn is_defined(&self, name: Sym) -> Result<bool, Declined> {
+        Ok(self.macro_of(name)?.is_some())
+    }
+
+    /// The macro in force; a doubt if a pragma may have changed it behind our back.
+    pub(super) fn macro_of(&self, name: Sym) -> Result<Option<MacroId>, Declined> {
+        let changed = self.target_changed || self.optimize_changed || self.target_uncertain;
+        if changed && !self.inert && self.is_of_target(name) {
+            return Err(self.doubt("a predefined macro that #pragma GCC target may have changed"));
+        }
+        Ok(self.memory.table.get(name))
+    }
+
+    fn pragma(&mut self, pragma: Pragma) -> Result<(), Declined> {
+        match pragma {
+            Pragma::Once => self.mark_once(),
+            Pragma::SystemHeader => self.place.system = true,
+            Pragma::PushMacro(name) | Pragma::PopMacro(name) if self.is_builtin(name) => {
+                return Err(self.doubt("push_macro of a macro that the compiler computes"));
+            }
+            Pragma::PushMacro(name) => self.memory.table.push(name),
+            Pragma::PopMacro(name) => self.memory.table.pop(name),
+            Pragma::Poison(name) if self.gcc() => self.undefine(name),
+            Pragma::Poison(name) if self.memory.table.get(name).is_some() => {
+                return Err(self.doubt("a macro that is poisoned"));
+            }
+            Pragma::Poison(_) => {}
+            Pragma::Target if self.gcc() => self.target_changed = true,
+            Pragma::TargetSomewhere if self.gcc() => self.target_uncertain = true,
+            Pragma::Optimize if self.gcc() => self.optimize_changed = true,
+            Pragma::PushOptions => self.target_saved.push((self.target_changed, self.optimize_changed)),
+            Pragma::PopOptions => {
+                if let Some(saved) = self.target_saved.pop() {
+                    (self.target_changed, self.optimize_changed) = saved;
+                }
+            }
+            Pragma::Target | Pragma::Optimize | Pragma::TargetSomewhere => {}
+        }
+        Ok(())
+    }
+
+    fn is_builtin(&self, name: Sym) -> bool {
+        let id = self.memory.table.get(name);
+        id.is_some_and(|id| self.memory.macros.get(id).builtin.is_some())
+    }
+
+    /// The path of the current file as `__FILE__` says it.
+    pub(super) fn presented(&self, path: PathId, relative: bool) -> Vec<u8> {
+        let path = self.memory.paths.bytes(path);
+        let skip = if relative && path.starts_with(&self.cwd) { self.cwd.len() } else { 0 };
+        path[skip..].to_vec()
+    }
+
+    fn answer(&mut self) -> Scan {
+        let mut scan = Scan { files: std::mem::take(&mut self.order), clock: self.clock, ..Scan::default() };
+        let mut probed = QuickSet::default();
+        for &(path, content) in &self.probed {
+            if !self.entered.contains_key(&path) && probed.insert(path) {
+                scan.probed.push(Scanned { path: search::shared(&self.memory.paths, path), content });
+            }
+        }
+        self.aliases.sort_unstable();
+        self.aliases.dedup();
+        scan.aliases = self.aliases.iter().map(|&path| search::shared(&self.memory.paths, path)).collect();
+        if self.request.list_absent {
+            let mut seen = std::collections::BTreeSet::new();
+            for &index in &self.searches {
+                let name = self.memory.chains.get(index).name;
+                let text = self.memory.symbols.text(name);
+                self.memory.chains.tried(self.chain, index, text, &self.memory.paths, &mut |path| {
+                    seen.insert(Arc::<[u8]>::from(path));
+                });
+            }
+            scan.absent = seen.into_iter().collect();
+        }
+        scan
+    }
+}
