@@ -3,6 +3,7 @@
 //! The shim execs this program under the name `distcc` for everything that is not a compile, so
 //! that the shim itself needs no parser.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 
 use super::config::places;
 use super::host_lists;
+use super::scan::Scanner;
 use super::status::Report;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
@@ -106,6 +108,10 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if matches.get_flag("jobs") {
         return Ok(with_list(jobs));
     }
+    if let Some(command) = matches.get_many::<OsString>("scan-includes") {
+        let argv: Vec<Bytes> = command.cloned().map(Bytes::from).collect();
+        return scan_includes(&argv);
+    }
     if matches.get_flag("stop") {
         return stop();
     }
@@ -144,7 +150,17 @@ fn distcc_command() -> Command {
         .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
         .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
         .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
-        .group(clap::ArgGroup::new("word").args(["version", "status", "show-hosts", "jobs", "stop"]).required(true))
+        .arg(
+            Arg::new("scan-includes")
+                .long("scan-includes")
+                .value_name("COMMAND")
+                .num_args(1..)
+                .allow_hyphen_values(true)
+                .trailing_var_arg(true)
+                .value_parser(clap::value_parser!(OsString))
+                .help("Print the files that this compile would read, as the include scanner finds them; with --absent as the first word, also the names that are looked for and not found"),
+        )
+        .group(clap::ArgGroup::new("word").args(["version", "status", "show-hosts", "jobs", "stop", "scan-includes"]).required(true))
 }
 
 const LONG_ABOUT: &str = "Spreads C and C++ compiles over several machines, with the result of a local compile.\n\n\
@@ -219,9 +235,8 @@ fn stop() -> Result<ExitCode, String> {
 
 /// This process as if it were a compile: for the sources of the host list.
 fn surroundings() -> Invocation {
-    let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Bytes([name.as_bytes(), b"=", value.as_bytes()].concat())
-    };
+    let entry =
+        |(name, value): (OsString, OsString)| Bytes([name.as_bytes(), b"=", value.as_bytes()].concat());
     let cwd = std::env::current_dir().map(Bytes::from_path).unwrap_or_else(|_| Bytes::from("/"));
     Invocation { cwd, env: std::env::vars_os().map(entry).collect(), ..Invocation::default() }
 }
@@ -247,6 +262,31 @@ fn show_hosts(list: &HostList) -> String {
 
 fn jobs(list: &HostList) -> String {
     format!("{}\n", list.total_slots())
+}
+
+/// Prints the files of one compile, a name a line: `FILE`; `PROBED`, which is opened or asked for but
+/// not read; `ABSENT`.
+fn scan_includes(words: &[Bytes]) -> Result<ExitCode, String> {
+    let (absent, argv) = match words {
+        [first, argv @ ..] if *first == *"--absent" => (true, argv),
+        argv => (false, argv),
+    };
+    let around = surroundings();
+    let mut scanner = Scanner::default();
+    scanner.list_absent = absent;
+    let scan = scanner
+        .scan_command(argv, &around.cwd, &around.env)
+        .map_err(|declined| format!("the scanner declines: {declined}"))?;
+    let read = scan.files.iter().map(|file| ("FILE ", &file.path));
+    let probed = scan.probed.iter().map(|file| ("PROBED ", &file.path));
+    let absent = scan.absent.iter().map(|name| ("ABSENT ", name));
+    let mut stdout = std::io::stdout().lock();
+    for (kind, name) in read.chain(probed).chain(absent) {
+        stdout
+            .write_all(&[kind.as_bytes(), name, b"\n"].concat())
+            .map_err(|error| format!("cannot write: {error}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(text: &str) {
