@@ -7,7 +7,7 @@ use super::source::{self, Found, Lines};
 use super::symbols::{self, Sym, Symbols};
 use super::token::{self, Headers, Kind, Mode, Token};
 
-/// The largest file that is lexed: beyond it, lexing costs more than it can save.
+/// The largest file that is lexed: more would cost more than it can save.
 pub const FILE_MAX_BYTES: usize = 256 << 20;
 /// Conditionals that may be open at once in one file.
 const CONDITIONALS_MAX: usize = 4096;
