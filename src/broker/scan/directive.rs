@@ -492,9 +492,7 @@ mod tests {
 
     #[test]
     fn a_file_whose_conditionals_do_not_match_is_broken() {
-        for text in
-            ["#endif", "#if A", "#else", "#if A\n#else\n#else\n#endif", "#if A\n#else\n#elif B\n#endif"]
-        {
+        for text in ["#endif", "#if A", "#else", "#if A\n#else\n#else", "#if A\n#else\n#elif B\n#endif"] {
             assert!(unit(text).broken.is_some(), "{text:?}");
         }
     }
