@@ -81,7 +81,7 @@ impl Door {
     }
 
     /// Serves shims until it is told to stop, or has had nothing to do for long; then closes the
-    /// door and waits for the sessions that have jobs elsewhere.
+    /// door and waits until no job needs it. Compilers that run here under a lease do not.
     pub async fn serve(self, shared: Arc<Shared>) {
         let mut sessions = JoinSet::new();
         let mut busy_since = Instant::now();
@@ -105,7 +105,7 @@ impl Door {
         }
         self.close();
         shared.drain().await;
-        while sessions.join_next().await.is_some() {}
+        shared.at_rest().await;
     }
 
     async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<()>, mut stream: Stream) {

@@ -58,6 +58,8 @@ pub struct Shared {
     jobs: AtomicU64,
     /// Becomes true once, when the broker is to stop.
     stopping: watch::Sender<bool>,
+    /// Jobs that need the broker: all but those whose compiler runs here, under a lease.
+    working: watch::Sender<usize>,
 }
 
 impl Shared {
@@ -76,9 +78,30 @@ impl Shared {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
+    /// Counts a job as one that needs the broker, until the guard is dropped.
+    fn at_work(self: &Arc<Self>) -> AtWork {
+        self.working.send_modify(|jobs| *jobs += 1);
+        AtWork(self.clone())
+    }
+
+    /// Returns when no job needs the broker any more.
+    async fn at_rest(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.working.subscribe().wait_for(|jobs| *jobs == 0).await;
+    }
+
     async fn drain(&self) {
         // A dispatcher that is gone has nothing left to drain.
         let _ = self.inbox.send(Message::Drain).await;
+    }
+}
+
+/// A job that needs the broker.
+pub struct AtWork(Arc<Shared>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.working.send_modify(|jobs| *jobs -= 1);
     }
 }
 
@@ -142,6 +165,7 @@ async fn live(door: Door, config: Arc<Config>) {
         diagnosed: Diagnosed::default(),
         jobs: AtomicU64::new(1),
         stopping: watch::Sender::new(false),
+        working: watch::Sender::new(0),
     });
     tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
     let on_signal = stop_on_signal(shared.clone());

@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::dispatch::{About, Command, Message, NewJob, Whither};
 use super::link::{Answer, LinkHandle, Order, PackedBlob};
 use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
+use super::{AtWork, Shared};
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::io::{LocalFrames, local_frame};
@@ -108,6 +108,7 @@ async fn compile(
         origin: shared.config.origin,
     };
     let plan = planner.plan(&invocation).await.map(Arc::new);
+    let at_work = shared.at_work();
     let job = shared.next_job();
     let build = BuildId(invocation.origin.build);
     let (sender, commands) = mpsc::channel(16);
@@ -137,6 +138,7 @@ async fn compile(
         prepared: None,
         attempts: Vec::new(),
         answers: Vec::new(),
+        at_work: Some(at_work),
     };
     session.run(commands).await
 }
@@ -174,6 +176,8 @@ struct Session {
     prepared: Option<Arc<Prepared>>,
     attempts: Vec<Attempt>,
     answers: Vec<(HostId, Answer)>,
+    /// Until a compiler runs under the lease.
+    at_work: Option<AtWork>,
 }
 
 /// Whether the session goes on.
@@ -348,17 +352,9 @@ impl Session {
         if forbidden.is_some() {
             return Ok(Next::End);
         }
+        self.at_work = None;
         let mut ignored = [0; 64];
-        loop {
-            tokio::select! {
-                read = self.stream.read(&mut ignored) => match read {
-                    Ok(read) if read > 0 => {}
-                    _ => break,
-                },
-                // The compiler does not need us, and a broker that stops needs no slot back.
-                () = self.shared.stopped() => break,
-            }
-        }
+        while self.stream.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
         self.tell(Event::LeaseReturned { job: self.job }).await;
         Ok(Next::End)
     }
