@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod deliver;
 pub mod dispatch;
+pub mod frontend;
 pub mod host_lists;
 pub mod link;
 pub mod listen;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use config::Config;
 use dispatch::{Dispatcher, Message};
@@ -55,6 +56,8 @@ pub struct Shared {
     compilers: Compilers,
     host_lists: HostLists,
     diagnosed: Diagnosed,
+    /// Front ends that may run here at once (see [`frontend`]).
+    front_ends: Semaphore,
     jobs: AtomicU64,
     /// Becomes true once, when the broker is to stop.
     stopping: watch::Sender<bool>,
@@ -157,12 +160,14 @@ async fn live(door: Door, config: Arc<Config>) {
     let clock = clock::Clock::start();
     let (inbox, messages) = mpsc::channel(4096);
     let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock);
+    let front_ends = Semaphore::new(config.local_slots.compile as usize);
     let shared = Arc::new(Shared {
         config,
         inbox,
         compilers: Compilers::default(),
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
+        front_ends,
         jobs: AtomicU64::new(1),
         stopping: watch::Sender::new(false),
         working: watch::Sender::new(0),

@@ -5,9 +5,12 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::deliver::{Delivery, deliver};
+use super::frontend;
 use super::link::{Answer, PackedBlob};
 use super::plan::Plan;
 use super::prepare::Prepared;
+use tokio::sync::Semaphore;
+
 use crate::common::action::Ended;
 use crate::common::classify::Destination;
 use crate::common::invocation::Invocation;
@@ -39,6 +42,8 @@ pub struct Work<'a> {
     pub prepared: &'a Prepared,
     /// What the user ran.
     pub invocation: &'a Invocation,
+    /// The right to run a front end here.
+    pub front_ends: &'a Semaphore,
 }
 
 /// Checks an answer and puts its outputs in place.
@@ -48,13 +53,15 @@ pub struct Work<'a> {
 /// Returns why the job must be compiled here instead; then nothing was written.
 pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Result<Outcome, LocalReason> {
     let result = &answer.result;
-    if let Ended::Killed(_) = result.ended {
-        return Err(LocalReason::RemoteKilled);
-    }
-    if !result.ended.is_success() || result.stdout.size + result.stderr.size > 0 {
-        diagnosed.insert(fingerprint(work.plan, &work.prepared.input));
-        return Err(LocalReason::RemoteDiagnostics);
-    }
+    let stderr = match diagnostics(&work, &answer).await {
+        Ok(stderr) => stderr,
+        Err(reason) => {
+            if reason == LocalReason::RemoteDiagnostics {
+                diagnosed.insert(fingerprint(work.plan, &work.prepared.input));
+            }
+            return Err(reason);
+        }
+    };
     let size: u64 = result.outputs.iter().map(|part| part.size).sum();
     let mut deliveries = dependency_delivery(&work);
     let output = work.invocation.cwd.as_path().join(work.plan.job.output.as_path());
@@ -75,7 +82,27 @@ pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Re
         (Some(Destination::Stdout), Some(text)) => text.clone(),
         _ => Vec::new(),
     };
-    Ok(Outcome { ended: Ended::Exited(0), stdout, stderr: work.prepared.stderr.clone(), host: None })
+    Ok(Outcome { ended: Ended::Exited(0), stdout, stderr, host: None })
+}
+
+/// What a local compile would print on stderr, when the remote one leaves no doubt about that.
+async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalReason> {
+    let result = &answer.result;
+    match result.ended {
+        Ended::Killed(_) => return Err(LocalReason::RemoteKilled),
+        Ended::Exited(0) if result.stdout.size == 0 => {}
+        Ended::Exited(_) => return Err(LocalReason::RemoteDiagnostics),
+    }
+    if result.stderr.size == 0 {
+        return Ok(work.prepared.stderr.clone());
+    }
+    let printed =
+        unpack(answer.packed.get(..result.stderr.packed as usize).unwrap_or_default(), &result.stderr)?;
+    let compiler = &work.plan.compiler;
+    if !compiler.toolchain.clang || !frontend::is_of_the_front_end(&printed) {
+        return Err(LocalReason::RemoteDiagnostics);
+    }
+    frontend::ask(&compiler.program, work.invocation, &work.plan.job, work.front_ends).await
 }
 
 fn dependency_delivery(work: &Work<'_>) -> Vec<Delivery> {

@@ -83,7 +83,7 @@ impl Planner<'_> {
         }
         let arguments = remote_arguments(&job, &compiler, invocation).await?;
         let environment = remote_environment(&invocation.env);
-        let task = task_key(invocation, &job);
+        let task = task_key(invocation);
         Ok(Plan { job: *job, compiler, hosts, arguments, environment, task })
     }
 }
@@ -212,10 +212,26 @@ fn working_directory(invocation: &Invocation) -> &[u8] {
     }
 }
 
-fn task_key(invocation: &Invocation, job: &CompileJob) -> TaskKey {
+/// The options belong to it: the same file takes five times as long with `-O2` as with `-O0`, and
+/// hosts would be taken for slow.
+fn task_key(invocation: &Invocation) -> TaskKey {
     let mut hasher = DefaultHasher::new();
     invocation.cwd.hash(&mut hasher);
-    job.source.hash(&mut hasher);
-    job.output.hash(&mut hasher);
+    invocation.argv.hash(&mut hasher);
     TaskKey(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_file_with_other_options_is_another_task() {
+        let key = |line: &str| {
+            let argv = line.split(' ').map(Bytes::from).collect();
+            task_key(&Invocation { argv, ..Invocation::default() })
+        };
+        assert_eq!(key("gcc -O2 -c a.c"), key("gcc -O2 -c a.c"));
+        assert_ne!(key("gcc -O2 -c a.c"), key("gcc -O0 -c a.c"));
+    }
 }

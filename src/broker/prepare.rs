@@ -130,8 +130,8 @@ fn contents(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The compiler, in the shim's surroundings.
-fn command(program: &Path, invocation: &Invocation) -> Command {
+/// The compiler, in the shim's surroundings; it dies with the command's handle.
+pub fn command(program: &Path, invocation: &Invocation) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir(invocation.cwd.as_path());
     for entry in &invocation.env {

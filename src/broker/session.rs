@@ -287,7 +287,9 @@ impl Session {
             self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
         let (invocation, shared) = (self.invocation.clone(), self.shared.clone());
         self.work.spawn(async move {
-            let work = outcome::Work { plan: &plan, prepared: &prepared, invocation: &invocation };
+            let front_ends = &shared.front_ends;
+            let work =
+                outcome::Work { plan: &plan, prepared: &prepared, invocation: &invocation, front_ends };
             let outcome = outcome::finish(work, answer, &shared.diagnosed).await;
             Progress::Finished(outcome.map(|outcome| Outcome { host: name, ..outcome }))
         });
