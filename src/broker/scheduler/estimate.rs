@@ -90,6 +90,12 @@ impl Speed {
         self.rank
     }
 
+    /// The rank, or where little is known of the place that of `others`, if theirs is worse: a client
+    /// that is busy makes every host look slow, and itself is no faster.
+    pub fn rank_among(&self, others: f64) -> f64 {
+        if self.unsure() { self.rank.max(others) } else { self.rank }
+    }
+
     /// Whether little is known of it.
     pub fn unsure(&self) -> bool {
         self.variance > UNSURE / 3.0

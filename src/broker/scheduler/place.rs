@@ -114,7 +114,7 @@ impl Scheduler {
         let typical = self.estimates.typical();
         let likely = self.estimates.expect(route.task).likely;
         let wait = f64::from(waiting.saturating_sub(field.free)) * typical / field.rate;
-        let here = self.estimates.local.rank() * f64::max(likely, typical);
+        let here = self.estimates.local.rank_among(field.usual) * f64::max(likely, typical);
         let unknown = self.estimates.local.unsure() && self.in_use.compile == 0 && waiting > field.free;
         let test = unknown && self.totals.remote >= self.next_local_test;
         test || wait + likely * field.usual > self.config.overflow_factor * here

@@ -106,3 +106,19 @@ fn the_last_of_a_long_queue_compiles_here() {
     assert_eq!(here.len(), 2, "{said:?}");
     assert_eq!(*here[0], "run 19: sooner", "{said:?}");
 }
+
+#[test]
+fn hosts_that_a_busy_client_makes_look_slow_do_not_bring_jobs_home() {
+    let mut rig = Rig::up(&[4]);
+    // A first build of large files: all that is seen is that everything takes long.
+    for job in 1..=20 {
+        assert_eq!(rig.ready(), format!("send {job} to 0"));
+        rig.now += 15_000_000;
+        rig.answered(job, 0);
+        rig.delivered(job);
+    }
+    for _ in 0..12 {
+        let said = rig.arrives();
+        assert!(!said.contains("sooner"), "{said}");
+    }
+}
