@@ -110,10 +110,10 @@ fn the_last_of_a_long_queue_compiles_here() {
 #[test]
 fn hosts_that_a_busy_client_makes_look_slow_do_not_bring_jobs_home() {
     let mut rig = Rig::up(&[4]);
-    // A first build of large files: all that is seen is that everything takes long.
-    for job in 1..=20 {
+    // Small files first, then large ones: all that is seen is that everything takes longer now.
+    for (job, seconds) in (1..=40).map(|job| (job, if job <= 10 { 1 } else { 30 })) {
         assert_eq!(rig.ready(), format!("send {job} to 0"));
-        rig.now += 15_000_000;
+        rig.now += seconds * 1_000_000;
         rig.answered(job, 0);
         rig.delivered(job);
     }
