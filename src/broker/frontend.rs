@@ -1,7 +1,8 @@
-//! Asks clang's front end here for its diagnostics, when a remote compile printed only such.
+//! Asks the compiler's front end here for its diagnostics, when a remote compile printed only such.
 //!
-//! clang is silent about some things that a macro wrote (`if ((a == b))`), and preprocessed text
-//! holds no macros: so it warns about text where it would not about the source. The object is
+//! Compilers are silent about some things that a macro wrote (clang about `if ((a == b))`, gcc about
+//! the address of a variable that is compared with NULL), and preprocessed text holds no macros: so
+//! they warn about text where they would not about the source. The object is
 //! right all the same, and what a local compile would print comes from `-fsyntax-only` on the
 //! source, for a fraction of a compile. That holds for diagnostics of the front end alone; one
 //! that optimisation or code generation might have a part in makes the compile be repeated here.
@@ -24,7 +25,7 @@ const FRONTEND_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Warnings that clang's semantic analysis alone gives, and gives or not by whether a macro wrote
 /// the code.
-const GROUPS: [&str; 14] = [
+const OF_CLANG: [&str; 14] = [
     "comma",
     "constant-conversion",
     "constant-logical-operand",
@@ -41,17 +42,26 @@ const GROUPS: [&str; 14] = [
     "unused-value",
 ];
 
-/// Whether everything that a remote clang printed is of the front end alone.
-pub fn is_of_the_front_end(stderr: &[u8]) -> bool {
+/// The same of gcc. `implicit-fallthrough`, which depends on comments, is not among them: it comes
+/// after the front end.
+const OF_GCC: [&str; 6] =
+    ["address", "bool-compare", "empty-body", "int-in-bool-context", "tautological-compare", "unused-value"];
+
+/// Whether everything that a remote compiler printed is of the front end alone.
+pub fn is_of_the_front_end(stderr: &[u8], clang: bool) -> bool {
+    let groups: &[&str] = if clang { &OF_CLANG } else { &OF_GCC };
     let text = String::from_utf8_lossy(stderr);
     let mut warned = false;
     for line in text.lines() {
-        if [": error: ", ": fatal error: ", ": remark: ", "clang: "].iter().any(|kind| line.contains(kind)) {
+        if [": error: ", ": fatal error: ", ": remark: ", "clang: ", "gcc: ", "cc1"]
+            .iter()
+            .any(|kind| line.contains(kind))
+        {
             return false;
         }
         if line.contains(": warning: ") {
             let group = line.rsplit_once("[-W").and_then(|(_, rest)| rest.strip_suffix(']'));
-            if !group.is_some_and(|group| GROUPS.contains(&group)) {
+            if !group.is_some_and(|group| groups.contains(&group)) {
                 return false;
             }
             warned = true;
@@ -117,7 +127,8 @@ mod tests {
     fn only_what_semantic_analysis_alone_says_is_of_the_front_end() {
         let known = "a.c:1:2: warning: equality comparison with extraneous parentheses [-Wparentheses-equality]\n\
                      a.c:1:2: note: remove extraneous parentheses\n1 warning generated.\n";
-        assert!(is_of_the_front_end(known.as_bytes()));
+        assert!(is_of_the_front_end(known.as_bytes(), true));
+        assert!(!is_of_the_front_end(known.as_bytes(), false));
         for other in [
             "",
             "a.c:1:2: warning: stack frame size (9) exceeds limit (1) in 'f' [-Wframe-larger-than]",
@@ -127,11 +138,19 @@ mod tests {
             "clang: warning: -lx: 'linker' input unused [-Wunused-command-line-argument]",
         ] {
             assert!(
-                !is_of_the_front_end(format!("{known}{other}\n").as_bytes()) || other.is_empty(),
+                !is_of_the_front_end(format!("{known}{other}\n").as_bytes(), true) || other.is_empty(),
                 "{other}"
             );
-            assert!(!is_of_the_front_end(other.as_bytes()), "{other}");
+            assert!(!is_of_the_front_end(other.as_bytes(), true), "{other}");
         }
+    }
+
+    #[test]
+    fn what_gcc_says_after_its_front_end_is_not_asked_of_it() {
+        let address = "a.c: In function ‘f’:\na.c:1:2: warning: the comparison will always … [-Waddress]\n";
+        let fall = "a.c:1:2: warning: this statement may fall through [-Wimplicit-fallthrough=]\n";
+        assert!(is_of_the_front_end(address.as_bytes(), false));
+        assert!(!is_of_the_front_end([address, fall].concat().as_bytes(), false));
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
     let printed =
         unpack(answer.packed.get(..result.stderr.packed as usize).unwrap_or_default(), &result.stderr)?;
     let compiler = &work.plan.compiler;
-    if !compiler.toolchain.clang || !frontend::is_of_the_front_end(&printed) {
+    if !frontend::is_of_the_front_end(&printed, compiler.toolchain.clang) {
         return Err(LocalReason::RemoteDiagnostics);
     }
     frontend::ask(&compiler.program, work.invocation, &work.plan.job, work.front_ends).await
