@@ -7,7 +7,6 @@
 //! source, for a fraction of a compile. That holds for diagnostics of the front end alone; one
 //! that optimisation or code generation might have a part in makes the compile be repeated here.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::prepare::command;
+use super::toolchain::Compiler;
 use crate::common::classify::{CompileJob, PreprocessArgument};
 use crate::common::invocation::Invocation;
 use crate::common::limits::MESSAGES_MAX_BYTES;
@@ -53,7 +53,7 @@ pub fn is_of_the_front_end(stderr: &[u8], clang: bool) -> bool {
     let text = String::from_utf8_lossy(stderr);
     let mut warned = false;
     for line in text.lines() {
-        if [": error: ", ": fatal error: ", ": remark: ", "clang: ", "gcc: ", "cc1"]
+        if [": error: ", ": fatal error: ", ": remark: ", "clang: ", "gcc: "]
             .iter()
             .any(|kind| line.contains(kind))
         {
@@ -76,22 +76,23 @@ pub fn is_of_the_front_end(stderr: &[u8], clang: bool) -> bool {
 ///
 /// Returns why the compile must be repeated here after all.
 pub async fn ask(
-    program: &Path,
+    compiler: &Compiler,
     invocation: &Invocation,
     job: &CompileJob,
     slots: &Semaphore,
 ) -> Result<Vec<u8>, LocalReason> {
     let repeat = || LocalReason::RemoteDiagnostics;
     let _slot = slots.acquire().await.map_err(|_| repeat())?;
-    let mut command = command(program, invocation);
+    let clang = compiler.toolchain.clang;
+    let mut command = command(&compiler.program, invocation);
     command.args(arguments(job).ok_or_else(repeat)?).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output =
         timeout(FRONTEND_TIMEOUT, command.output()).await.map_err(|_| repeat())?.map_err(|_| repeat())?;
     let printed = output.stdout.len() as u64 + output.stderr.len() as u64;
-    // For a terminal a compiler prints in another way than it does for us.
-    let for_a_terminal = invocation.stderr_is_terminal && !output.stderr.is_empty();
-    if !output.status.success() || !output.stdout.is_empty() || for_a_terminal || printed > MESSAGES_MAX_BYTES
-    {
+    // For a terminal a compiler prints in another way than it does for us; and gcc, when it says
+    // anything, may have more to say behind its front end.
+    let unsure = (invocation.stderr_is_terminal || !clang) && !output.stderr.is_empty();
+    if !output.status.success() || !output.stdout.is_empty() || unsure || printed > MESSAGES_MAX_BYTES {
         return Err(repeat());
     }
     Ok(output.stderr)

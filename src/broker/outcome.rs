@@ -102,7 +102,7 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
     if !frontend::is_of_the_front_end(&printed, compiler.toolchain.clang) {
         return Err(LocalReason::RemoteDiagnostics);
     }
-    frontend::ask(&compiler.program, work.invocation, &work.plan.job, work.front_ends).await
+    frontend::ask(compiler, work.invocation, &work.plan.job, work.front_ends).await
 }
 
 fn dependency_delivery(work: &Work<'_>) -> Vec<Delivery> {
