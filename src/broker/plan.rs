@@ -179,6 +179,10 @@ async fn remote_arguments(
         let options: Vec<Bytes> =
             job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
         let unresolved = || LocalReason::NativeUnresolved { option: options[0].clone() };
+        // gcc notes its options in the debug information, in an order that spelling them out changes.
+        if has_debug(&arguments) {
+            return Err(unresolved());
+        }
         let expanded = compiler.expand_native(&options).await.ok_or_else(unresolved)?;
         for &at in job.native.iter().rev() {
             arguments.remove(at);
@@ -197,6 +201,11 @@ fn plain(argument: &Argument) -> Option<&Bytes> {
         Argument::Plain(text) => Some(text),
         Argument::Input | Argument::Output(_) => None,
     }
+}
+
+/// Whether any option asks for debug information.
+fn has_debug(arguments: &[Argument]) -> bool {
+    arguments.iter().filter_map(plain).any(|word| word.starts_with(b"-g") && word[..] != *b"-g0")
 }
 
 /// The working directory as compilers name it: `$PWD` when that is the same directory.
@@ -224,6 +233,13 @@ fn task_key(invocation: &Invocation) -> TaskKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_is_not_spelt_out_where_options_are_noted() {
+        let check = |word: &str| has_debug(&[Argument::Input, Argument::Plain(word.into())]);
+        assert!(check("-g") && check("-ggdb3") && check("-gdwarf-5"));
+        assert!(!check("-g0") && !check("-fno-gnu-unique"));
+    }
 
     #[test]
     fn the_same_file_with_other_options_is_another_task() {

@@ -178,8 +178,9 @@ fn read_machine_options(line: &str) -> Vec<Bytes> {
     let mut options = Vec::new();
     while let Some(word) = words.next() {
         if word == "--param" {
-            options.push(Bytes::from(word));
-            options.extend(words.next().map(Bytes::from));
+            // The driver passes on as one word what it was given as two.
+            let value = words.next();
+            options.extend(value.map(|value| Bytes(format!("--param={value}").into_bytes())));
         } else if word.starts_with("-m") || word.starts_with("--param=") {
             options.push(Bytes::from(word));
         }
@@ -288,6 +289,6 @@ mod tests {
     fn machine_options_are_read_out_of_what_the_driver_would_run() {
         let line = r#" /usr/lib/cc1 -quiet a.c "-march=znver3" -mavx --param "l1-cache-size=32" -o x.s"#;
         let options: Vec<String> = read_machine_options(line).iter().map(Bytes::to_text).collect();
-        assert_eq!(options, ["-march=znver3", "-mavx", "--param", "l1-cache-size=32"]);
+        assert_eq!(options, ["-march=znver3", "-mavx", "--param=l1-cache-size=32"]);
     }
 }

@@ -103,7 +103,7 @@ pub enum LocalReason {
         why: String,
     },
     /// `-march=native` could not be resolved.
-    #[error("{option} cannot be resolved for this compiler")]
+    #[error("{option} cannot be spelt out for another machine here")]
     NativeUnresolved {
         /// The option.
         option: Bytes,
