@@ -1,7 +1,7 @@
 //! Gathers what the broker must know about this run, in few system calls.
 
 use rustix::fs::{Mode, stat};
-use rustix::process::{getcwd, getpgrp, getpid, umask};
+use rustix::process::{getcwd, getpid, umask};
 use rustix::termios::isatty;
 
 use crate::common::bytes::Bytes;
@@ -36,7 +36,15 @@ fn origin() -> Origin {
     Origin {
         mount_namespace: stat("/proc/self/ns/mnt").map_or(0, |namespace| namespace.st_ino),
         root: stat("/").map_or((0, 0), |root| (root.st_dev, root.st_ino)),
-        build: getpgrp().as_raw_nonzero().get().unsigned_abs(),
+        build: process_group(),
         pid: getpid().as_raw_nonzero().get().unsigned_abs(),
     }
+}
+
+/// The process group, which all shims of one `make` share; 0 where it began outside of this
+/// container's process namespace, a value that rustix takes for impossible.
+#[allow(unsafe_code, reason = "the safe wrapper asserts that it is not 0")]
+fn process_group() -> u32 {
+    // SAFETY: takes nothing, touches no memory and cannot fail (getpgrp(2)).
+    unsafe { libc::getpgrp() }.unsigned_abs()
 }
