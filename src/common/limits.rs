@@ -36,3 +36,20 @@ pub const HOSTS_MAX: usize = 1024;
 
 /// Slots of one host, as one may write them behind the slash.
 pub const HOST_SLOTS_MAX: u32 = 10_000;
+
+/// The longest path that the kernel takes (`PATH_MAX`, path_resolution(7)), its NUL not counted.
+pub const PATH_MAX_BYTES: u64 = 4095;
+
+/// Words of one command in the classic protocol. Linux lets a command have many more, but none
+/// of a compile that is not made to do harm comes near.
+pub const CLASSIC_ARGUMENTS_MAX: u64 = 64 << 10;
+
+/// Their bytes, summed: what `@file` expansion is bounded by as well.
+pub const CLASSIC_ARGUMENTS_MAX_BYTES: u64 = 4 << 20;
+
+/// Files of one job in the classic protocol's version 3. The largest translation units of Boost
+/// and of browsers read under 10,000.
+pub const CLASSIC_FILES_MAX: u64 = 64 << 10;
+
+/// Their unpacked bytes, summed: as much as one preprocessed text.
+pub const CLASSIC_FILES_MAX_BYTES: u64 = PREPROCESSED_MAX_BYTES;
