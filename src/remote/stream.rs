@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::common::protocol::io::push_message;
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, MAGIC, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+    FrameHeader, FrameKind, MAGIC, OPENING, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -106,13 +106,14 @@ pub async fn listen_to(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Spee
     })
 }
 
-/// Reads the client's hello behind the magic; its name. A client of another version is told so.
+/// Reads the rest of the opening and the client's hello; its name. A client of another version is told so.
 ///
 /// # Errors
 ///
 /// Returns `InvalidData` when it is no hello, or of a version that is not spoken here.
 pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<String> {
     let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    stream.read_exact(&mut [0; OPENING.len() - MAGIC.len()]).await?;
     let mut head = [0; FrameHeader::LEN];
     stream.read_exact(&mut head).await?;
     let header = FrameHeader::decode(&head).map_err(|error| wrong(error.to_string()))?;
@@ -188,6 +189,7 @@ mod tests {
     /// What a volunteer makes of the first message, and what it says.
     async fn greeting(first: &[u8]) -> (io::Result<String>, Vec<u8>) {
         let (mut broker, mut volunteer) = duplex(1 << 16);
+        broker.write_all(&OPENING[MAGIC.len()..]).await.unwrap();
         broker.write_all(first).await.unwrap();
         let greeted = greet(&mut volunteer).await;
         drop(volunteer);

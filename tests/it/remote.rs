@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use distcc::common::action::Ended;
 use distcc::common::protocol::io::push_data;
 use distcc::common::protocol::link::{
-    FrameHeader, FrameKind, HELLO_TIMEOUT, MAGIC, Refusal, ToBroker, ToVolunteer, VERSION,
+    FrameHeader, FrameKind, HELLO_TIMEOUT, OPENING, Refusal, ToBroker, ToVolunteer, VERSION,
 };
 use distcc::common::toolchain::Digest;
 
@@ -157,7 +157,7 @@ fn garbage_and_lies_about_lengths_close_the_connection() {
     let huge = FrameHeader { length: u32::MAX, kind: FrameKind::Message, job: 0 }.encode();
     let kind = [1, 0, 0, 0, 77, 0, 0, 0, 0];
     let nonsense = [&[3, 0, 0, 0, 0, 0, 0, 0, 0][..], b"\xff\xff\xff"].concat();
-    for first in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"DIST00000001ARGC", &[&MAGIC[..], &huge].concat()] {
+    for first in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"DIST00000001ARGC", &[&OPENING[..], &huge].concat()] {
         let mut link = Link::connect(volunteer.port);
         link.stream.write_all(first).unwrap();
         assert!(link.is_closed());
@@ -174,7 +174,7 @@ fn garbage_and_lies_about_lengths_close_the_connection() {
 fn another_version_is_told_so() {
     let volunteer = Volunteer::start(&[]);
     let mut link = Link::connect(volunteer.port);
-    link.stream.write_all(&MAGIC).unwrap();
+    link.stream.write_all(&OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION + 1, build: "9".into(), client: "test".into() });
     assert!(matches!(link.next(), ToBroker::Hello { version: VERSION, .. }));
     assert!(matches!(link.next(), ToBroker::Fatal { why } if why.contains("version")));
@@ -187,7 +187,7 @@ fn whoever_says_hello_too_slowly_is_dropped_and_others_are_served() {
     let begin = Instant::now();
     let mut slow: Vec<Link> = (0..100).map(|_| Link::connect(volunteer.port)).collect();
     for link in &mut slow {
-        link.stream.write_all(&MAGIC[..1]).unwrap();
+        link.stream.write_all(&OPENING[..1]).unwrap();
     }
     volunteer.link();
     for link in &mut slow {
@@ -200,7 +200,7 @@ fn whoever_says_hello_too_slowly_is_dropped_and_others_are_served() {
 fn a_full_disk_takes_no_jobs_and_says_why() {
     let volunteer = Volunteer::start(&["--min-free-disk", "1000000000"]);
     let mut link = Link::connect(volunteer.port);
-    link.stream.write_all(&MAGIC).unwrap();
+    link.stream.write_all(&OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
     link.next();
     let credit = link.wait(|message| matches!(message, ToBroker::Credit { .. }));

@@ -15,8 +15,8 @@ use crate::broker::scheduler::api::{Failure, Moment};
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, JobResult, PING_INTERVAL, Part, Refusal, SILENCE_MAX, ToBroker, ToVolunteer,
-    VERSION,
+    FrameHeader, FrameKind, JobResult, OPENING, PING_INTERVAL, Part, Refusal, SILENCE_MAX, ToBroker,
+    ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -92,7 +92,7 @@ pub struct Peer {
 impl Peer {
     /// A new link; its first bytes to send are the hello.
     pub fn new(now: Moment, client: String) -> Self {
-        let mut outbox = crate::common::protocol::link::MAGIC.to_vec();
+        let mut outbox = OPENING.to_vec();
         let build = env!("CARGO_PKG_VERSION").to_owned();
         push_message(&mut outbox, &ToVolunteer::Hello { version: VERSION, build, client });
         Peer {

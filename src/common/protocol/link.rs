@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! broker                                     volunteer
-//!   MAGIC Hello ─────────────────────────────▶
+//!   OPENING Hello ───────────────────────────▶
 //!        ◀───────────────────────── Hello, Credit
 //!   Job ─────────────────────────────────────▶
 //!        ◀──────────────────────────── NeedInput     (only when the blob is not in its store)
@@ -31,7 +31,7 @@
 //! - **Another version** is answered by `Hello`, then `Fatal`, and the link closes.
 //! - **Draining.** The volunteer closes the link when its last job there is answered.
 //!
-//! The broker's first bytes are [`MAGIC`], so that a port can serve other protocols as well.
+//! The broker's first bytes are [`OPENING`], so that a port can serve other protocols as well.
 //! Variants are only ever appended, and the hello comes first: the version in it decides what
 //! else may be said.
 
@@ -46,8 +46,19 @@ use crate::common::toolchain::Digest;
 /// The protocol of this build.
 pub const VERSION: u16 = 1;
 
-/// The first bytes of a native link, before the broker's first frame.
+/// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
+
+/// What a broker sends before its first frame: [`MAGIC`], then zeros that are ignored.
+///
+/// It is this long because a distccd of another kind (3.4) that meets an unknown word goes on to
+/// read some 190 bytes for its log, however long they take to come, before it closes. So it closes
+/// at once, and that tells what it is.
+pub const OPENING: [u8; 256] = {
+    let mut opening = [0; 256];
+    opening.split_at_mut(MAGIC.len()).0.copy_from_slice(&MAGIC);
+    opening
+};
 
 /// The port of distcc, for every protocol.
 pub const DEFAULT_PORT: u16 = 3632;

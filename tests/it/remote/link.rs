@@ -7,7 +7,7 @@ use distcc::common::action::{Action, Argument, Blob, InputSet, OutputName};
 use distcc::common::bytes::Bytes;
 use distcc::common::protocol::io::{push_data, push_message};
 use distcc::common::protocol::link::{
-    FrameHeader, FrameKind, JobResult, MAGIC, Part, Refusal, ToBroker, ToVolunteer, VERSION,
+    FrameHeader, FrameKind, JobResult, OPENING, Part, Refusal, ToBroker, ToVolunteer, VERSION,
 };
 use distcc::common::protocol::wire;
 use distcc::common::toolchain::{Digest, Toolchain};
@@ -27,7 +27,7 @@ impl Link {
     }
 
     pub fn hello(&mut self) {
-        self.stream.write_all(&MAGIC).unwrap();
+        self.stream.write_all(&OPENING).unwrap();
         self.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
         assert!(matches!(self.next(), ToBroker::Hello { version: VERSION, slots: 2, .. }));
         self.wait(|message| matches!(message, ToBroker::Credit { .. }));
