@@ -19,10 +19,11 @@ use super::scheduler::api::{
     Action, BuildId, Event, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
 };
 use super::status::{HostReport, JobReport, Report};
-use super::volunteers::Volunteers;
+use super::volunteers::{Ssh, Volunteers};
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::HostList;
+use crate::common::protocol::classic::Version;
 use crate::common::reason::LocalReason;
 use crate::common::toolchain::Digest;
 
@@ -74,6 +75,8 @@ pub enum Whither {
     Remote {
         /// Its host list.
         hosts: Arc<HostList>,
+        /// For those of them that are behind ssh.
+        ssh: Option<Ssh>,
         /// What it needs.
         toolchain: Digest,
         /// For learning.
@@ -96,7 +99,7 @@ pub enum Whither {
 pub enum Command {
     Prepare,
     CancelPrepare,
-    Send { host: HostId, name: Arc<str>, link: LinkHandle, deadline: Duration },
+    Send { host: HostId, name: Arc<str>, link: LinkHandle, classic: Version, deadline: Duration },
     Cancel { host: HostId },
     Take { host: HostId },
     RunLocally { reason: LocalReason, warning: Bytes },
@@ -184,13 +187,13 @@ impl Dispatcher {
         self.notices.seen(self.clock.now(), build);
         self.jobs.insert(job, Job { build, about, commands });
         let event = match whither {
-            Whither::Remote { hosts, toolchain, task, fallback } => {
+            Whither::Remote { hosts, ssh, toolchain, task, fallback } => {
                 self.warn_of_unusable(build, &hosts);
                 Event::Arrived(RemoteArrival {
                     job,
                     build,
                     local: self.local_slots(Some(&hosts)),
-                    hosts: self.volunteers.intern(&hosts),
+                    hosts: self.volunteers.intern(&hosts, ssh.as_ref()),
                     task,
                     toolchain: self.toolchain(toolchain),
                     fallback,
@@ -208,7 +211,7 @@ impl Dispatcher {
     fn warn_of_unusable(&mut self, build: BuildId, list: &HostList) {
         for host in list.hosts.iter().filter(|host| !host.is_usable() && !host.down) {
             self.notices.tell(build, &format!("unusable {}", host.token), || {
-                format!("warning: host {}: ssh and GSSAPI are not spoken yet; it is not used", host.token)
+                format!("warning: host {}: GSSAPI is not spoken here; it is not used", host.token)
             });
         }
     }
@@ -256,10 +259,12 @@ impl Dispatcher {
     fn on_link(&mut self, host: HostId, event: LinkEvent) {
         match event {
             LinkEvent::Up { handle, build, slots } => {
-                tracing::info!(host = %self.volunteers.name(host), %build, slots, "volunteer is up");
+                tracing::info!(host = %self.volunteers.name(host), %build, ?slots, "volunteer is up");
                 self.volunteers.up(host, handle);
                 // Until it says how many of them are ours.
-                self.handle(Event::Credit { host, jobs: slots });
+                if let Some(jobs) = slots {
+                    self.handle(Event::Credit { host, jobs });
+                }
                 self.handle(Event::HostUp { host });
             }
             LinkEvent::Credit { jobs, why } => {
@@ -336,7 +341,10 @@ impl Dispatcher {
 
     fn send(&mut self, job: JobId, host: HostId, deadline: Duration) {
         match self.volunteers.link(host) {
-            Some((name, link)) => self.command(job, Command::Send { host, name, link, deadline }),
+            Some((name, link)) => {
+                let classic = self.volunteers.classic_version(host);
+                self.command(job, Command::Send { host, name, link, classic, deadline });
+            }
             None => {
                 let why = "the connection was lost".to_owned();
                 let failure = super::scheduler::api::Failure::Host { why };
@@ -346,9 +354,9 @@ impl Dispatcher {
     }
 
     fn connect(&mut self, host: HostId) {
-        let address = self.volunteers.address(host);
+        let route = self.volunteers.route(host);
         let reporter = Reporter { host, owner: self.link_events.clone() };
-        self.links.spawn(connection::run(address, self.config.client.clone(), self.clock, reporter));
+        self.links.spawn(connection::run(route, self.config.client.clone(), self.clock, reporter));
     }
 
     fn report(&self) -> Report {

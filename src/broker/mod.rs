@@ -23,6 +23,7 @@ pub mod notices;
 pub mod outcome;
 pub mod plan;
 pub mod prepare;
+pub mod rename;
 pub mod scan;
 pub mod scheduler;
 pub mod session;

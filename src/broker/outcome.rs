@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::deliver::{Delivery, deliver};
 use super::frontend;
-use super::link::{Answer, PackedBlob};
+use super::link::{Answer, PackedBlob, Packing};
 use super::plan::Plan;
 use super::prepare::Prepared;
 use tokio::sync::Semaphore;
@@ -96,8 +96,9 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
     if result.stderr.size == 0 {
         return Ok(work.prepared.stderr.clone());
     }
-    let printed =
-        unpack(answer.packed.get(..result.stderr.packed as usize).unwrap_or_default(), &result.stderr)?;
+    let behind_stdout = result.stdout.packed as usize;
+    let printed = answer.packed.get(behind_stdout..behind_stdout + result.stderr.packed as usize);
+    let printed = unpack(printed.unwrap_or_default(), &result.stderr, answer.packing)?;
     let compiler = &work.plan.compiler;
     if !frontend::is_of_the_front_end(&printed, compiler.toolchain.clang) {
         return Err(LocalReason::RemoteDiagnostics);
@@ -120,13 +121,16 @@ fn unpack_outputs(answer: &Answer) -> Result<Option<Vec<u8>>, LocalReason> {
     let messages = answer.result.stdout.packed + answer.result.stderr.packed;
     let Some(part) = answer.result.outputs.first() else { return Ok(None) };
     let packed = answer.packed.get(messages as usize..(messages + part.packed) as usize);
-    unpack(packed.unwrap_or_default(), part).map(Some)
+    unpack(packed.unwrap_or_default(), part, answer.packing).map(Some)
 }
 
-fn unpack(packed: &[u8], part: &Part) -> Result<Vec<u8>, LocalReason> {
+fn unpack(packed: &[u8], part: &Part, packing: Packing) -> Result<Vec<u8>, LocalReason> {
     let wrong = |why: &str| LocalReason::NoVolunteer { why: format!("the answer was damaged: {why}") };
     if part.size == 0 {
         return Ok(Vec::new());
+    }
+    if packing == Packing::Plain {
+        return Ok(packed.to_vec());
     }
     let decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| wrong("not packed"))?;
     let mut contents = Vec::with_capacity(part.size as usize);
@@ -188,10 +192,10 @@ mod tests {
         let contents = vec![7; 100_000];
         let packed = zstd::encode_all(&contents[..], 1).expect("packed");
         let part = part_of(&contents, &packed);
-        assert_eq!(unpack(&packed, &part), Ok(contents.clone()));
-        assert!(unpack(&packed[1..], &part).is_err());
-        assert!(unpack(&packed, &Part { size: part.size - 1, ..part }).is_err());
-        assert!(unpack(&packed, &Part { size: part.size + 1, ..part }).is_err());
-        assert!(unpack(&packed, &Part { digest: Digest::of(b"other"), ..part }).is_err());
+        assert_eq!(unpack(&packed, &part, Packing::Zstd), Ok(contents.clone()));
+        assert!(unpack(&packed[1..], &part, Packing::Zstd).is_err());
+        assert!(unpack(&packed, &Part { size: part.size - 1, ..part }, Packing::Zstd).is_err());
+        assert!(unpack(&packed, &Part { size: part.size + 1, ..part }, Packing::Zstd).is_err());
+        assert!(unpack(&packed, &Part { digest: Digest::of(b"other"), ..part }, Packing::Zstd).is_err());
     }
 }

@@ -5,22 +5,30 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::deliver::check_destination;
 use crate::broker::host_lists::HostLists;
 use crate::broker::link::PackedBlob;
+use crate::broker::link::classic::ClassicOrder;
+use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
 use crate::broker::toolchain::{Compiler, Compilers};
 use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
     CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
-    environment_reason, is_probe_directory, remote_environment,
+    environment_reason, is_probe_directory, refuse_classic, remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
+use crate::common::program::basename;
+use crate::common::protocol::classic::Version;
 use crate::common::reason::{LocalReason, TextRule};
+
+/// How long a connection may be silent, the compile included (distcc(1), `DISTCC_IO_TIMEOUT`).
+const IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A job that may leave.
 #[derive(Debug)]
@@ -107,10 +115,52 @@ impl Plan {
         }
     }
 
+    /// What a volunteer of the classic protocol must be told besides.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no such volunteer can do this job.
+    pub async fn classic_order(
+        &self,
+        invocation: &Invocation,
+        version: Version,
+    ) -> Result<ClassicOrder, String> {
+        if let Some(why) = refuse_classic(&self.arguments) {
+            return Err(why);
+        }
+        let path = invocation.variable("PATH").unwrap_or_default();
+        let as_is = invocation.variable("DISTCC_NO_REWRITE_CROSS").is_some();
+        let (compiler, more) = rename(&self.job.compiler, &self.compiler.toolchain.target, path, as_is);
+        let seconds = invocation
+            .variable("DISTCC_IO_TIMEOUT")
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        Ok(ClassicOrder {
+            compiler,
+            more,
+            stem: stem(&self.job.source),
+            maker: self.compiler.maker().await,
+            version,
+            silence_max: seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs),
+        })
+    }
+
     /// Whether the output is assembly text, which the compiler proper writes, not the assembler.
     pub fn is_text(&self) -> bool {
         self.arguments.contains(&Argument::Plain(Bytes::from("-S")))
     }
+}
+
+/// What a daemon sees of the source's name: enough for its log, and nothing that it could
+/// mistake for a test of autoconf, which it would refuse.
+fn stem(source: &[u8]) -> Bytes {
+    let name = basename(source);
+    let end = name.iter().rposition(|&byte| byte == b'.').unwrap_or(name.len());
+    let plain = name[..end].iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.+-".contains(byte));
+    let odd = !plain
+        || name.starts_with(b"-")
+        || name.starts_with(b"conftest.")
+        || name.starts_with(b"tmp.conftest.");
+    if odd || end == 0 { "source".into() } else { Bytes::from(&name[..end]) }
 }
 
 fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {

@@ -19,9 +19,11 @@ use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
+use super::volunteers::Ssh;
 use super::{AtWork, Shared};
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
+use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
 use crate::common::protocol::local::{Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id};
 use crate::common::protocol::wire;
@@ -115,6 +117,7 @@ async fn compile(
     let whither = match &plan {
         Ok(plan) => Whither::Remote {
             hosts: plan.hosts.clone(),
+            ssh: plan.hosts.uses_ssh().then(|| Ssh::of(&invocation)),
             toolchain: plan.compiler.toolchain.id,
             task: plan.task,
             fallback: invocation.variable("DISTCC_FALLBACK") != Some(b"0"),
@@ -180,6 +183,25 @@ struct Session {
     at_work: Option<AtWork>,
 }
 
+/// How a volunteer is spoken to.
+struct Way {
+    link: LinkHandle,
+    /// Should it speak the classic protocol.
+    classic: Version,
+}
+
+impl Way {
+    async fn attempt(self, plan: &Plan, invocation: &Invocation, order: Order) -> Result<Answer, Failure> {
+        match self.link {
+            LinkHandle::Native(link) => link.attempt(order).await,
+            LinkHandle::Classic(link) => {
+                let classic = plan.classic_order(invocation, self.classic).await;
+                link.attempt(order, classic.map_err(|why| Failure::Refused { why })?).await
+            }
+        }
+    }
+}
+
 /// Whether the session goes on.
 enum Next {
     Continue,
@@ -235,7 +257,9 @@ impl Session {
                     task.abort();
                 }
             }
-            Command::Send { host, name, link, deadline } => self.start_attempt(host, name, link, deadline),
+            Command::Send { host, name, link, classic, deadline } => {
+                self.start_attempt(host, name, Way { link, classic }, deadline);
+            }
             Command::Cancel { host } => {
                 self.attempts.retain(|attempt| {
                     let keep = attempt.host != host;
@@ -266,15 +290,16 @@ impl Session {
         self.preparing = Some(task);
     }
 
-    fn start_attempt(&mut self, host: HostId, name: Arc<str>, link: LinkHandle, deadline: Duration) {
-        let (Some(plan), Some(prepared)) = (&self.plan, &self.prepared) else { return };
+    fn start_attempt(&mut self, host: HostId, name: Arc<str>, way: Way, deadline: Duration) {
+        let (Some(plan), Some(prepared)) = (self.plan.clone(), &self.prepared) else { return };
         let input: PackedBlob = prepared.input.clone();
         let order = Order { action: Box::new(plan.action(&input)), input, deadline };
+        let invocation = self.invocation.clone();
         let task = self.work.spawn(async move {
             // The volunteer enforces the deadline; this is for one that does not.
             let grace = deadline + Duration::from_secs(10);
-            let outcome = timeout(grace, link.attempt(order)).await.unwrap_or(Err(Failure::Deadline));
-            Progress::Attempted(host, outcome)
+            let outcome = timeout(grace, way.attempt(&plan, &invocation, order)).await;
+            Progress::Attempted(host, outcome.unwrap_or(Err(Failure::Deadline)))
         });
         self.attempts.push(Attempt { host, name, task });
     }

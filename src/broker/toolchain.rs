@@ -38,6 +38,7 @@ pub struct Compiler {
     parts: Vec<(PathBuf, Stamp)>,
     /// What options that mean "this machine" expand to, by those options.
     natives: Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>,
+    maker: OnceCell<Bytes>,
 }
 
 /// How a file looked: it is unchanged while all of this is.
@@ -149,6 +150,18 @@ impl Compiler {
         expanded
     }
 
+    /// What its objects say of their maker (`.ident`); empty when it cannot be told. Asked for once.
+    pub async fn maker(&self) -> Bytes {
+        self.maker.get_or_init(|| self.ask_maker()).await.clone()
+    }
+
+    async fn ask_maker(&self) -> Bytes {
+        let arguments = ["-S", "-x", "c", "/dev/null", "-o", "-"].map(OsStr::new);
+        let assembly = question(&self.program, &arguments).await.map(|(text, _)| text).unwrap_or_default();
+        let ident = assembly.lines().rev().find_map(|line| line.trim_start().strip_prefix(".ident"));
+        Bytes::from(ident.map(|text| text.trim().trim_matches('"')).unwrap_or_default())
+    }
+
     /// Asks the driver what it would run, then checks that the answer, given as options, makes it
     /// run the same.
     async fn ask_native(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
@@ -218,7 +231,13 @@ async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
     let (digests, parts) = task.await.map_err(|error| error.to_string())?;
     let toolchain = describe(name, program, banner, &digests);
     tracing::info!(compiler = %name, id = %toolchain.id.short(), version = %toolchain.version, "new toolchain");
-    Ok(Arc::new(Compiler { program: program.to_owned(), toolchain, parts, natives: Mutex::default() }))
+    Ok(Arc::new(Compiler {
+        program: program.to_owned(),
+        toolchain,
+        parts,
+        natives: Mutex::default(),
+        maker: OnceCell::new(),
+    }))
 }
 
 fn describe(name: &Bytes, program: &Path, banner: Banner, digests: &[Option<Digest>]) -> Toolchain {

@@ -5,58 +5,109 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::LinkHandle;
-use super::link::transport::Address;
+use super::link::transport::{Address, Route};
 use super::scheduler::api::{HostId, HostUse};
-use crate::common::hosts::HostList;
+use crate::common::bytes::Bytes;
+use crate::common::hosts::{Host, HostList, Transport};
+use crate::common::invocation::Invocation;
+use crate::common::protocol::classic::Version;
 
 /// Lists remembered; beyond it the memory starts afresh.
 const LISTS_MAX: usize = 64;
 
 struct Volunteer {
     name: Arc<str>,
-    address: Address,
+    route: Route,
+    classic: Version,
     link: Option<LinkHandle>,
     credit_why: String,
     round_trip: Option<Duration>,
+}
+
+/// What a build brings for hosts that are reached through ssh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// ssh and words that are to follow it.
+    pub shell: Vec<Bytes>,
+    /// The build's environment, where ssh finds its agent and its home.
+    pub environment: Arc<[Bytes]>,
+}
+
+impl Ssh {
+    /// Words that `DISTCC_SSH` may have behind the first, as distcc 3.4 has it.
+    const WORDS_MAX: usize = 12;
+
+    /// Of an invocation whose list has such hosts.
+    pub fn of(invocation: &Invocation) -> Self {
+        let text = invocation.variable("DISTCC_SSH").filter(|text| !text.is_empty()).unwrap_or(b"ssh");
+        let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        Ssh {
+            shell: words.take(1 + Self::WORDS_MAX).map(Bytes::from).collect(),
+            environment: invocation.env.clone().into(),
+        }
+    }
 }
 
 /// Volunteers by number.
 #[derive(Default)]
 pub struct Volunteers {
     known: Vec<Volunteer>,
-    numbers: HashMap<Address, HostId>,
-    lists: Vec<(Arc<HostList>, Arc<[HostUse]>)>,
+    numbers: HashMap<(Address, Version), HostId>,
+    lists: Vec<Interned>,
+}
+
+struct Interned {
+    list: Arc<HostList>,
+    shell: Vec<Bytes>,
+    uses: Arc<[HostUse]>,
 }
 
 impl Volunteers {
     /// The volunteers of a host list, by number. Equal lists are one list (`HostLists` sees to
     /// that), so a list is looked through once.
-    pub fn intern(&mut self, list: &Arc<HostList>) -> Arc<[HostUse]> {
-        if let Some((_, uses)) = self.lists.iter().find(|(known, _)| Arc::ptr_eq(known, list)) {
-            return uses.clone();
+    ///
+    /// `ssh` is what a build brings that hosts behind ssh need; a list without any needs none.
+    pub fn intern(&mut self, list: &Arc<HostList>, ssh: Option<&Ssh>) -> Arc<[HostUse]> {
+        let shell = ssh.map(|ssh| &ssh.shell[..]).unwrap_or_default();
+        let known = self.lists.iter().find(|known| Arc::ptr_eq(&known.list, list) && known.shell == shell);
+        if let Some(known) = known {
+            return known.uses.clone();
         }
         let usable = list.hosts.iter().filter(|host| host.is_usable());
-        let uses: Arc<[HostUse]> = usable
-            .map(|host| {
-                let address = Address { name: host.name.clone(), port: host.port };
-                HostUse { host: self.number(address), slots: host.slots }
-            })
-            .collect();
+        let uses: Arc<[HostUse]> = usable.map(|host| self.host_use(host, ssh)).collect();
         if self.lists.len() >= LISTS_MAX {
             self.lists.clear();
         }
-        self.lists.push((list.clone(), uses.clone()));
+        self.lists.push(Interned { list: list.clone(), shell: shell.to_vec(), uses: uses.clone() });
         uses
     }
 
-    fn number(&mut self, address: Address) -> HostId {
-        if let Some(&number) = self.numbers.get(&address) {
+    fn host_use(&mut self, host: &Host, ssh: Option<&Ssh>) -> HostUse {
+        let address = match &host.transport {
+            Transport::Tcp => Address::Tcp { name: host.name.clone(), port: host.port },
+            Transport::Ssh { user, command } => Address::Ssh {
+                shell: ssh.map(|ssh| ssh.shell.clone()).unwrap_or_default(),
+                user: user.clone(),
+                name: host.name.clone(),
+                daemon: command.clone(),
+            },
+        };
+        // Its text goes preprocessed in any case, so `,cpp` means no more than the compression.
+        let classic = if host.lzo { Version::V2 } else { Version::V1 };
+        let environment = ssh.map(|ssh| ssh.environment.clone()).unwrap_or_default();
+        HostUse { host: self.number(Route { address, environment }, classic), slots: host.slots }
+    }
+
+    fn number(&mut self, route: Route, classic: Version) -> HostId {
+        let key = (route.address.clone(), classic);
+        if let Some(&number) = self.numbers.get(&key) {
             return number;
         }
         let number = HostId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
-        self.numbers.insert(address.clone(), number);
-        let name = address.to_string().into();
-        self.known.push(Volunteer { name, address, link: None, credit_why: String::new(), round_trip: None });
+        let name = route.address.to_string().into();
+        self.numbers.insert(key, number);
+        let (link, round_trip) = (None, None);
+        self.known.push(Volunteer { name, route, classic, link, credit_why: String::new(), round_trip });
         number
     }
 
@@ -73,9 +124,14 @@ impl Volunteers {
         self.get(host).name.clone()
     }
 
-    /// Where it listens.
-    pub fn address(&self, host: HostId) -> Address {
-        self.get(host).address.clone()
+    /// How it is reached.
+    pub fn route(&self, host: HostId) -> Route {
+        self.get(host).route.clone()
+    }
+
+    /// The version of the classic protocol in which it is spoken to, should it speak that.
+    pub fn classic_version(&self, host: HostId) -> Version {
+        self.get(host).classic
     }
 
     /// Its name and link, while that is up.

@@ -1,21 +1,31 @@
-//! Drives one link over its socket: connects, reads, writes, pings, and reports what happens.
+//! Drives one link over its socket: connects, finds out what the volunteer speaks, reads, writes,
+//! pings, and reports what happens.
+//!
+//! Whoever closes the connection on hearing our opening, without a word, is taken for a distccd of
+//! another kind: it is up as well, and its jobs each open a connection of their own ([`super::classic`]).
+//! That is found out once for as long as it can be reached, and costs no job.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::classic::ClassicHandle;
 use super::peer::{LinkError, News, Peer};
-use super::transport::{self, Address, Stream};
-use super::{LinkCommand, LinkHandle};
+use super::transport::{Farewell, Purpose, Route, Stream};
+use super::{LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
 use crate::broker::scheduler::api::HostId;
 use crate::common::protocol::link::{FrameHeader, HELLO_TIMEOUT};
 
 /// How long a connect may take, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long the hello may take over ssh, which has to log in first.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a link tells its owner.
 #[derive(Debug)]
@@ -26,8 +36,8 @@ pub enum LinkEvent {
         handle: LinkHandle,
         /// Its build.
         build: String,
-        /// Its slots.
-        slots: u32,
+        /// Its slots, if it tells.
+        slots: Option<u32>,
     },
     /// See [`News`].
     Credit {
@@ -63,35 +73,82 @@ impl Reporter {
 
 /// Opens a link and runs it until it ends. Everything that the owner must know is reported;
 /// `Down` is always the last.
-pub async fn run(address: Address, client: String, clock: Clock, reporter: Reporter) {
-    let why = match open(&address).await {
-        Ok(stream) => serve(stream, client, clock, &reporter).await,
-        Err(why) => why,
-    };
+pub async fn run(route: Route, client: String, clock: Clock, reporter: Reporter) {
+    let why = live(Arc::new(route), client, clock, &reporter).await;
     reporter.report(LinkEvent::Down { why }).await;
 }
 
-async fn open(address: &Address) -> Result<Box<dyn Stream>, String> {
-    match timeout(CONNECT_TIMEOUT, transport::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("cannot connect: {error}")),
-        Err(_) => Err(format!("no answer to the connection for {}s", CONNECT_TIMEOUT.as_secs())),
+/// Opens a link and runs it until it ends; says why it did.
+async fn live(route: Arc<Route>, client: String, clock: Clock, reporter: &Reporter) -> String {
+    let begun = Instant::now();
+    let connection = match timeout(CONNECT_TIMEOUT, route.connect(Purpose::Link)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return format!("cannot connect: {error}"),
+        Err(_) => return format!("no answer to the connection for {}s", CONNECT_TIMEOUT.as_secs()),
+    };
+    let round_trip = begun.elapsed();
+    let carried = connection.carrier.is_some();
+    let end = serve(connection.stream, client, clock, reporter, carried).await;
+    let farewell = match connection.carrier {
+        Some(carrier) if end.before_hello => carrier.farewell().await,
+        _ => Farewell::Ended,
+    };
+    match (farewell, end) {
+        (Farewell::Unreachable(words), _) => format!("cannot be reached by ssh: {words}"),
+        (Farewell::NoDaemon(words), _) => format!("has no distccd that ssh could run: {words}"),
+        (Farewell::Ended, End { before_hello: true, closed: true, .. }) => {
+            reporter.report(LinkEvent::RoundTrip(round_trip)).await;
+            classic(route, reporter).await
+        }
+        (Farewell::Ended, end) => end.why,
     }
 }
 
-/// Runs an open link until it ends, and says why it did.
-async fn serve(stream: Box<dyn Stream>, client: String, clock: Clock, reporter: &Reporter) -> String {
-    let (handle, mut commands) = LinkHandle::new();
+/// A volunteer of the classic protocol is up until it cannot be reached.
+async fn classic(route: Arc<Route>, reporter: &Reporter) -> String {
+    let (handle, mut lost) = ClassicHandle::new(route);
+    let handle = LinkHandle::Classic(handle);
+    reporter.report(LinkEvent::Up { handle, build: "of the classic protocol".to_owned(), slots: None }).await;
+    // The dispatcher holds a handle until it hears that the host is down.
+    lost.recv().await.unwrap_or_default()
+}
+
+/// How an open link ended.
+struct End {
+    why: String,
+    /// The volunteer had not said its hello.
+    before_hello: bool,
+    /// The volunteer ended it, without a word of nonsense.
+    closed: bool,
+}
+
+/// Runs an open link until it ends, and says how it did.
+async fn serve(
+    stream: Box<dyn Stream>,
+    client: String,
+    clock: Clock,
+    reporter: &Reporter,
+    carried: bool,
+) -> End {
+    let (handle, mut commands) = NativeHandle::new();
     let mut peer = Peer::new(clock.now(), client);
-    let mut handle = Some(handle);
-    let why = match exchange(stream, &mut peer, &mut commands, clock, &mut handle, reporter).await {
-        Ok(()) => "closed the connection".to_owned(),
-        Err(EndOfLink::Peer(error)) => error.to_string(),
-        Err(EndOfLink::Io(error)) => format!("connection lost: {error}"),
-        Err(EndOfLink::NoHello) => "is no distccd of this kind: it did not say hello".to_owned(),
+    let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
+    let ended = exchange(stream, &mut link, &mut commands, clock, reporter).await;
+    let before_hello = link.handle.is_some();
+    let (why, closed) = match ended {
+        Ok(()) => ("closed the connection".to_owned(), true),
+        Err(EndOfLink::Peer(error)) => (error.to_string(), false),
+        Err(EndOfLink::Io(error)) => (format!("connection lost: {error}"), is_closed(&error)),
+        Err(EndOfLink::NoHello) => ("is no distccd: it did not say hello".to_owned(), false),
     };
     peer.fail_all(&why);
-    why
+    End { why, before_hello, closed }
+}
+
+/// Whether this is what closing with unread data looks like from here.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// Why an open link ended, other than by the volunteer closing it.
@@ -99,6 +156,15 @@ enum EndOfLink {
     Peer(LinkError),
     Io(io::Error),
     NoHello,
+}
+
+/// What a link in progress is made of.
+struct Link<'a> {
+    peer: &'a mut Peer,
+    /// Until the hello has come.
+    handle: Option<NativeHandle>,
+    /// Over ssh, which takes its time to log in.
+    carried: bool,
 }
 
 impl From<LinkError> for EndOfLink {
@@ -115,32 +181,29 @@ impl From<io::Error> for EndOfLink {
 
 async fn exchange(
     stream: Box<dyn Stream>,
-    peer: &mut Peer,
+    link: &mut Link<'_>,
     commands: &mut mpsc::UnboundedReceiver<LinkCommand>,
     clock: Clock,
-    handle: &mut Option<LinkHandle>,
     reporter: &Reporter,
 ) -> Result<(), EndOfLink> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut input, mut output, mut written) = (Vec::new(), Vec::new(), 0);
-    let hello_by = Instant::now() + HELLO_TIMEOUT;
+    let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
     loop {
         if written == output.len() {
             output.clear();
             written = 0;
-            peer.fill(&mut output);
+            link.peer.fill(&mut output);
         }
-        let wake = match handle {
-            Some(_) => hello_by.min(clock.instant(peer.next_time())),
-            None => clock.instant(peer.next_time()),
-        };
+        let wake = if link.handle.is_some() { hello_by } else { clock.instant(link.peer.next_time()) };
         input.reserve(64 << 10);
         tokio::select! {
             read = reader.read_buf(&mut input) => {
-                if read? == 0 {
-                    return if handle.is_some() { Err(EndOfLink::NoHello) } else { Ok(()) };
+                match read? {
+                    0 if input.is_empty() => return Ok(()),
+                    0 => return Err(EndOfLink::NoHello),
+                    _ => take_frames(&mut input, link, clock, reporter).await?,
                 }
-                take_frames(&mut input, peer, clock, handle, reporter).await?;
             }
             sent = writer.write(&output[written..]), if written < output.len() => {
                 match sent? {
@@ -149,15 +212,15 @@ async fn exchange(
                 }
             }
             command = commands.recv() => match command {
-                Some(LinkCommand::Start { job, order, reply }) => peer.start(job, order, reply),
-                Some(LinkCommand::Cancel { job }) => peer.cancel(job),
+                Some(LinkCommand::Start { job, order, reply }) => link.peer.start(job, order, reply),
+                Some(LinkCommand::Cancel { job }) => link.peer.cancel(job),
                 None => return Ok(()),
             },
             () = sleep_until(wake) => {
-                if handle.is_some() && Instant::now() >= hello_by {
+                if link.handle.is_some() {
                     return Err(EndOfLink::NoHello);
                 }
-                peer.on_time(clock.now())?;
+                link.peer.on_time(clock.now())?;
             }
         }
     }
@@ -166,23 +229,23 @@ async fn exchange(
 /// Hands every whole frame in `input` to the peer and keeps the rest.
 async fn take_frames(
     input: &mut Vec<u8>,
-    peer: &mut Peer,
+    link: &mut Link<'_>,
     clock: Clock,
-    handle: &mut Option<LinkHandle>,
     reporter: &Reporter,
 ) -> Result<(), EndOfLink> {
     let mut at = 0;
     while let Some((head, rest)) = input[at..].split_first_chunk::<{ FrameHeader::LEN }>() {
         let header = match FrameHeader::decode(head) {
             Ok(header) => header,
-            Err(_) if handle.is_some() => return Err(EndOfLink::NoHello),
+            Err(_) if link.handle.is_some() => return Err(EndOfLink::NoHello),
             Err(error) => return Err(LinkError::Protocol(error.to_string()).into()),
         };
         let Some(body) = rest.get(..header.length as usize) else { break };
-        match peer.receive(clock.now(), header, body)? {
+        match link.peer.receive(clock.now(), header, body)? {
             Some(News::Up { build, slots }) => {
-                if let Some(handle) = handle.take() {
-                    reporter.report(LinkEvent::Up { handle, build, slots }).await;
+                if let Some(handle) = link.handle.take() {
+                    let handle = LinkHandle::Native(handle);
+                    reporter.report(LinkEvent::Up { handle, build, slots: Some(slots) }).await;
                 }
             }
             Some(News::Credit { jobs, why }) => reporter.report(LinkEvent::Credit { jobs, why }).await,

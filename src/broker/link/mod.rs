@@ -1,10 +1,12 @@
-//! The native link to one volunteer: one connection, many jobs.
+//! The links to volunteers.
 //!
-//! [`peer`] is the protocol as a pure state machine; [`connection`] drives it over a socket;
-//! [`transport`] opens the socket. An attempt sees none of that: [`LinkHandle::attempt`] takes an
-//! action with its packed input and gives an [`Answer`] or a [`Failure`]; dropping the attempt
-//! cancels it.
+//! Native: one connection, many jobs. [`peer`] is the protocol as a pure state machine;
+//! [`connection`] drives it over a socket; [`transport`] opens the socket, or ssh. Classic, to a
+//! distccd of another kind: each job has its own connection ([`classic`]). An attempt sees none of
+//! that: it gives a [`LinkHandle`] an action with its packed input and gets an [`Answer`] or a
+//! [`Failure`]; dropping the attempt cancels it.
 
+pub mod classic;
 pub mod connection;
 pub mod peer;
 pub mod transport;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::classic::ClassicHandle;
 use crate::broker::scheduler::api::Failure;
 use crate::common::action::{Action, Blob};
 use crate::common::protocol::link::JobResult;
@@ -38,14 +41,25 @@ pub struct Order {
     pub deadline: Duration,
 }
 
-/// What came back: the compiler's result and the packed bytes of its parts, in the order stdout,
-/// stderr, outputs.
+/// What came back: the compiler's result and the bytes of its parts, in the order stdout, stderr,
+/// outputs.
 #[derive(Debug)]
 pub struct Answer {
     /// How it ended, and what the parts are.
     pub result: JobResult,
-    /// The parts' bytes, one behind the other.
+    /// The parts' bytes, one behind the other, packed.
     pub packed: Vec<u8>,
+    /// How they are packed.
+    pub packing: Packing,
+}
+
+/// How the parts of an answer travelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Each is a zstd frame, and has a digest.
+    Zstd,
+    /// As they are, without digests: the classic protocol has none.
+    Plain,
 }
 
 /// What a session asks of a link.
@@ -69,19 +83,28 @@ pub enum LinkCommand {
 
 /// How to reach a link that is up. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct LinkHandle {
+pub enum LinkHandle {
+    /// Over one connection.
+    Native(NativeHandle),
+    /// Over a connection of its own for each job.
+    Classic(ClassicHandle),
+}
+
+/// How to reach a native link that is up. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NativeHandle {
     commands: mpsc::UnboundedSender<LinkCommand>,
     numbers: Arc<std::sync::atomic::AtomicU32>,
 }
 
-impl LinkHandle {
+impl NativeHandle {
     /// A handle, and the other end of its command channel.
     ///
     /// The channel needs no bound of its own: the scheduler never has more attempts on a host
     /// than it has slots, and each attempt sends two commands at most.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (LinkHandle { commands, numbers: Arc::default() }, receiver)
+        (NativeHandle { commands, numbers: Arc::default() }, receiver)
     }
 
     /// Runs one attempt to its end. Dropping the future cancels the attempt.
@@ -104,7 +127,7 @@ impl LinkHandle {
 
 /// Tells the link when an attempt is dropped before its end.
 struct CancelOnDrop<'a> {
-    link: &'a LinkHandle,
+    link: &'a NativeHandle,
     job: u32,
     armed: bool,
 }

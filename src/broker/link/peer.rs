@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Answer, Order};
+use super::{Answer, Order, Packing};
 use crate::broker::scheduler::api::{Failure, Moment};
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
@@ -304,7 +304,7 @@ impl Peer {
         }
         let job = self.jobs.remove(&number).expect("it was just there");
         let result = job.result.expect("whole jobs have one");
-        let _ = job.reply.send(Ok(Answer { result, packed: job.received }));
+        let _ = job.reply.send(Ok(Answer { result, packed: job.received, packing: Packing::Zstd }));
     }
 }
 

@@ -1,42 +1,255 @@
-//! Opens the connection to a volunteer. The one place where encryption will sit.
+//! Opens connections to volunteers. The one place where encryption will sit.
 
 use std::io;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf, join};
 use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
+use crate::common::bytes::Bytes;
 use crate::common::protocol::link::DEFAULT_PORT;
 
-/// Where a volunteer listens.
+/// What runs on the other side of ssh when the host list does not say.
+const DAEMON: &str = "distccd";
+
+/// What of ssh's last words is kept.
+const LAST_WORDS_MAX_BYTES: u64 = 4 << 10;
+
+/// How long ssh may take to end once its pipe has closed.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a volunteer is found, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Address {
-    /// A host name or an IP address, without brackets.
-    pub name: String,
-    /// The TCP port.
-    pub port: u16,
+pub enum Address {
+    /// It listens on a port.
+    Tcp {
+        /// A host name or an IP address, without brackets.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// A daemon is run there through ssh.
+    Ssh {
+        /// ssh itself and words that are to follow it (`DISTCC_SSH`).
+        shell: Vec<Bytes>,
+        /// Who to be there.
+        user: Option<Bytes>,
+        /// A host name or an IP address, without brackets.
+        name: String,
+        /// The daemon there.
+        daemon: Option<Bytes>,
+    },
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.name.contains(':') { format!("[{}]", self.name) } else { self.name.clone() };
-        match self.port {
-            DEFAULT_PORT => f.write_str(&name),
-            port => write!(f, "{name}:{port}"),
+        let bracketed = |name: &str| if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+        match self {
+            Address::Tcp { name, port: DEFAULT_PORT } => f.write_str(&bracketed(name)),
+            Address::Tcp { name, port } => write!(f, "{}:{port}", bracketed(name)),
+            Address::Ssh { user, name, .. } => {
+                write!(f, "{}@{}", user.as_ref().map(Bytes::to_text).unwrap_or_default(), bracketed(name))
+            }
         }
     }
+}
+
+/// What a connection is opened for; over ssh the daemon must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A native link.
+    Link,
+    /// One job of the classic protocol.
+    Job,
+}
+
+/// An address, with what reaching it takes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where to.
+    pub address: Address,
+    /// The environment that ssh gets: that of a build which listed the host.
+    pub environment: Arc<[Bytes]>,
 }
 
 /// A byte stream to a volunteer.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects to a volunteer; the caller bounds the wait.
-///
-/// # Errors
-///
-/// Returns what name resolution or the last of the addresses gave.
-pub async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
-    let stream = TcpStream::connect((address.name.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+/// An open connection.
+pub struct Connection {
+    /// The bytes.
+    pub stream: Box<dyn Stream>,
+    /// The ssh that carries them.
+    pub carrier: Option<Carrier>,
+}
+
+/// An ssh. It dies with this.
+pub struct Carrier {
+    child: Child,
+    errors: ChildStderr,
+}
+
+/// How an ssh ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It could not reach the host, or not log in there.
+    Unreachable(String),
+    /// There is no such daemon there.
+    NoDaemon(String),
+    /// The daemon ran, and ended.
+    Ended,
+}
+
+impl Carrier {
+    /// Waits, not for long, until ssh ends, and tells what it means (ssh(1), "EXIT STATUS": 255 is
+    /// its own; sh(1): 126 and 127 are those of a command that cannot be run).
+    pub async fn farewell(mut self) -> Farewell {
+        let mut words = Vec::new();
+        let ended = timeout(FAREWELL_TIMEOUT, async {
+            let mut errors = self.errors.take(LAST_WORDS_MAX_BYTES);
+            let _ = errors.read_to_end(&mut words).await;
+            self.child.wait().await
+        });
+        let code = ended.await.ok().and_then(Result::ok).and_then(|status| status.code());
+        let text = String::from_utf8_lossy(&words);
+        let line: String = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").to_owned();
+        match code {
+            Some(255) => Farewell::Unreachable(line),
+            Some(126 | 127) => Farewell::NoDaemon(line),
+            _ => Farewell::Ended,
+        }
+    }
+}
+
+impl Route {
+    /// Connects; the caller bounds the wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns what name resolution, the last of the addresses, or starting ssh gave.
+    pub async fn connect(&self, purpose: Purpose) -> io::Result<Connection> {
+        match &self.address {
+            Address::Tcp { name, port } => {
+                let stream = TcpStream::connect((name.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Connection { stream: Box::new(stream), carrier: None })
+            }
+            Address::Ssh { .. } => self.carry(purpose),
+        }
+    }
+
+    /// Starts ssh, which has no terminal to ask questions on: keys must do.
+    fn carry(&self, purpose: Purpose) -> io::Result<Connection> {
+        let words = ssh_words(&self.address, purpose);
+        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program.as_os_str());
+        command.args(arguments.iter().map(Bytes::as_os_str)).env_clear().envs(pairs(&self.environment));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.current_dir("/").process_group(0).kill_on_drop(true).spawn()?;
+        let taken = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(errors)) = taken else {
+            return Err(io::ErrorKind::Other.into());
+        };
+        let stream = Box::new(Pipes(join(stdout, stdin)));
+        Ok(Connection { stream, carrier: Some(Carrier { child, errors }) })
+    }
+}
+
+/// The command that runs a daemon on an ssh host, as distcc 3.4 makes it. The daemon serves one
+/// job on its stdin and stdout, or, asked for a link, goes on until that closes.
+fn ssh_words(address: &Address, purpose: Purpose) -> Vec<Bytes> {
+    let Address::Ssh { shell, user, name, daemon } = address else { return Vec::new() };
+    let mut words = shell.clone();
+    if let Some(user) = user {
+        words.extend([Bytes::from("-l"), user.clone()]);
+    }
+    words.push(Bytes::from(name.as_str()));
+    words.push(daemon.clone().unwrap_or_else(|| DAEMON.into()));
+    match purpose {
+        Purpose::Link => words.push("--stdio".into()),
+        Purpose::Job => words.extend(["--inetd", "--enable-tcp-insecure"].map(Bytes::from)),
+    }
+    words
+}
+
+fn pairs(environment: &[Bytes]) -> impl Iterator<Item = (&std::ffi::OsStr, &std::ffi::OsStr)> {
+    use std::os::unix::ffi::OsStrExt;
+    environment.iter().filter_map(|entry| {
+        let equals = entry.iter().skip(1).position(|&byte| byte == b'=')? + 1;
+        let text = std::ffi::OsStr::from_bytes;
+        Some((text(&entry[..equals]), text(&entry[equals + 1..])))
+    })
+}
+
+/// A child's two pipes as one stream.
+struct Pipes(Join<ChildStdout, ChildStdin>);
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ssh(user: Option<&str>, daemon: Option<&str>) -> Address {
+        let shell = ["ssh", "-p", "2222"].map(Bytes::from).to_vec();
+        Address::Ssh {
+            shell,
+            user: user.map(Bytes::from),
+            name: "build7".to_owned(),
+            daemon: daemon.map(Bytes::from),
+        }
+    }
+
+    fn check(address: &Address, purpose: Purpose, expected: &str) {
+        let words: Vec<String> = ssh_words(address, purpose).iter().map(Bytes::to_text).collect();
+        assert_eq!(words.join(" "), expected);
+    }
+
+    #[test]
+    fn ssh_is_told_what_stock_tells_it() {
+        check(&ssh(None, None), Purpose::Job, "ssh -p 2222 build7 distccd --inetd --enable-tcp-insecure");
+        check(
+            &ssh(Some("me"), Some("/opt/distccd")),
+            Purpose::Link,
+            "ssh -p 2222 -l me build7 /opt/distccd --stdio",
+        );
+    }
+
+    #[test]
+    fn addresses_read_as_in_a_host_list() {
+        assert_eq!(ssh(Some("me"), None).to_string(), "me@build7");
+        assert_eq!(ssh(None, None).to_string(), "@build7");
+        let tcp = |name: &str, port| Address::Tcp { name: name.to_owned(), port }.to_string();
+        assert_eq!(tcp("build7", DEFAULT_PORT), "build7");
+        assert_eq!(tcp("::1", 4000), "[::1]:4000");
+    }
 }

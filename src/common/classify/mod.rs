@@ -7,9 +7,11 @@
 //! - `scan` walks over the words, `verdict` draws the conclusion;
 //! - `pieces` reads the comma lists `-Wp,…` and `-Wa,…`, `response` the `@file`s;
 //! - `names` knows suffixes, output names and probes;
+//! - `classic` knows what a daemon of distcc 3.4 would refuse;
 //! - `remote` is the other end: what a volunteer accepts, by the same table;
 //! - `environment` does the same for environment variables.
 
+mod classic;
 mod environment;
 mod names;
 mod options;
@@ -26,6 +28,7 @@ use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
 use crate::common::reason::{LocalReason, OptionRule};
 
+pub use classic::refuse_classic;
 pub use environment::{environment_reason, remote_environment};
 pub use names::is_probe_directory;
 pub use remote::{clang_arguments, refuse_remote};

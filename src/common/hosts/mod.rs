@@ -75,7 +75,7 @@ pub struct Host {
 pub enum Transport {
     /// A connection to its port.
     Tcp,
-    /// Through the user's ssh, which this build does not speak yet.
+    /// Through the user's ssh.
     Ssh {
         /// The user there, when named.
         user: Option<Bytes>,
@@ -87,7 +87,7 @@ pub enum Transport {
 impl Host {
     /// Whether this build can send a job there, as far as the list tells.
     pub fn is_usable(&self) -> bool {
-        self.transport == Transport::Tcp && !self.down && self.auth.is_none()
+        !self.down && self.auth.is_none()
     }
 }
 
@@ -95,6 +95,11 @@ impl HostList {
     /// Whether nothing is listed that could compile.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty() && !self.zeroconf
+    }
+
+    /// Whether any host is reached through ssh.
+    pub fn uses_ssh(&self) -> bool {
+        self.hosts.iter().any(|host| host.transport != Transport::Tcp)
     }
 
     /// The sum of all slots, this machine's included: a good number for `make -j`.

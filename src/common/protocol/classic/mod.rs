@@ -32,7 +32,7 @@ pub use order::{Part, Reply, RequestOrder, ResponseOrder};
 pub const HEADER_LEN: usize = 12;
 
 /// Version of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// Preprocessed text, as it is.
     V1 = 1,
