@@ -55,6 +55,11 @@ impl Drop for JobDirectory {
 }
 
 impl JobDirectory {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the input of `action` belongs.
     pub fn input(&self, action: &Action) -> PathBuf {
         self.path.join(input_name(action))
@@ -68,6 +73,17 @@ pub struct Product {
     pub finished: Finished,
     /// Stdout, stderr, then the outputs.
     pub parts: Vec<Packed>,
+}
+
+/// A compiler's run to its end. What it wrote is still in the job's directory.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it went.
+    pub finished: Finished,
+    /// What it printed on stdout.
+    pub stdout: File,
+    /// What it printed on stderr.
+    pub stderr: File,
 }
 
 impl Workshop {
@@ -110,6 +126,33 @@ impl Workshop {
         guard: &Guard,
         deadline: Instant,
     ) -> Result<Product, Refusal> {
+        let Ran { finished, stdout, stderr } =
+            self.run(compiler, action, directory, control, guard, Some(deadline))?;
+        let mut parts = vec![self.pack_messages(stdout)?, self.pack_messages(stderr)?];
+        if finished.ended.is_success() {
+            for index in 0..action.outputs.len() {
+                parts.push(self.pack_output(&directory.path, &output_name(action, index))?);
+            }
+        } else {
+            self.check_disk()?;
+        }
+        Ok(Product { finished, parts })
+    }
+
+    /// Runs `compiler` for an action whose input is in place, until `deadline` at most.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal when the compiler did not run, or not to its end.
+    pub fn run(
+        &self,
+        compiler: &Path,
+        action: &Action,
+        directory: &JobDirectory,
+        control: &Control,
+        guard: &Guard,
+        deadline: Option<Instant>,
+    ) -> Result<Ran, Refusal> {
         let messages = || messages_file(&directory.path).map_err(|error| disk_refusal("make a file", &error));
         let (stdout, stderr) = (messages()?, messages()?);
         let share = |file: &File| file.try_clone().map_err(|error| disk_refusal("share a file", &error));
@@ -123,20 +166,14 @@ impl Workshop {
             limits: &self.limits,
         };
         let begin = Instant::now();
-        let finished = process::run(program, control, guard, deadline.min(begin + self.lifetime))
-            .map_err(|error| disk_refusal("start the compiler", &error))?;
+        let last = begin + self.lifetime;
+        let finished =
+            process::run(program, control, guard, deadline.map_or(last, |deadline| deadline.min(last)))
+                .map_err(|error| disk_refusal("start the compiler", &error))?;
         if finished.timed_out {
             return Err(Refusal::TimedOut { seconds: finished.wall.as_secs() });
         }
-        let mut parts = vec![self.pack_messages(stdout)?, self.pack_messages(stderr)?];
-        if finished.ended.is_success() {
-            for index in 0..action.outputs.len() {
-                parts.push(self.pack_output(&directory.path, &output_name(action, index))?);
-            }
-        } else {
-            self.check_disk()?;
-        }
-        Ok(Product { finished, parts })
+        Ok(Ran { finished, stdout, stderr })
     }
 
     /// Everything that the compiler sees of an environment.
@@ -165,7 +202,11 @@ impl Workshop {
     }
 
     /// A compiler that fails on a full disk has said nothing about the source.
-    fn check_disk(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal while there is less space than is kept free.
+    pub fn check_disk(&self) -> Result<(), Refusal> {
         match fs2::available_space(&self.jobs) {
             Ok(free) if free < self.disk_floor => {
                 Err(Refusal::Overloaded { detail: format!("disk: {} MiB free", free >> 20) })
@@ -262,7 +303,11 @@ fn messages_file(directory: &Path) -> io::Result<File> {
 }
 
 /// Opens what the compiler wrote: a regular file, not a link to one, not a pipe that would block.
-fn open_output(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// Returns what the file system says, or that it is no regular file.
+pub fn open_output(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     match file.metadata()?.is_file() {

@@ -67,6 +67,16 @@ pub struct Config {
     #[arg(long, value_name = "N", help_heading = "Jobs")]
     pub max_load: Option<u32>,
 
+    /// Run any program that a client of the classic protocol names, not only compilers whose
+    /// names are in a folder of allowed ones.
+    #[arg(long, alias = "make-me-a-botnet", help_heading = "Jobs")]
+    pub enable_tcp_insecure: bool,
+
+    /// One more folder whose programs clients of the classic protocol may name, besides
+    /// /usr/lib/distcc and /usr/local/lib/distcc.
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Jobs")]
+    pub whitelist_dir: Option<PathBuf>,
+
     /// Use this compiler too, besides those found by name in PATH. May be given several times.
     #[arg(long, value_name = "PATH", help_heading = "Jobs")]
     pub compiler: Vec<PathBuf>,

@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::classic::Terms;
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
 use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
@@ -34,6 +35,8 @@ pub struct Context {
     pub workshop: Workshop,
     /// Who kills them when the daemon dies.
     pub guard: Guard,
+    /// What the classic protocol needs besides.
+    pub classic: Terms,
     /// How many run at once, for the hello.
     pub slots: u32,
 }

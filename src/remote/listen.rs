@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::access::Access;
+use super::classic;
 use super::job::Context;
 use super::session::{self, Phase};
 use super::stream::{self, Speech};
@@ -118,7 +119,6 @@ async fn connection(
         let speech = stream::listen_to(&mut stream).await?;
         let client = match speech {
             Speech::Native => Some(stream::greet(&mut stream).await?),
-            // The classic protocol will be dispatched here.
             Speech::Classic | Speech::Unknown(_) => None,
         };
         io::Result::Ok((stream, speech, client))
@@ -130,6 +130,7 @@ async fn connection(
     match greeted {
         Err(_) => tracing::info!(%peer, "closed: no hello in {} s", HELLO_TIMEOUT.as_secs()),
         Ok(Err(error)) => tracing::info!(%peer, %error, "closed"),
+        Ok(Ok((stream, Speech::Classic, _))) => classic::serve(stream, Some(peer), context, phase).await,
         Ok(Ok((_, speech, None))) => tracing::info!(%peer, ?speech, "closed: this protocol is not served"),
         Ok(Ok((stream, _, Some(client)))) => {
             tracing::info!(%peer, client, "link up");

@@ -4,6 +4,7 @@
 //! - [`serve`]: the daemon's life, from start to drain;
 //! - [`listen`], [`access`], [`transport`]: who gets in;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
+//! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
 //! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`refuse`],
 //!   [`compile`], [`process`] and [`pack`];
@@ -11,6 +12,7 @@
 
 pub mod access;
 pub mod admit;
+pub mod classic;
 pub mod compile;
 pub mod config;
 pub mod daemonize;
@@ -33,6 +35,7 @@ pub mod stream;
 mod testing;
 pub mod toolchain;
 pub mod transport;
+pub mod whitelist;
 
 pub use serve::run;
 

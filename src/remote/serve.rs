@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::access::Access;
 use super::admit::Policy;
+use super::classic::Terms;
 use super::compile::Workshop;
 use super::config::Config;
 use super::gate::Gate;
@@ -26,6 +27,7 @@ use super::root::Root;
 use super::session::Phase;
 use super::store::Store;
 use super::toolchain::Toolchains;
+use super::whitelist::{self, Whitelist};
 use super::{daemonize, listen, privileges, sample};
 use crate::common::exit;
 use crate::common::limits::OUTPUT_MAX_BYTES;
@@ -38,6 +40,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long links may take to end once their jobs have been killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client of the classic protocol may be silent (distccd(1), `DISTCC_IO_TIMEOUT`).
+const IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Threads that move bytes; all else has its own or is another program.
 const WORKERS: usize = 2;
@@ -183,7 +188,7 @@ fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
     let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
     let slots = config.slots(processors);
     let disk_floor = config.min_free_disk << 20;
-    let search_path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
+    let search_path = search_path();
     let policy = Policy {
         slots,
         memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
@@ -204,10 +209,35 @@ fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         gate,
         store: store.map_err(failed(exit::IO_FAILED, root.store.display()))?,
         toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
+        classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
         workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor),
         guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
         slots,
     })
+}
+
+/// Where programs are looked for.
+fn search_path() -> OsString {
+    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty());
+    named("DISTCCD_PATH").or_else(|| named("PATH")).unwrap_or_else(|| OsString::from("/usr/bin:/bin"))
+}
+
+/// How long a client of the classic protocol may be silent.
+fn io_timeout() -> Duration {
+    let seconds = std::env::var("DISTCC_IO_TIMEOUT").ok().and_then(|text| text.parse().ok());
+    seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs)
+}
+
+/// Which compilers clients of the classic protocol may name.
+fn whitelist(config: &Config, search_path: OsString) -> Result<Whitelist, StartError> {
+    let words = std::env::var("DISTCC_CMDLIST_NUMWORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let policy = match std::env::var_os("DISTCC_CMDLIST") {
+        Some(list) => whitelist::Policy::list(Path::new(&list), words)
+            .map_err(failed(exit::BAD_ARGUMENTS, format!("DISTCC_CMDLIST: {}", list.display())))?,
+        None if config.enable_tcp_insecure => whitelist::Policy::Everything,
+        None => whitelist::Policy::folders(config.whitelist_dir.as_deref()),
+    };
+    Ok(Whitelist::new(policy, search_path))
 }
 
 fn serve(

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admit::Policy;
+use super::admit;
+use super::classic::Terms;
 use super::compile::Workshop;
 use super::gate::Gate;
 use super::guard::Guard;
@@ -17,6 +18,7 @@ use super::job::Context;
 use super::process::Limits;
 use super::store::Store;
 use super::toolchain::Toolchains;
+use super::whitelist::{Policy, Whitelist};
 use crate::common::action::{Action, Argument, Blob, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::{Digest, Toolchain, identify, read_banner};
@@ -91,7 +93,7 @@ impl Machine {
         fs::create_dir(&jobs).unwrap();
         let limits = Limits { nice: 0, file_bytes: 1 << 30, memory_bytes: None };
         Arc::new(Context {
-            gate: Gate::new(Policy {
+            gate: Gate::new(admit::Policy {
                 slots,
                 memory_floor: 0,
                 memory_per_job: 1,
@@ -102,6 +104,10 @@ impl Machine {
             toolchains: self.toolchains(&[]),
             workshop: Workshop::new(jobs, self.search_path(), limits, Duration::from_secs(60), 0),
             guard: Guard::none(),
+            classic: Terms::new(
+                Whitelist::new(Policy::Everything, self.search_path()),
+                Duration::from_secs(60),
+            ),
             slots,
         })
     }

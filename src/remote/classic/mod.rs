@@ -1,0 +1,258 @@
+//! Serves clients of distcc's own protocol: one job on each connection.
+//!
+//! `order` turns what a client sends into a command that is ours; `receive` takes the request,
+//! `run` compiles, and what is sent back is what distccd 3.4 sends. There is no way to say no in
+//! this protocol: a job that is not done is a connection that closes, and a line in the log.
+//!
+//! Never does: hold more of a request in memory than the budget allows, wait for a client without
+//! a bound, run a compiler for a client that has gone.
+
+mod order;
+mod receive;
+mod run;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use self::receive::Received;
+use super::job::Context;
+use super::process::Control;
+use super::session::Phase;
+use super::whitelist::{Rejection, Whitelist};
+use crate::common::action::Ended;
+use crate::common::exit;
+use crate::common::protocol::classic::{ClassicError, Response, Version};
+use crate::common::protocol::link::Refusal;
+
+/// Memory that requests and results of this protocol may take, all connections together: units of
+/// [`UNIT_BYTES`].
+const BUDGET_UNITS: u32 = 1 << 10;
+
+/// One unit of the budget.
+const UNIT_BYTES: u64 = 1 << 20;
+
+/// The client of a job, in the log, when it did not come over the network.
+const NOBODY: &str = "stdin";
+
+/// What the classic protocol shares among connections.
+#[derive(Debug)]
+pub struct Terms {
+    /// What may be run.
+    pub whitelist: Whitelist,
+    /// How long a client may send or take nothing.
+    pub silence_max: Duration,
+    memory: Semaphore,
+}
+
+impl Terms {
+    /// Terms with a whole budget.
+    pub fn new(whitelist: Whitelist, silence_max: Duration) -> Self {
+        Terms { whitelist, silence_max, memory: Semaphore::new(BUDGET_UNITS as usize) }
+    }
+
+    /// The right to hold so many bytes; waits while others hold too many.
+    async fn memory(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(BUDGET_UNITS);
+        // Never closed.
+        self.memory.acquire_many(units).await.ok()
+    }
+}
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Protocol(#[from] ClassicError),
+    #[error("{0}")]
+    Command(String),
+    #[error("{0}")]
+    Compiler(#[from] Rejection),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("the client has gone")]
+    Gone,
+    #[error("the daemon ends")]
+    Stopped,
+}
+
+impl Closed {
+    /// In the words of distccd's log.
+    fn result(&self) -> &'static str {
+        match self {
+            Closed::Io(_) | Closed::Gone => "CLI_DISCONN",
+            Closed::Protocol(_) | Closed::Command(_) => "REJ_BAD_REQ",
+            Closed::Refused(Refusal::TimedOut { .. }) => "COMPILE_TIMEOUT",
+            Closed::Compiler(_) | Closed::Refused(_) | Closed::Stopped => "OTHER",
+        }
+    }
+}
+
+/// Serves one connection whose first four bytes were those of this protocol.
+pub async fn serve<S>(
+    mut stream: S,
+    peer: Option<SocketAddr>,
+    context: Arc<Context>,
+    phase: watch::Receiver<Phase>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let begun = Instant::now();
+    let mut about = About { peer, compiler: "-".to_owned(), source: "-".to_owned() };
+    let answered = answer(&mut stream, &context, phase, &mut about).await;
+    match &answered {
+        Ok(ended) => {
+            let result = if ended.is_success() { "COMPILE_OK" } else { "COMPILE_ERROR" };
+            about.log(result, *ended, begun);
+        }
+        Err(closed) => {
+            tracing::warn!(client = %about.client(), compiler = about.compiler, source = about.source, "refused: {closed}");
+            about.log(closed.result(), Ended::Exited(exit::FAILED), begun);
+        }
+    }
+    // Only a client that is well waits for this; one that is not has been waited for already.
+    let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+}
+
+/// What the log says of a job.
+struct About {
+    peer: Option<SocketAddr>,
+    compiler: String,
+    source: String,
+}
+
+impl About {
+    fn client(&self) -> String {
+        self.peer.map_or(NOBODY.to_owned(), |peer| peer.to_string())
+    }
+
+    /// The line that scripts read.
+    fn log(&self, result: &str, ended: Ended, begun: Instant) {
+        let (code, signal) = match ended {
+            Ended::Exited(code) => (code, 0),
+            Ended::Killed(signal) => (0, signal),
+        };
+        tracing::info!(
+            "client: {} {result} exit:{code} sig:{signal} core:0 ret:{} time:{}ms {} {}",
+            self.client(),
+            i32::from(code != 0 || signal != 0),
+            begun.elapsed().as_millis(),
+            self.compiler,
+            self.source
+        );
+    }
+}
+
+async fn answer<S>(
+    stream: &mut S,
+    context: &Arc<Context>,
+    mut phase: watch::Receiver<Phase>,
+    about: &mut About,
+) -> Result<Ended, Closed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    if *phase.borrow() >= Phase::Draining {
+        return Err(Closed::Stopped);
+    }
+    let received = receive::receive(stream, context, about).await?;
+    let control = Arc::new(Control::default());
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let response = {
+        let work = response(received, context, Arc::clone(&control));
+        tokio::pin!(work);
+        tokio::select! {
+            response = &mut work => response?,
+            () = gone(&mut reading) => {
+                control.cancel();
+                // The compiler has been killed: this ends at once, with its directory.
+                let _ = work.await;
+                return Err(Closed::Gone);
+            }
+            () = stopping(&mut phase) => {
+                control.cancel();
+                let _ = work.await;
+                return Err(Closed::Stopped);
+            }
+        }
+    };
+    send(&mut writing, &response.bytes, context.classic.silence_max).await?;
+    Ok(response.ended)
+}
+
+/// Returns when the daemon ends at once.
+async fn stopping(phase: &mut watch::Receiver<Phase>) {
+    // An error means that the daemon has gone on without us.
+    let _ = phase.wait_for(|phase| *phase >= Phase::Stopping).await;
+}
+
+/// Returns when the client has closed its side. What it sends meanwhile is of no interest.
+async fn gone(reading: &mut (impl AsyncRead + Unpin)) {
+    let mut ignored = [0; 512];
+    while reading.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+}
+
+async fn send(
+    writing: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    patience: Duration,
+) -> Result<(), Closed> {
+    let silent = |_| Closed::Io(std::io::ErrorKind::TimedOut.into());
+    while !bytes.is_empty() {
+        let written = timeout(patience, writing.write(bytes)).await.map_err(silent)??;
+        if written == 0 {
+            return Err(Closed::Gone);
+        }
+        bytes = &bytes[written..];
+    }
+    timeout(patience, writing.flush()).await.map_err(silent)??;
+    Ok(())
+}
+
+/// A whole response, as it travels.
+struct Encoded {
+    bytes: Vec<u8>,
+    ended: Ended,
+}
+
+/// Waits for a slot, compiles, and packs what came of it. Some failures are answers, too.
+async fn response(
+    received: Received,
+    context: &Arc<Context>,
+    control: Arc<Control>,
+) -> Result<Encoded, Closed> {
+    let version = received.version;
+    let program = match context.classic.whitelist.resolve(&received.command.compiler) {
+        Ok(program) => program,
+        Err(Rejection::Missing(name)) => {
+            return Ok(failed(version, exit::NO_COMPILER, &format!("cannot find {name}")));
+        }
+        Err(rejection) => return Err(rejection.into()),
+    };
+    let member = context.gate.join();
+    let mut place = member.enter();
+    tokio::select! {
+        () = place.granted() => {}
+        () = control.cancelled() => return Err(Closed::Gone),
+    }
+    match run::run(received, program, context, control, place).await {
+        Ok((ended, response)) => Ok(Encoded { bytes: response.encode(version), ended }),
+        Err(Refusal::TimedOut { seconds }) => {
+            Ok(failed(version, exit::TIMEOUT, &format!("the compiler ran longer than {seconds} s")))
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// An answer that says that this daemon failed, in its own words.
+fn failed(version: Version, status: i32, why: &str) -> Encoded {
+    let stderr = format!("distccd[{}] ERROR: {why}\n", std::process::id()).into_bytes();
+    let response = Response { status: (status as u32) << 8, stderr, ..Response::default() };
+    Encoded { bytes: response.encode(version), ended: Ended::Exited(status) }
+}
