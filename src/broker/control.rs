@@ -26,6 +26,7 @@ use crate::common::invocation::Invocation;
 use crate::common::protocol::io::{read_local, write_local};
 use crate::common::protocol::local::{Control, ControlReply, Header, Kind};
 use crate::common::protocol::wire;
+use crate::common::version::version;
 
 /// How long a broker may take to answer a question about itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,18 +116,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if matches.get_flag("stop") {
         return stop();
     }
-    print(&version());
+    print(&version("distcc"));
     Ok(ExitCode::SUCCESS)
-}
-
-/// The first two lines are what scripts look at; their form is distcc's.
-fn version() -> String {
-    format!(
-        "distcc {} {}\n  (protocols 1, 2 and 3 of distcc are not spoken yet) (default port {})\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("DISTCC_TARGET"),
-        crate::common::protocol::link::DEFAULT_PORT
-    )
 }
 
 fn distcc_command() -> Command {

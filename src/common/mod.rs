@@ -16,3 +16,4 @@ pub mod program;
 pub mod protocol;
 pub mod reason;
 pub mod toolchain;
+pub mod version;

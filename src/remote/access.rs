@@ -1,10 +1,12 @@
-//! Who may connect: a list of networks, and one question.
+//! Who may connect: networks, names of machines, and one question.
 //!
-//! Pure. An IPv4 peer that arrives on an IPv6 listener shows as `::ffff:a.b.c.d`; it is judged as
+//! Names are resolved by whoever owns the list, now and then: [`Access::names`] says which,
+//! [`Access::resolved`] takes the addresses. An IPv4 peer that arrives on an IPv6 listener shows as `::ffff:a.b.c.d`; it is judged as
 //! the IPv4 address that it is, or the list could be walked around by choosing a listener.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +31,58 @@ pub enum NetworkError {
         /// The longest prefix of such an address.
         max: u32,
     },
-    /// Bits are set that the prefix length says do not count: most often a slip.
-    #[error("{address}/{bits} has bits set behind the prefix")]
-    HostBits {
-        /// The address.
-        address: IpAddr,
-        /// The prefix length.
-        bits: u32,
-    },
+}
+
+/// A peer, or peers, as `--allow` names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// By address.
+    Network(Network),
+    /// By the name of a machine.
+    Name(String),
+}
+
+impl FromStr for Allowed {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        let is_name = text.bytes().all(letter) && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+        match text.parse::<Network>() {
+            Ok(network) => Ok(Allowed::Network(network)),
+            Err(NetworkError::Address(_)) if is_name && !text.starts_with('-') => {
+                Ok(Allowed::Name(text.to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Display for Allowed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Allowed::Network(network) => network.fmt(f),
+            Allowed::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Addresses that are not of the Internet at large (RFC 1918, 3927, 4193, 4291), for
+/// `--allow-private`.
+pub fn private_networks() -> Vec<Allowed> {
+    [
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1",
+        "fc00::/7",
+        "fe80::/10",
+    ]
+    .iter()
+    .filter_map(|text| text.parse().ok())
+    .collect()
 }
 
 impl FromStr for Network {
@@ -58,11 +104,8 @@ impl FromStr for Network {
                 .filter(|&number| number <= max)
                 .ok_or_else(|| NetworkError::Bits { address, bits: bits.to_owned(), max })?,
         };
-        let network = Network { address, bits }.mapped_as_ipv4();
-        match network.prefix_of(network.address) == number(network.address) {
-            true => Ok(network),
-            false => Err(NetworkError::HostBits { address, bits }),
-        }
+        // `10.0.0.1/8` means the network of 10.0.0.1, as it does to distccd 3.4.
+        Ok(Network { address, bits }.mapped_as_ipv4().masked())
     }
 }
 
@@ -76,6 +119,16 @@ impl Network {
             },
             _ => self,
         }
+    }
+
+    fn masked(self) -> Self {
+        let prefix = self.prefix_of(self.address);
+        let address = match self.address {
+            // The prefix of an IPv4 address has its width.
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(prefix as u32)),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(prefix)),
+        };
+        Network { address, ..self }
     }
 
     fn prefix_of(&self, address: IpAddr) -> u128 {
@@ -102,27 +155,56 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The networks whose peers are served.
-#[derive(Clone, Debug)]
+/// The peers that are served.
+#[derive(Debug)]
 pub struct Access {
     networks: Vec<Network>,
+    names: Vec<String>,
+    /// What the names mean, as far as they could be resolved.
+    resolved: RwLock<Vec<IpAddr>>,
 }
 
 impl Access {
-    /// Peers of these networks; of an empty list, peers on this machine only.
-    pub fn new(networks: &[Network]) -> Self {
-        if !networks.is_empty() {
-            return Access { networks: networks.to_vec() };
-        }
+    /// These peers; of an empty list, peers on this machine only.
+    pub fn new(allowed: &[Allowed]) -> Self {
         let ipv4 = Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 };
         let ipv6 = Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 };
-        Access { networks: vec![ipv4, ipv6] }
+        let mut access = Access { networks: Vec::new(), names: Vec::new(), resolved: RwLock::default() };
+        for allowed in allowed {
+            match allowed {
+                Allowed::Network(network) => access.networks.push(*network),
+                Allowed::Name(name) => access.names.push(name.clone()),
+            }
+        }
+        if allowed.is_empty() {
+            access.networks = vec![ipv4, ipv6];
+        }
+        access
+    }
+
+    /// The names that must be resolved from time to time.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What the names mean from now on.
+    pub fn resolved(&self, addresses: Vec<IpAddr>) {
+        *self.resolved.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// Whether `peer` is served.
     pub fn allows(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.networks.iter().any(|network| network.contains(peer))
+        let named = || self.resolved.read().unwrap_or_else(PoisonError::into_inner).contains(&peer);
+        self.networks.iter().any(|network| network.contains(peer)) || named()
+    }
+}
+
+/// The list, for the log.
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let networks = self.networks.iter().map(Network::to_string);
+        f.write_str(&networks.chain(self.names.iter().cloned()).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -131,7 +213,7 @@ mod tests {
     use super::*;
 
     fn check(networks: &[&str], peer: &str, expected: bool) {
-        let networks: Vec<Network> = networks.iter().map(|text| text.parse().expect("a network")).collect();
+        let networks: Vec<Allowed> = networks.iter().map(|text| text.parse().expect("a network")).collect();
         let peer: IpAddr = peer.parse().expect("an address");
         assert_eq!(Access::new(&networks).allows(peer), expected, "{networks:?} {peer}");
     }
@@ -173,11 +255,44 @@ mod tests {
     }
 
     #[test]
+    fn the_network_of_an_address_is_meant() {
+        check(&["10.1.2.3/8"], "10.200.0.1", true);
+        check(&["10.1.2.3/8"], "11.1.2.3", false);
+        check(&["fd00::7/16"], "fd00:0:1::", true);
+    }
+
+    #[test]
+    fn names_are_served_once_they_are_resolved() {
+        let access = Access::new(&["build7.example".parse().expect("a name")]);
+        let peer: IpAddr = "::ffff:192.0.2.7".parse().expect("an address");
+        assert!(!access.allows(peer) && !access.allows(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(access.names(), ["build7.example"]);
+        access.resolved(vec!["192.0.2.7".parse().expect("an address")]);
+        assert!(access.allows(peer));
+    }
+
+    #[test]
+    fn private_addresses_are_private() {
+        let access = Access::new(&private_networks());
+        for (peer, private) in [
+            ("10.1.1.1", true),
+            ("172.31.0.1", true),
+            ("172.32.0.1", false),
+            ("::1", true),
+            ("fe80::1", true),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(access.allows(peer.parse().expect("an address")), private, "{peer}");
+        }
+    }
+
+    #[test]
     fn words_that_are_not_networks_are_told_why() {
-        let error = |text: &str| text.parse::<Network>().expect_err("no network").to_string();
-        assert!(error("build7").contains("not an IPv4 or IPv6 address"));
+        let error = |text: &str| text.parse::<Allowed>().expect_err("no network").to_string();
+        assert!(error("build7/8").contains("not an IPv4 or IPv6 address"));
+        assert!(error("300.1.2.3").contains("not an IPv4 or IPv6 address"));
         assert!(error("10.0.0.0/33").contains("at most 32"));
         assert!(error("10.0.0.0/").contains("prefix length"));
-        assert!(error("10.0.0.1/8").contains("bits set behind the prefix"));
     }
 }

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use super::access::Network;
-use crate::common::exit;
+use super::access::{Allowed, private_networks};
 use crate::common::protocol::link::DEFAULT_PORT;
+use crate::common::{exit, version};
+
+/// The port of the page of figures, as distccd 3.4 has it.
+const STATS_PORT: u16 = 3633;
 
 /// Compiles C and C++ for other machines.
 ///
@@ -24,12 +27,18 @@ use crate::common::protocol::link::DEFAULT_PORT;
 /// A compiler is used only when it is, program for program, the one that the client has; it is
 /// looked for by name in distccd's own PATH, and among those given with --compiler.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "distccd", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "distccd", disable_version_flag = true, max_term_width = 100, args_override_self = true)]
 pub struct Config {
-    /// Serve peers with this address or in this network, e.g. 192.168.0.0/24 or fd00::/8. May be
-    /// given several times. Without it, only peers on this machine are served.
+    /// Serve peers with this address, in this network, or of this name, e.g. 192.168.0.0/24,
+    /// fd00::/8 or build7.example. May be given several times. Without it, only peers on this
+    /// machine are served.
     #[arg(short, long = "allow", value_name = "ADDRESS[/BITS]", help_heading = "Network")]
-    pub allow: Vec<Network>,
+    pub allow: Vec<Allowed>,
+
+    /// Serve peers on this machine and in private networks (10.0.0.0/8, 172.16.0.0/12,
+    /// 192.168.0.0/16, 169.254.0.0/16, fc00::/7, fe80::/10).
+    #[arg(long, help_heading = "Network")]
+    pub allow_private: bool,
 
     /// Listen on this address of this machine. May be given several times. Without it: on all
     /// addresses when --allow is given, else on the loopback ones.
@@ -44,6 +53,23 @@ pub struct Config {
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub port_file: Option<PathBuf>,
 
+    /// Serve one connection on stdin and stdout, as inetd and ssh start it, and exit. It is the
+    /// default when stdin is a socket.
+    #[arg(long, conflicts_with = "daemon", help_heading = "Network")]
+    pub inetd: bool,
+
+    /// Like --inetd, for a broker that reaches this machine by ssh: its link lives for many jobs.
+    #[arg(long, conflicts_with = "daemon", help_heading = "Network")]
+    pub stdio: bool,
+
+    /// Serve figures about this daemon as a page of text, to allowed peers.
+    #[arg(long, help_heading = "Network")]
+    pub stats: bool,
+
+    /// Serve that page on this port.
+    #[arg(long, value_name = "PORT", default_value_t = STATS_PORT, help_heading = "Network")]
+    pub stats_port: u16,
+
     /// Run at most this many compilers at once, for all clients together. The default is the
     /// number of processors and two more.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Jobs")]
@@ -56,6 +82,15 @@ pub struct Config {
     /// Kill a compiler that runs longer than this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Jobs")]
     pub job_lifetime: u64,
+
+    /// End the whole daemon after this many seconds, once the jobs that run have ended.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Daemon")]
+    pub lifetime: Option<u64>,
+
+    /// Tell the kernel how willingly to end this daemon when memory is short, from -1000 (never)
+    /// to 1000.
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Jobs")]
+    pub oom_score_adj: Option<i32>,
 
     /// Allow each process of a job this much address space, in MiB. Without it, there is no
     /// limit but that jobs start only while memory is free.
@@ -93,9 +128,18 @@ pub struct Config {
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 40), help_heading = "Files")]
     pub min_free_disk: u64,
 
-    /// Append messages to this file instead of printing them on stderr.
+    /// Append messages to this file. Without it they go to the system's log, or to stderr with
+    /// --no-detach.
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     pub log_file: Option<PathBuf>,
+
+    /// Print messages on stderr.
+    #[arg(long, conflicts_with = "log_file", help_heading = "Files")]
+    pub log_stderr: bool,
+
+    /// Say everything: --log-level=debug.
+    #[arg(long, help_heading = "Files")]
+    pub verbose: bool,
 
     /// Say this much.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info, help_heading = "Files")]
@@ -105,18 +149,46 @@ pub struct Config {
     #[arg(short = 'P', long, value_name = "FILE", help_heading = "Files")]
     pub pid_file: Option<PathBuf>,
 
-    /// Detach from the terminal. When the command returns, the port is open and the pid file is
-    /// written, or the reason why not has been printed.
-    #[arg(long, overrides_with = "no_detach", help_heading = "Daemon")]
+    /// Detach from the terminal, which is the default. When the command returns, the port is
+    /// open and the pid file is written, or the reason why not has been printed.
+    #[arg(long, help_heading = "Daemon")]
     pub daemon: bool,
 
-    /// Stay in the foreground. This is the default.
-    #[arg(long, overrides_with = "daemon", help_heading = "Daemon")]
+    /// Stay in the foreground, e.g. under systemd.
+    #[arg(long, help_heading = "Daemon")]
     pub no_detach: bool,
+
+    /// Stay in the foreground and run one job at a time, for debugging.
+    #[arg(long, help_heading = "Daemon")]
+    pub no_fork: bool,
 
     /// When started as root, run as this user. The default is `distcc`, else `nobody`.
     #[arg(long, value_name = "USER", help_heading = "Daemon")]
     pub user: Option<String>,
+
+    /// Print the version.
+    #[arg(short = 'V', long, help_heading = "Daemon")]
+    pub version: bool,
+
+    /// Accepted for the sake of scripts; without meaning here.
+    #[arg(long, hide = true)]
+    pub no_fifo: bool,
+
+    /// Accepted for the sake of scripts; without meaning here.
+    #[arg(short = 'W', long, hide = true)]
+    pub wizard: bool,
+
+    /// Not offered: the network's own service discovery.
+    #[arg(long, hide = true)]
+    pub zeroconf: bool,
+
+    /// Not offered: authentication by GSSAPI.
+    #[arg(long, hide = true)]
+    pub auth: bool,
+
+    /// Words that are no options; distccd 3.4 ignores them.
+    #[arg(hide = true)]
+    pub ignored: Vec<OsString>,
 
     /// This is the detached part of --daemon.
     #[arg(long, hide = true, action = ArgAction::SetTrue)]
@@ -127,7 +199,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Level {
     /// What ends the daemon.
-    #[value(aliases = ["critical", "alert", "emergency"])]
+    #[value(aliases = ["critical", "crit", "alert", "emergency", "emerg", "err"])]
     Error,
     /// What somebody should look at.
     #[value(aliases = ["warn"])]
@@ -170,6 +242,27 @@ impl Config {
             text: error.to_string(),
             status: if error.use_stderr() { exit::BAD_ARGUMENTS } else { 0 },
         })?;
+        if config.version {
+            return Err(Answer { text: version::version("distccd"), status: 0 });
+        }
+        if config.zeroconf {
+            return Err(unoffered(
+                "--zeroconf",
+                "volunteers are listed by name, in DISTCC_HOSTS or a hosts file",
+            ));
+        }
+        if config.auth {
+            return Err(unoffered(
+                "--auth (GSSAPI)",
+                "peers are allowed by address (--allow) or come by ssh",
+            ));
+        }
+        if config.allow_private {
+            config.allow.extend(private_networks());
+        }
+        if config.verbose {
+            config.log_level = Level::Debug;
+        }
         let files = [&mut config.port_file, &mut config.temp_dir, &mut config.log_file, &mut config.pid_file];
         for path in files.into_iter().flatten().chain(&mut config.compiler) {
             *path = absolute(path)?;
@@ -179,8 +272,33 @@ impl Config {
 
     /// Compilers at once, on a machine with so many processors.
     pub fn slots(&self, processors: u32) -> u32 {
-        self.jobs.unwrap_or(processors + 2)
+        if self.no_fork { 1 } else { self.jobs.unwrap_or(processors + 2) }
     }
+
+    /// What to be, when stdin is a socket or not.
+    pub fn role(&self, stdin_is_socket: bool) -> Role {
+        let asked = self.daemon || self.no_detach || self.no_fork || self.detached;
+        match (self.inetd || self.stdio, stdin_is_socket && !asked) {
+            (false, false) if self.no_detach || self.no_fork => Role::Foreground,
+            (false, false) => Role::Daemon,
+            _ => Role::OneConnection,
+        }
+    }
+}
+
+/// What a distccd does with the terminal and its stdin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serve a port, detached from whoever started it.
+    Daemon,
+    /// Serve a port, in the foreground.
+    Foreground,
+    /// Serve the connection that stdin and stdout are.
+    OneConnection,
+}
+
+fn unoffered(option: &str, instead: &str) -> Answer {
+    Answer { text: format!("error: {option} is not offered here: {instead}\n"), status: exit::BAD_ARGUMENTS }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Answer> {
@@ -223,8 +341,11 @@ mod tests {
             ("distccd --port 65536", "65536"),
             ("distccd --port x", "--port"),
             ("distccd --jobs 0", "--jobs"),
-            ("distccd --allow 10.0.0.1/8", "bits set behind the prefix"),
-            ("distccd --allow build7", "not an IPv4 or IPv6 address"),
+            ("distccd --allow 10.0.0.1/80", "at most 32"),
+            ("distccd --allow 300.0.0.1", "not an IPv4 or IPv6 address"),
+            ("distccd --zeroconf", "--zeroconf is not offered"),
+            ("distccd --auth", "GSSAPI"),
+            ("distccd --inetd --daemon", "--daemon"),
             ("distccd --nice 99", "--nice"),
             ("distccd --bogus", "--bogus"),
             ("distccd --log-level loud", "loud"),
@@ -233,6 +354,33 @@ mod tests {
             assert_eq!(answer.status, exit::BAD_ARGUMENTS, "{line}");
             assert!(answer.text.contains(word), "{line}: {}", answer.text);
         }
+    }
+
+    #[test]
+    fn what_it_is_follows_from_options_and_stdin() {
+        for (line, socket, role) in [
+            ("distccd", false, Role::Daemon),
+            ("distccd", true, Role::OneConnection),
+            ("distccd --daemon", true, Role::Daemon),
+            ("distccd --no-detach", true, Role::Foreground),
+            ("distccd --daemon --no-detach", false, Role::Foreground),
+            ("distccd --no-fork", false, Role::Foreground),
+            ("distccd --inetd --enable-tcp-insecure", false, Role::OneConnection),
+            ("distccd --stdio", false, Role::OneConnection),
+        ] {
+            assert_eq!(read(line).unwrap().role(socket), role, "{line} {socket}");
+        }
+    }
+
+    #[test]
+    fn what_scripts_for_distccd_say_is_accepted() {
+        let config = read("distccd --verbose --no-fifo -W --make-me-a-botnet --allow-private --allow build7 x --lifetime=9 --oom-score-adj -5").unwrap();
+        assert_eq!(
+            (config.log_level, config.lifetime, config.oom_score_adj),
+            (Level::Debug, Some(9), Some(-5))
+        );
+        assert!(config.enable_tcp_insecure && config.allow.len() > 8 && config.ignored.len() == 1);
+        assert_eq!(read("distccd --no-fork -j 9").unwrap().slots(4), 1);
     }
 
     #[test]

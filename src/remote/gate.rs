@@ -86,6 +86,11 @@ impl Gate {
         self.state().admission.credit_max() as usize
     }
 
+    /// The jobs that run.
+    pub fn running(&self) -> u32 {
+        self.state().admission.running()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,6 +17,7 @@ use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
 use super::intake::{self, Intake, IntakeError};
 use super::process::Control;
+use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
 use crate::common::action::Action;
@@ -39,6 +40,8 @@ pub struct Context {
     pub classic: Terms,
     /// How many run at once, for the hello.
     pub slots: u32,
+    /// What has been done so far.
+    pub stats: Stats,
 }
 
 /// What a job tells its session.

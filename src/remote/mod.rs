@@ -1,8 +1,9 @@
 //! distccd: takes compiles of others and runs them on this machine.
 //!
 //! - [`config`]: the command line; [`daemonize`], [`privileges`]: becoming a daemon;
-//! - [`serve`]: the daemon's life, from start to drain;
-//! - [`listen`], [`access`], [`transport`]: who gets in;
+//! - [`serve`]: the daemon's life, from start to drain; [`setup`]: what it needs for that;
+//!   [`log`], [`stats`]: what it says of itself;
+//! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
@@ -21,6 +22,7 @@ pub mod guard;
 pub mod intake;
 pub mod job;
 pub mod listen;
+pub mod log;
 pub mod outbox;
 pub mod pack;
 pub mod privileges;
@@ -29,6 +31,9 @@ pub mod root;
 pub mod sample;
 pub mod serve;
 pub mod session;
+pub mod setup;
+pub mod stats;
+pub mod stdio;
 pub mod store;
 pub mod stream;
 #[cfg(test)]

@@ -17,9 +17,6 @@ pub enum PrivilegeError {
     /// Neither of the default users exists.
     #[error("there is neither a user distcc nor a user nobody; name one with --user")]
     NoDefaultUser,
-    /// Only root can become another user.
-    #[error("only root can become user {0}")]
-    NotRoot(String),
     /// The kernel refused.
     #[error("cannot become user {user}: {error}")]
     Refused {
@@ -37,24 +34,29 @@ struct Account {
     gid: u32,
 }
 
-/// Becomes `user`, or the default user; does nothing when not started as root. To be called while
+/// As whom the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As a user of no power.
+    Ordinary,
+    /// As root, because it was told to.
+    Root,
+    /// As whoever started it, although another user was named: only root can choose, and
+    /// distccd(1) has `--user` mean nothing to others.
+    Unchanged,
+}
+
+/// Becomes `user`, or the default user; changes nothing when not started as root. To be called while
 /// the process has one thread: each thread has its own credentials, later ones inherit.
-///
-/// Returns whether the process is still root, because it was told to be.
 ///
 /// # Errors
 ///
 /// Returns [`PrivilegeError`]; the process must not go on then.
-pub fn drop_root(user: Option<&str>) -> Result<bool, PrivilegeError> {
-    if !rustix::process::geteuid().is_root() {
-        return match user {
-            Some(user)
-                if find(user).map(|account| account.uid) != Some(rustix::process::geteuid().as_raw()) =>
-            {
-                Err(PrivilegeError::NotRoot(user.to_owned()))
-            }
-            _ => Ok(false),
-        };
+pub fn drop_root(user: Option<&str>) -> Result<Standing, PrivilegeError> {
+    let own = rustix::process::geteuid();
+    if !own.is_root() {
+        let other = user.is_some_and(|user| find(user).is_none_or(|account| account.uid != own.as_raw()));
+        return Ok(if other { Standing::Unchanged } else { Standing::Ordinary });
     }
     let (name, account) = match user {
         Some(user) => (user, find(user).ok_or_else(|| PrivilegeError::NoSuchUser(user.to_owned()))?),
@@ -64,10 +66,10 @@ pub fn drop_root(user: Option<&str>) -> Result<bool, PrivilegeError> {
             .ok_or(PrivilegeError::NoDefaultUser)?,
     };
     if account.uid == 0 {
-        return Ok(true);
+        return Ok(Standing::Root);
     }
     become_account(account).map_err(|error| PrivilegeError::Refused { user: name.to_owned(), error })?;
-    Ok(false)
+    Ok(Standing::Ordinary)
 }
 
 fn become_account(account: Account) -> rustix::io::Result<()> {
@@ -92,9 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_who_does_not_exist_is_an_error() {
-        let error = drop_root(Some("no-such-user-here")).expect_err("no such user");
-        assert!(matches!(error, PrivilegeError::NoSuchUser(_) | PrivilegeError::NotRoot(_)));
+    fn a_user_who_does_not_exist_ends_root_and_means_nothing_to_others() {
+        let name = "no-such-user-here";
+        let expected = match rustix::process::geteuid().is_root() {
+            true => Err(PrivilegeError::NoSuchUser(name.to_owned())),
+            false => Ok(Standing::Unchanged),
+        };
+        assert_eq!(drop_root(Some(name)), expected);
     }
 
     #[test]

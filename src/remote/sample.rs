@@ -21,6 +21,16 @@ pub fn memory_total() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")
 }
 
+/// The load averages of the last 1, 5 and 15 minutes.
+pub fn load_averages() -> [f64; 3] {
+    std::fs::read_to_string("/proc/loadavg").map_or([0.0; 3], |text| averages(&text))
+}
+
+fn averages(loadavg: &str) -> [f64; 3] {
+    let mut words = loadavg.split_whitespace().map(|word| word.parse().unwrap_or(0.0));
+    std::array::from_fn(|_| words.next().unwrap_or(0.0))
+}
+
 fn memory_available(meminfo: &str) -> Option<u64> {
     field(meminfo, "MemAvailable:")
 }
@@ -51,5 +61,6 @@ mod tests {
     fn runnable_tasks_are_the_fourth_word() {
         assert_eq!(runnable("0.53 0.19 0.13 3/89 9500\n"), Some(3));
         assert_eq!(runnable("0.53 0.19\n"), None);
+        assert_eq!(averages("0.53 0.19 0.13 3/89 9500\n"), [0.53, 0.19, 0.13]);
     }
 }

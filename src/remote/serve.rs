@@ -1,39 +1,39 @@
 //! The daemon's life: start, serve, drain, end.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::access::Access;
-use super::admit::Policy;
-use super::classic::Terms;
-use super::compile::Workshop;
-use super::config::Config;
-use super::gate::Gate;
-use super::guard::{self, Guard};
+use super::config::{Config, Role};
+use super::guard;
 use super::job::Context;
-use super::process::Limits;
+use super::privileges::{self, Standing};
 use super::root::Root;
 use super::session::Phase;
-use super::store::Store;
-use super::toolchain::Toolchains;
-use super::whitelist::{self, Whitelist};
-use super::{daemonize, listen, privileges, sample};
+use super::setup::{self, Doors, StartError, failed};
+use super::stats::{self, Surroundings};
+use super::stdio::{self, Stdio};
+use super::{daemonize, listen, sample};
 use crate::common::exit;
-use crate::common::limits::OUTPUT_MAX_BYTES;
 
 /// How often the machine is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often names of allowed machines are resolved.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long that may take, for each name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a drain may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,29 +41,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long links may take to end once their jobs have been killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client of the classic protocol may be silent (distccd(1), `DISTCC_IO_TIMEOUT`).
-const IO_TIMEOUT: Duration = Duration::from_secs(300);
-
 /// Threads that move bytes; all else has its own or is another program.
 const WORKERS: usize = 2;
-
-/// Memory that is kept free: an eighth of the machine's, but no more than this, in bytes.
-const MEMORY_FLOOR_MAX: u64 = 512 << 20;
-
-/// What a C++ compile of middling size needs, in bytes.
-const MEMORY_PER_JOB: u64 = 192 << 20;
-
-/// Why the daemon did not start: what to say, and how to exit.
-#[derive(Debug, thiserror::Error)]
-#[error("{why}")]
-struct StartError {
-    status: i32,
-    why: String,
-}
-
-fn failed(status: i32, what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
-    move |error| StartError { status, why: format!("{what}: {error}") }
-}
 
 /// Runs `distccd` with this process's arguments.
 pub fn run() -> ExitCode {
@@ -99,27 +78,27 @@ fn exit_code(status: i32) -> ExitCode {
 }
 
 fn live(config: &Config) -> Result<i32, StartError> {
-    if config.daemon && !config.detached {
+    let role = config.role(stdio::is_socket());
+    if role == Role::Daemon && !config.detached {
         return daemonize::start().map_err(failed(exit::FAILED, "cannot start in the background"));
     }
     if config.detached {
         daemonize::detach();
     }
-    let listeners = bind(config)?;
-    let still_root = privileges::drop_root(config.user.as_deref())
+    let doors = if role == Role::OneConnection { Doors::default() } else { setup::bind(config)? };
+    setup::set_oom_score(config)?;
+    let standing = privileges::drop_root(config.user.as_deref())
         .map_err(|error| StartError { status: exit::SETUID_FAILED, why: error.to_string() })?;
-    start_log(config)?;
-    if still_root {
-        tracing::warn!("jobs run as root, because --user says so");
-    }
+    setup::start_log(config, role)?;
+    say_what_is_odd(config, standing);
     // Compilers need no set-uid programs. Only ever refused by kernels that have no such switch.
     let _ = rustix::thread::set_no_new_privs(true);
     // No core files of compilers, nor of ours: sources are none of this machine's business.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
-    let root = take_root(config)?;
-    let context = Arc::new(context(config, &root)?);
-    let served = serve(config, listeners, &root, &context);
+    let root = setup::take_root(config)?;
+    let context = Arc::new(setup::context(config, &root)?);
+    let served = serve(config, role, doors, &root, &context);
     context.guard.finish();
     // The guard has removed it; if there was none to do so, this does.
     let _ = fs::remove_dir_all(&root.jobs);
@@ -129,149 +108,110 @@ fn live(config: &Config) -> Result<i32, StartError> {
     served.map(|()| 0)
 }
 
-fn bind(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: IpAddr, port| {
-        let address = SocketAddr::new(address, port);
-        TcpListener::bind(address).map_err(failed(exit::BIND_FAILED, format!("cannot listen on {address}")))
-    };
-    let (v4, v6) = match config.allow.is_empty() {
-        true => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-        false => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-    };
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    // With port 0 the first socket's port is every socket's.
-    let port = |listeners: &[TcpListener]| {
-        listeners
-            .first()
-            .and_then(|first| first.local_addr().ok())
-            .map_or(config.port, |address| address.port())
-    };
-    for address in &config.listen {
-        listeners.push(bind(*address, port(&listeners))?);
+/// What the administrator may not have meant.
+fn say_what_is_odd(config: &Config, standing: Standing) {
+    match standing {
+        Standing::Root => tracing::warn!("jobs run as root, because --user says so"),
+        Standing::Unchanged => tracing::warn!("--user is ignored: only root can become another user"),
+        Standing::Ordinary => {}
     }
-    if listeners.is_empty() {
-        // An IPv6 socket for all addresses takes IPv4 as well where the system is set so.
-        listeners.extend(bind(v6.into(), config.port).ok());
-        match (bind(v4.into(), port(&listeners)), listeners.is_empty()) {
-            (Ok(listener), _) => listeners.push(listener),
-            (Err(error), true) => return Err(error),
-            (Err(error), false) if v4.is_loopback() => return Err(error),
-            (Err(_), false) => {}
-        }
+    if !config.ignored.is_empty() {
+        let words: Vec<_> = config.ignored.iter().map(|word| word.to_string_lossy()).collect();
+        tracing::warn!("words without meaning are ignored: {}", words.join(" "));
     }
-    Ok(listeners)
-}
-
-fn start_log(config: &Config) -> Result<(), StartError> {
-    let level = tracing::level_filters::LevelFilter::from(config.log_level);
-    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    match &config.log_file {
-        None => log.with_ansi(false).with_writer(io::stderr).init(),
-        Some(path) => {
-            let file = File::options().append(true).create(true).mode(0o640).open(path);
-            let file = file.map_err(failed(exit::IO_FAILED, path.display()))?;
-            log.with_ansi(false).with_writer(Mutex::new(file)).init();
-        }
+    if config.enable_tcp_insecure {
+        tracing::warn!("clients of the classic protocol may run any program (--enable-tcp-insecure)");
     }
-    Ok(())
-}
-
-fn take_root(config: &Config) -> Result<Root, StartError> {
-    let temp = config.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let temp = std::path::absolute(&temp).map_err(failed(exit::IO_FAILED, temp.display()))?;
-    // No file system is kept busy; and what the guard ends is whoever works in the job directory.
-    std::env::set_current_dir("/").map_err(failed(exit::IO_FAILED, "/"))?;
-    Root::take(&temp).map_err(|error| StartError { status: exit::IO_FAILED, why: error.to_string() })
-}
-
-fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
-    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
-    let slots = config.slots(processors);
-    let disk_floor = config.min_free_disk << 20;
-    let search_path = search_path();
-    let policy = Policy {
-        slots,
-        memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
-        memory_per_job: MEMORY_PER_JOB,
-        disk_floor,
-        load_max: config.max_load.unwrap_or(processors * 4),
-    };
-    let limits = Limits {
-        nice: config.nice,
-        file_bytes: OUTPUT_MAX_BYTES,
-        memory_bytes: config.job_memory.map(|mib| mib << 20),
-    };
-    let lifetime = Duration::from_secs(config.job_lifetime);
-    let store = Store::open(&root.store, config.store_size << 20);
-    let gate = Gate::new(policy);
-    gate.sample(&sample::take(&root.jobs));
-    Ok(Context {
-        gate,
-        store: store.map_err(failed(exit::IO_FAILED, root.store.display()))?,
-        toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
-        classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
-        workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor),
-        guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
-        slots,
-    })
-}
-
-/// Where programs are looked for.
-fn search_path() -> OsString {
-    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty());
-    named("DISTCCD_PATH").or_else(|| named("PATH")).unwrap_or_else(|| OsString::from("/usr/bin:/bin"))
-}
-
-/// How long a client of the classic protocol may be silent.
-fn io_timeout() -> Duration {
-    let seconds = std::env::var("DISTCC_IO_TIMEOUT").ok().and_then(|text| text.parse().ok());
-    seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs)
-}
-
-/// Which compilers clients of the classic protocol may name.
-fn whitelist(config: &Config, search_path: OsString) -> Result<Whitelist, StartError> {
-    let words = std::env::var("DISTCC_CMDLIST_NUMWORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let policy = match std::env::var_os("DISTCC_CMDLIST") {
-        Some(list) => whitelist::Policy::list(Path::new(&list), words)
-            .map_err(failed(exit::BAD_ARGUMENTS, format!("DISTCC_CMDLIST: {}", list.display())))?,
-        None if config.enable_tcp_insecure => whitelist::Policy::Everything,
-        None => whitelist::Policy::folders(config.whitelist_dir.as_deref()),
-    };
-    Ok(Whitelist::new(policy, search_path))
 }
 
 fn serve(
     config: &Config,
-    listeners: Vec<TcpListener>,
+    role: Role,
+    doors: Doors,
     root: &Root,
     context: &Arc<Context>,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(failed(exit::FAILED, "cannot start threads"))?;
-    let access = Arc::new(Access::new(&config.allow));
     let served = runtime.block_on(async {
+        let access = Arc::new(Access::new(&config.allow));
+        resolve(&access).await;
         let phase = watch::Sender::new(Phase::Running);
-        let mut tasks = JoinSet::new();
-        let mut port = 0;
-        for listener in listeners {
-            let address = listener.local_addr().map_err(failed(exit::BIND_FAILED, "listen"))?;
-            listener.set_nonblocking(true).map_err(failed(exit::BIND_FAILED, "listen"))?;
-            let listener =
-                tokio::net::TcpListener::from_std(listener).map_err(failed(exit::BIND_FAILED, "listen"))?;
-            tasks.spawn(listen::serve(listener, Arc::clone(&access), Arc::clone(context), phase.subscribe()));
-            tracing::info!("listening on {address}");
-            port = address.port();
-        }
         let mut helpers = JoinSet::new();
         helpers.spawn(keep_sampling(Arc::clone(context), root.jobs.clone()));
-        let signals = Signals::new().map_err(failed(exit::FAILED, "cannot handle signals"))?;
-        announce(config, port)?;
-        signals.wait_and_drain(&phase, &mut tasks).await;
+        helpers.spawn(keep_resolving(Arc::clone(&access)));
+        let mut tasks = JoinSet::new();
+        // Before anyone is told that the daemon serves.
+        let mut ends = Ends::new(config).map_err(failed(exit::FAILED, "cannot handle signals"))?;
+        if role == Role::OneConnection {
+            let stream =
+                Stdio::take().map_err(failed(exit::IO_FAILED, "stdin and stdout are no connection"))?;
+            let (peer, context) = (listen::Peer(stdio::peer()), Arc::clone(context));
+            tasks.spawn(listen::serve_one(stream, peer, access, context, phase.subscribe()));
+        } else {
+            tracing::info!("serving {access}");
+            show_figures(doors.page, &access, context, &root.jobs, &mut helpers)?;
+            open(config, doors.jobs, &access, context, &phase, &mut tasks)?;
+        }
+        ends.wait_and_drain(&phase, &mut tasks).await;
         helpers.shutdown().await;
         Ok(())
     });
     runtime.shutdown_timeout(STOP_TIMEOUT);
     served
+}
+
+/// Opens the doors, and tells everyone who waits for that.
+fn open(
+    config: &Config,
+    doors: Vec<std::net::TcpListener>,
+    access: &Arc<Access>,
+    context: &Arc<Context>,
+    phase: &watch::Sender<Phase>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    let mut port = 0;
+    for listener in doors {
+        let (listener, address) = ready(listener)?;
+        tasks.spawn(listen::serve(listener, Arc::clone(access), Arc::clone(context), phase.subscribe()));
+        tracing::info!("listening on {address}");
+        port = address.port();
+    }
+    announce(config, port)
+}
+
+fn show_figures(
+    doors: Vec<std::net::TcpListener>,
+    access: &Arc<Access>,
+    context: &Arc<Context>,
+    jobs: &Path,
+    helpers: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    for listener in doors {
+        let (listener, address) = ready(listener)?;
+        let (context, jobs) = (Arc::clone(context), jobs.to_owned());
+        let page = move || context.stats.page(&surroundings(&context, &jobs));
+        helpers.spawn(stats::serve(listener, Arc::clone(access), page));
+        tracing::info!("figures on http://{address}/");
+    }
+    Ok(())
+}
+
+fn ready(listener: std::net::TcpListener) -> Result<(TcpListener, std::net::SocketAddr), StartError> {
+    let address = listener.local_addr().map_err(failed(exit::BIND_FAILED, "listen"))?;
+    listener.set_nonblocking(true).map_err(failed(exit::BIND_FAILED, "listen"))?;
+    Ok((TcpListener::from_std(listener).map_err(failed(exit::BIND_FAILED, "listen"))?, address))
+}
+
+fn surroundings(context: &Context, jobs: &Path) -> Surroundings {
+    let sample = sample::take(jobs);
+    Surroundings {
+        slots: context.slots,
+        running: context.gate.running(),
+        load: sample::load_averages(),
+        disk: sample.disk.unwrap_or(0),
+        memory: sample.memory.unwrap_or(0),
+    }
 }
 
 /// Tells everyone who waits for it that the port is open.
@@ -308,17 +248,44 @@ async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
     }
 }
 
-/// What ends the daemon.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// Machines move: their names are looked up again now and then.
+async fn keep_resolving(access: Arc<Access>) {
+    while !access.names().is_empty() {
+        tokio::time::sleep(RESOLVE_INTERVAL).await;
+        resolve(&access).await;
+    }
 }
 
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Signals {
+async fn resolve(access: &Access) {
+    let mut addresses = Vec::new();
+    for name in access.names() {
+        match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name.as_str(), 0))).await {
+            Ok(Ok(found)) => addresses.extend(found.map(|address| address.ip())),
+            Ok(Err(error)) => tracing::warn!("--allow {name}: {error}; it is served once its name is known"),
+            Err(_) => tracing::warn!("--allow {name}: no answer in {} s", RESOLVE_TIMEOUT.as_secs()),
+        }
+    }
+    access.resolved(addresses);
+}
+
+/// What ends the daemon.
+struct Ends {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    /// A terminal that goes away; a detached daemon has none, and ignores the signal.
+    hangup: tokio::signal::unix::Signal,
+    heeds_hangup: bool,
+    lifetime: Option<Duration>,
+}
+
+impl Ends {
+    fn new(config: &Config) -> io::Result<Self> {
+        Ok(Ends {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            heeds_hangup: !config.detached,
+            lifetime: config.lifetime.map(Duration::from_secs),
         })
     }
 
@@ -326,12 +293,19 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv(), if self.heeds_hangup => {}
         }
     }
 
-    /// Serves until a signal, then lets jobs finish; a second signal, or a minute, ends them.
-    async fn wait_and_drain(mut self, phase: &watch::Sender<Phase>, tasks: &mut JoinSet<()>) {
-        self.next().await;
+    /// Serves until a signal, the end of its lifetime, or the last door is closed. Then lets jobs
+    /// finish; a second signal, or a minute, ends them.
+    async fn wait_and_drain(&mut self, phase: &watch::Sender<Phase>, tasks: &mut JoinSet<()>) {
+        let lifetime = self.lifetime;
+        tokio::select! {
+            () = self.next() => {}
+            () = all_of(tasks) => return,
+            () = sleep_for(lifetime) => tracing::info!("the daemon's lifetime is over"),
+        }
         tracing::info!("draining: jobs that run are finished, new ones are refused");
         phase.send_replace(Phase::Draining);
         tokio::select! {
@@ -340,7 +314,15 @@ impl Signals {
             () = tokio::time::sleep(DRAIN_TIMEOUT) => tracing::warn!("jobs still run; ending them"),
         }
         phase.send_replace(Phase::Stopping);
-        let _ = tokio::time::timeout(STOP_TIMEOUT, all_of(tasks)).await;
+        let _ = timeout(STOP_TIMEOUT, all_of(tasks)).await;
+    }
+}
+
+/// Sleeps so long, or for ever.
+async fn sleep_for(lifetime: Option<Duration>) {
+    match lifetime {
+        Some(lifetime) => tokio::time::sleep(lifetime).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,8 +19,10 @@ use super::admit::Credit;
 use super::compile::{self, Product};
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
+use super::listen::Peer;
 use super::outbox::{Outbox, Source};
 use super::process::Control;
+use super::stats::{self, Outcome};
 use super::stream;
 use crate::common::action::Action;
 use crate::common::limits::LINK_WINDOW_BYTES;
@@ -93,9 +95,18 @@ struct Input {
     missing: u64,
 }
 
+/// Whose link it is.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Where it comes from.
+    pub peer: Peer,
+    /// What it calls itself.
+    pub name: String,
+}
+
 /// Everything that one link's loop owns.
 struct Session {
-    client: String,
+    client: Caller,
     context: Arc<Context>,
     member: Arc<Member>,
     jobs: HashMap<u32, LiveJob>,
@@ -109,7 +120,7 @@ struct Session {
 /// jobs are over when this returns.
 pub async fn run<S>(
     stream: S,
-    client: String,
+    client: Caller,
     context: Arc<Context>,
     phase: watch::Receiver<Phase>,
 ) -> LinkEnd
@@ -282,7 +293,7 @@ impl Session {
         self.outbox.forget(job);
         if let Some(live) = self.jobs.remove(&job) {
             live.control.cancel();
-            self.log(job, &live, "cancelled");
+            self.log(job, &live, Outcome::Disconnected, "cancelled");
         }
     }
 
@@ -342,12 +353,18 @@ impl Session {
         let product = match outcome {
             Ok(product) => product,
             Err(why) => {
-                self.log(job, live, &why.to_string());
+                let outcome = match why {
+                    Refusal::TimedOut { .. } => Outcome::Timeout,
+                    _ => Outcome::Other,
+                };
+                self.log(job, live, outcome, &why.to_string());
                 self.outbox.message(&ToBroker::Refused { job, why });
                 return;
             }
         };
-        self.log(job, live, &format!("{:?}", product.finished.ended));
+        let ended = product.finished.ended;
+        let outcome = if ended.is_success() { Outcome::Ok } else { Outcome::Error };
+        self.log(job, live, outcome, &stats::status(ended));
         let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
         let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
         self.outbox.message(&ToBroker::Result(JobResult {
@@ -393,7 +410,7 @@ impl Session {
     fn cancel_all(&mut self) {
         for (job, live) in std::mem::take(&mut self.jobs) {
             live.control.cancel();
-            self.log(job, &live, "killed with its link");
+            self.log(job, &live, Outcome::Disconnected, "killed with its link");
         }
     }
 
@@ -407,9 +424,12 @@ impl Session {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, batches.send(last)).await;
     }
 
-    fn log(&self, job: u32, live: &LiveJob, result: &str) {
-        let ms = micros(live.begun.elapsed()) / 1000;
-        tracing::info!(client = self.client, job, compiler = live.compiler, result, ms, "job");
+    fn log(&self, job: u32, live: &LiveJob, outcome: Outcome, result: &str) {
+        let time = live.begun.elapsed();
+        self.context.stats.ended(outcome, &live.compiler, time);
+        let Caller { peer, name } = &self.client;
+        let ms = time.as_millis();
+        tracing::info!("client: {peer} {outcome} {result} time:{ms}ms {} job {job} of {name}", live.compiler);
     }
 }
 

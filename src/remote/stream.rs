@@ -135,11 +135,16 @@ pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Res
     let why = format!(
         "this volunteer (distcc {ours}) speaks link version {VERSION}, the broker (distcc {build:.20}) {version}"
     );
-    say_version(stream, &why).await?;
+    turn_away(stream, &why).await?;
     Err(wrong(why))
 }
 
-async fn say_version(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> io::Result<()> {
+/// Says why there will be no link, in words that every version of ours understands.
+///
+/// # Errors
+///
+/// Returns what the stream returns.
+pub async fn turn_away(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> io::Result<()> {
     let build = env!("CARGO_PKG_VERSION").to_owned();
     let mut last = Vec::new();
     push_message(&mut last, &ToBroker::Hello { version: VERSION, build, slots: 0 });

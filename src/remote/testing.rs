@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::guard::Guard;
 use super::job::Context;
 use super::process::Limits;
+use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
 use super::whitelist::{Policy, Whitelist};
@@ -109,6 +110,7 @@ impl Machine {
                 Duration::from_secs(60),
             ),
             slots,
+            stats: Stats::default(),
         })
     }
 

@@ -211,10 +211,10 @@ async fn exchange(
             Reply::Done => wall = begun.elapsed(),
             Reply::Status(status) => response.status = status,
             Reply::Stderr(length) => {
-                response.stderr = text(stream, length, MESSAGES_MAX_BYTES, order).await?
+                response.stderr = text(stream, length, MESSAGES_MAX_BYTES, order).await?;
             }
             Reply::Stdout(length) => {
-                response.stdout = text(stream, length, MESSAGES_MAX_BYTES, order).await?
+                response.stdout = text(stream, length, MESSAGES_MAX_BYTES, order).await?;
             }
             Reply::Object(length) => response.object = text(stream, length, OUTPUT_MAX_BYTES, order).await?,
             Reply::Dependencies(length) => {
@@ -270,7 +270,7 @@ async fn text(
 
 /// What a response means: an answer of the compiler, or a failure of the daemon.
 fn answer(
-    response: Response,
+    response: &Response,
     wall: Duration,
     order: &Order,
     classic: &ClassicOrder,

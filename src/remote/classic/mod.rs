@@ -11,7 +11,6 @@ mod order;
 mod receive;
 mod run;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +20,10 @@ use tokio::time::timeout;
 
 use self::receive::Received;
 use super::job::Context;
+use super::listen::Peer;
 use super::process::Control;
 use super::session::Phase;
+use super::stats::{self, Outcome};
 use super::whitelist::{Rejection, Whitelist};
 use crate::common::action::Ended;
 use crate::common::exit;
@@ -35,9 +36,6 @@ const BUDGET_UNITS: u32 = 1 << 10;
 
 /// One unit of the budget.
 const UNIT_BYTES: u64 = 1 << 20;
-
-/// The client of a job, in the log, when it did not come over the network.
-const NOBODY: &str = "stdin";
 
 /// What the classic protocol shares among connections.
 #[derive(Debug)]
@@ -83,70 +81,50 @@ enum Closed {
 }
 
 impl Closed {
-    /// In the words of distccd's log.
-    fn result(&self) -> &'static str {
+    fn outcome(&self) -> Outcome {
         match self {
-            Closed::Io(_) | Closed::Gone => "CLI_DISCONN",
-            Closed::Protocol(_) | Closed::Command(_) => "REJ_BAD_REQ",
-            Closed::Refused(Refusal::TimedOut { .. }) => "COMPILE_TIMEOUT",
-            Closed::Compiler(_) | Closed::Refused(_) | Closed::Stopped => "OTHER",
+            Closed::Io(_) | Closed::Gone => Outcome::Disconnected,
+            Closed::Protocol(_) | Closed::Command(_) => Outcome::BadRequest,
+            Closed::Refused(Refusal::TimedOut { .. }) => Outcome::Timeout,
+            Closed::Compiler(_) | Closed::Refused(_) | Closed::Stopped => Outcome::Other,
         }
     }
 }
 
 /// Serves one connection whose first four bytes were those of this protocol.
-pub async fn serve<S>(
-    mut stream: S,
-    peer: Option<SocketAddr>,
-    context: Arc<Context>,
-    phase: watch::Receiver<Phase>,
-) where
+pub async fn serve<S>(mut stream: S, peer: Peer, context: Arc<Context>, phase: watch::Receiver<Phase>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let begun = Instant::now();
-    let mut about = About { peer, compiler: "-".to_owned(), source: "-".to_owned() };
+    let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
     let answered = answer(&mut stream, &context, phase, &mut about).await;
-    match &answered {
-        Ok(ended) => {
-            let result = if ended.is_success() { "COMPILE_OK" } else { "COMPILE_ERROR" };
-            about.log(result, *ended, begun);
-        }
+    let (outcome, ended) = match &answered {
+        Ok(ended) if ended.is_success() => (Outcome::Ok, *ended),
+        Ok(ended) => (Outcome::Error, *ended),
         Err(closed) => {
-            tracing::warn!(client = %about.client(), compiler = about.compiler, source = about.source, "refused: {closed}");
-            about.log(closed.result(), Ended::Exited(exit::FAILED), begun);
+            let About { compiler, source } = &about;
+            tracing::warn!(client = %peer, compiler, source, "refused: {closed}");
+            (closed.outcome(), Ended::Exited(exit::FAILED))
         }
-    }
+    };
+    let (time, ms) = (begun.elapsed(), begun.elapsed().as_millis());
+    context.stats.ended(outcome, &about.compiler, time);
+    // The line that scripts read.
+    tracing::info!(
+        "client: {peer} {outcome} {} time:{ms}ms {} {}",
+        stats::status(ended),
+        about.compiler,
+        about.source
+    );
     // Only a client that is well waits for this; one that is not has been waited for already.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
 }
 
 /// What the log says of a job.
 struct About {
-    peer: Option<SocketAddr>,
     compiler: String,
     source: String,
-}
-
-impl About {
-    fn client(&self) -> String {
-        self.peer.map_or(NOBODY.to_owned(), |peer| peer.to_string())
-    }
-
-    /// The line that scripts read.
-    fn log(&self, result: &str, ended: Ended, begun: Instant) {
-        let (code, signal) = match ended {
-            Ended::Exited(code) => (code, 0),
-            Ended::Killed(signal) => (0, signal),
-        };
-        tracing::info!(
-            "client: {} {result} exit:{code} sig:{signal} core:0 ret:{} time:{}ms {} {}",
-            self.client(),
-            i32::from(code != 0 || signal != 0),
-            begun.elapsed().as_millis(),
-            self.compiler,
-            self.source
-        );
-    }
 }
 
 async fn answer<S>(

@@ -163,7 +163,7 @@ pub async fn unpack(
             let bytes = std::fs::read(&packed).map_err(disk)?;
             match lzo::decompress(&bytes, limit as usize) {
                 Ok(text) => {
-                    std::fs::write(&into, text).and_then(|()| std::fs::remove_file(&packed)).map_err(disk)?
+                    std::fs::write(&into, text).and_then(|()| std::fs::remove_file(&packed)).map_err(disk)?;
                 }
                 Err(lzo::LzoError::TooLarge(_)) if limit < max => return Ok(false),
                 Err(error) => return Err(Closed::Command(error.to_string())),

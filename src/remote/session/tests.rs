@@ -25,7 +25,8 @@ impl Broker {
         let (pipe, theirs) = duplex(64 << 10);
         let phase = watch::Sender::new(Phase::Running);
         let context = machine.context(2);
-        let session = tokio::spawn(run(theirs, "test".to_owned(), context, phase.subscribe()));
+        let caller = Caller { peer: Peer(None), name: "test".to_owned() };
+        let session = tokio::spawn(run(theirs, caller, context, phase.subscribe()));
         let mut broker = Broker { pipe, phase, session };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));
         assert!(matches!(broker.next().await, ToBroker::Credit { jobs: 3, .. }));

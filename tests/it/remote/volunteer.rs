@@ -121,7 +121,7 @@ pub fn daemon_command(directory: &Path) -> Command {
         command.args(["--user", "root"]);
     }
     command
-        .args(["--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
+        .args(["--no-detach", "--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
         .args(["--port-file", &path("port"), "--temp-dir", &path("tmp"), "--log-file", &path("log")])
         .env("PATH", format!("{}:/usr/bin:/bin", path("bin")))
         .stdin(Stdio::null());

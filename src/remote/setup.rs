@@ -1,0 +1,204 @@
+//! What the daemon needs before it serves: sockets, a log, a place to work.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::admit::Policy;
+use super::classic::Terms;
+use super::compile::Workshop;
+use super::config::{Config, Role};
+use super::gate::Gate;
+use super::guard::Guard;
+use super::job::Context;
+use super::log::{self, Destination};
+use super::process::Limits;
+use super::root::Root;
+use super::sample;
+use super::stats::Stats;
+use super::store::Store;
+use super::toolchain::Toolchains;
+use super::whitelist::{self, Whitelist};
+use crate::common::exit;
+use crate::common::limits::OUTPUT_MAX_BYTES;
+
+/// How long a client of the classic protocol may be silent (distccd(1), `DISTCC_IO_TIMEOUT`).
+const IO_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Memory that is kept free: an eighth of the machine's, but no more than this, in bytes.
+const MEMORY_FLOOR_MAX: u64 = 512 << 20;
+
+/// What a C++ compile of middling size needs, in bytes.
+const MEMORY_PER_JOB: u64 = 192 << 20;
+
+/// Why the daemon did not start: what to say, and how to exit.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct StartError {
+    /// How to exit.
+    pub status: i32,
+    /// What to say.
+    pub why: String,
+}
+
+/// An error of the system as the reason why `what` kept the daemon from starting.
+pub fn failed(status: i32, what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError { status, why: format!("{what}: {error}") }
+}
+
+/// Opens the ports: that for jobs, and that for the page of figures where it is wanted.
+///
+/// # Errors
+///
+/// Returns which port cannot be had.
+pub fn bind(config: &Config) -> Result<Doors, StartError> {
+    let jobs = bind_each(config, config.port)?;
+    let page = if config.stats { bind_each(config, config.stats_port)? } else { Vec::new() };
+    Ok(Doors { jobs, page })
+}
+
+/// The sockets that the daemon listens on.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// For jobs.
+    pub jobs: Vec<TcpListener>,
+    /// For the page of figures.
+    pub page: Vec<TcpListener>,
+}
+
+fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |address: IpAddr, port| {
+        let address = SocketAddr::new(address, port);
+        TcpListener::bind(address).map_err(failed(exit::BIND_FAILED, format!("cannot listen on {address}")))
+    };
+    let (v4, v6) = match config.allow.is_empty() {
+        true => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+        false => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+    };
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    // With port 0 the first socket's port is every socket's.
+    let port = |listeners: &[TcpListener]| {
+        listeners.first().and_then(|first| first.local_addr().ok()).map_or(wanted, |address| address.port())
+    };
+    for address in &config.listen {
+        listeners.push(bind(*address, port(&listeners))?);
+    }
+    if listeners.is_empty() {
+        // An IPv6 socket for all addresses takes IPv4 as well where the system is set so.
+        listeners.extend(bind(v6.into(), wanted).ok());
+        match (bind(v4.into(), port(&listeners)), listeners.is_empty()) {
+            (Ok(listener), _) => listeners.push(listener),
+            (Err(error), true) => return Err(error),
+            (Err(error), false) if v4.is_loopback() => return Err(error),
+            (Err(_), false) => {}
+        }
+    }
+    Ok(listeners)
+}
+
+/// Sends messages where they belong from now on.
+///
+/// # Errors
+///
+/// Returns that the log file cannot be opened.
+pub fn start_log(config: &Config, role: Role) -> Result<(), StartError> {
+    let destination = match &config.log_file {
+        Some(path) => {
+            let file = File::options().append(true).create(true).mode(0o640).open(path);
+            Destination::File(file.map_err(failed(exit::IO_FAILED, path.display()))?)
+        }
+        None if config.log_stderr || role == Role::Foreground => Destination::Stderr,
+        None => Destination::System,
+    };
+    log::start(destination, config.log_level.into());
+    Ok(())
+}
+
+/// Says how willingly this process is ended when memory is short (proc(5), `oom_score_adj`).
+///
+/// # Errors
+///
+/// Returns that only root may ask for less than it has.
+pub fn set_oom_score(config: &Config) -> Result<(), StartError> {
+    let Some(score) = config.oom_score_adj else { return Ok(()) };
+    fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(failed(exit::FAILED, "--oom-score-adj"))
+}
+
+/// Takes the daemon's own directories.
+///
+/// # Errors
+///
+/// Returns why there is no place to work.
+pub fn take_root(config: &Config) -> Result<Root, StartError> {
+    let temp = config.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let temp = std::path::absolute(&temp).map_err(failed(exit::IO_FAILED, temp.display()))?;
+    // No file system is kept busy; and what the guard ends is whoever works in the job directory.
+    std::env::set_current_dir("/").map_err(failed(exit::IO_FAILED, "/"))?;
+    Root::take(&temp).map_err(|error| StartError { status: exit::IO_FAILED, why: error.to_string() })
+}
+
+/// Everything that jobs share.
+///
+/// # Errors
+///
+/// Returns what is missing.
+pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
+    let slots = config.slots(processors);
+    let disk_floor = config.min_free_disk << 20;
+    let search_path = search_path();
+    let policy = Policy {
+        slots,
+        memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
+        memory_per_job: MEMORY_PER_JOB,
+        disk_floor,
+        load_max: config.max_load.unwrap_or(processors * 4),
+    };
+    let limits = Limits {
+        nice: config.nice,
+        file_bytes: OUTPUT_MAX_BYTES,
+        memory_bytes: config.job_memory.map(|mib| mib << 20),
+    };
+    let lifetime = Duration::from_secs(config.job_lifetime);
+    let store = Store::open(&root.store, config.store_size << 20);
+    let gate = Gate::new(policy);
+    gate.sample(&sample::take(&root.jobs));
+    Ok(Context {
+        gate,
+        store: store.map_err(failed(exit::IO_FAILED, root.store.display()))?,
+        toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
+        classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
+        workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor),
+        guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
+        slots,
+        stats: Stats::default(),
+    })
+}
+
+/// Where programs are looked for.
+fn search_path() -> OsString {
+    let named = |name| std::env::var_os(name).filter(|path| !path.is_empty());
+    named("DISTCCD_PATH").or_else(|| named("PATH")).unwrap_or_else(|| OsString::from("/usr/bin:/bin"))
+}
+
+/// How long a client of the classic protocol may be silent.
+fn io_timeout() -> Duration {
+    let seconds = std::env::var("DISTCC_IO_TIMEOUT").ok().and_then(|text| text.parse().ok());
+    seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs)
+}
+
+/// Which compilers clients of the classic protocol may name.
+fn whitelist(config: &Config, search_path: OsString) -> Result<Whitelist, StartError> {
+    let words = std::env::var("DISTCC_CMDLIST_NUMWORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let policy = match std::env::var_os("DISTCC_CMDLIST") {
+        Some(list) => whitelist::Policy::list(Path::new(&list), words)
+            .map_err(failed(exit::BAD_ARGUMENTS, format!("DISTCC_CMDLIST: {}", list.display())))?,
+        None if config.enable_tcp_insecure => whitelist::Policy::Everything,
+        None => whitelist::Policy::folders(config.whitelist_dir.as_deref()),
+    };
+    Ok(Whitelist::new(policy, search_path))
+}

@@ -1,0 +1,241 @@
+//! Figures about the daemon, and the page that shows them.
+//!
+//! The names are those of the page of distccd 3.4, which monitoring scripts read.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::access::Access;
+use crate::common::action::Ended;
+
+/// How long a visitor may take.
+const VISIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a visitor may ask, in bytes; whatever it is, the answer is the same.
+const QUESTION_MAX_BYTES: usize = 4 << 10;
+
+/// Over these spans compiles are counted.
+const SPANS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(900)];
+
+/// Ends of compiles that are remembered for the spans.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The compiler succeeded.
+    Ok,
+    /// The compiler failed.
+    Error,
+    /// It ran too long.
+    Timeout,
+    /// The client went away.
+    Disconnected,
+    /// The request made no sense.
+    BadRequest,
+    /// Anything else.
+    Other,
+}
+
+/// In the words of distccd's log.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Ok => "COMPILE_OK",
+            Outcome::Error => "COMPILE_ERROR",
+            Outcome::Timeout => "COMPILE_TIMEOUT",
+            Outcome::Disconnected => "CLI_DISCONN",
+            Outcome::BadRequest => "REJ_BAD_REQ",
+            Outcome::Other => "OTHER",
+        })
+    }
+}
+
+/// How a compiler ended, in the words of distccd's log.
+pub fn status(ended: Ended) -> String {
+    let (code, signal) = match ended {
+        Ended::Exited(code) => (code, 0),
+        Ended::Killed(signal) => (0, signal),
+    };
+    format!("exit:{code} sig:{signal} core:0 ret:{}", i32::from(!ended.is_success()))
+}
+
+/// The figures.
+#[derive(Debug, Default)]
+pub struct Stats(Mutex<Figures>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    accepted: u64,
+    /// By [`Outcome`], in its order.
+    outcomes: [u64; 6],
+    longest: Duration,
+    longest_compiler: String,
+    ends: VecDeque<Instant>,
+}
+
+/// What of the machine is on the page.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Compilers at once, at most.
+    pub slots: u32,
+    /// Compilers that run.
+    pub running: u32,
+    /// The load averages of 1, 5 and 15 minutes.
+    pub load: [f64; 3],
+    /// Space for temporary files, in bytes.
+    pub disk: u64,
+    /// Memory that can be had, in bytes.
+    pub memory: u64,
+}
+
+impl Stats {
+    /// A connection was let in.
+    pub fn accepted(&self) {
+        self.figures().accepted += 1;
+    }
+
+    /// A job is over. `time` is how long the compiler ran, where it did.
+    pub fn ended(&self, outcome: Outcome, compiler: &str, time: Duration) {
+        let mut figures = self.figures();
+        figures.outcomes[outcome as usize] += 1;
+        if matches!(outcome, Outcome::Ok | Outcome::Error | Outcome::Timeout) {
+            if figures.ends.len() >= REMEMBERED_MAX {
+                figures.ends.pop_front();
+            }
+            figures.ends.push_back(Instant::now());
+            if time > figures.longest {
+                figures.longest = time;
+                compiler.clone_into(&mut figures.longest_compiler);
+            }
+        }
+    }
+
+    fn figures(&self) -> std::sync::MutexGuard<'_, Figures> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page.
+    pub fn page(&self, around: &Surroundings) -> String {
+        let figures = self.figures();
+        let now = Instant::now();
+        let within = |span: Duration| {
+            figures.ends.iter().rev().take_while(|end| now.saturating_duration_since(**end) <= span).count()
+        };
+        let outcome = |outcome: Outcome| figures.outcomes[outcome as usize].to_string();
+        let mut page = String::from("argv /distccd\n<distccstats>\n");
+        let lines: [(&str, String); 24] = [
+            ("dcc_tcp_accept", figures.accepted.to_string()),
+            ("dcc_rej_bad_req", outcome(Outcome::BadRequest)),
+            // Nobody is turned away for want of slots: jobs wait.
+            ("dcc_rej_overload", "0".to_owned()),
+            ("dcc_compile_ok", outcome(Outcome::Ok)),
+            ("dcc_compile_error", outcome(Outcome::Error)),
+            ("dcc_compile_timeout", outcome(Outcome::Timeout)),
+            ("dcc_cli_disconnect", outcome(Outcome::Disconnected)),
+            ("dcc_other", outcome(Outcome::Other)),
+            ("dcc_longest_job", "none".to_owned()),
+            (
+                "dcc_longest_job_compiler",
+                if figures.longest_compiler.is_empty() {
+                    "none".to_owned()
+                } else {
+                    figures.longest_compiler.clone()
+                },
+            ),
+            ("dcc_longest_job_time_msecs", figures.longest.as_millis().to_string()),
+            ("dcc_max_kids", around.slots.to_string()),
+            ("dcc_avg_kids1", around.running.to_string()),
+            ("dcc_avg_kids2", around.running.to_string()),
+            ("dcc_avg_kids3", around.running.to_string()),
+            ("dcc_current_load", around.running.to_string()),
+            ("dcc_load1", format!("{:.2}", around.load[0])),
+            ("dcc_load2", format!("{:.2}", around.load[1])),
+            ("dcc_load3", format!("{:.2}", around.load[2])),
+            ("dcc_num_compiles1", within(SPANS[0]).to_string()),
+            ("dcc_num_compiles2", within(SPANS[1]).to_string()),
+            ("dcc_num_compiles3", within(SPANS[2]).to_string()),
+            ("dcc_free_space", format!("{} MB", around.disk >> 20)),
+            ("dcc_free_mem", format!("{} MB", around.memory >> 20)),
+        ];
+        for (name, value) in lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(page, "{name} {value}");
+        }
+        page.push_str("</distccstats>\n");
+        page
+    }
+}
+
+/// Serves the page to allowed visitors, one after the other.
+pub async fn serve(listener: TcpListener, access: Arc<Access>, page: impl Fn() -> String) {
+    loop {
+        match listener.accept().await {
+            Ok((visitor, address)) if access.allows(address.ip()) => {
+                // A visitor that takes too long gets nothing more.
+                let _ = timeout(VISIT_TIMEOUT, visit(visitor, page())).await;
+            }
+            Ok((_, address)) => refused(address),
+            Err(error) => {
+                tracing::warn!(%error, "the page of figures: cannot accept for a moment");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+fn refused(address: SocketAddr) {
+    tracing::warn!(peer = %address, "refused: the address is not allowed to see the page of figures");
+}
+
+async fn visit(mut visitor: TcpStream, page: String) -> std::io::Result<()> {
+    let mut question = Vec::new();
+    while !question.windows(2).any(|end| end == b"\n\n" || end == b"\n\r")
+        && question.len() < QUESTION_MAX_BYTES
+    {
+        if visitor.read_buf(&mut question).await? == 0 {
+            break;
+        }
+    }
+    let head = "HTTP/1.0 200 OK\nContent-Type: text/plain\nConnection: close\n\n";
+    visitor.write_all([head, &page].concat().as_bytes()).await?;
+    visitor.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_stocks_names_and_counts() {
+        let stats = Stats::default();
+        stats.accepted();
+        stats.ended(Outcome::Ok, "gcc", Duration::from_millis(20));
+        stats.ended(Outcome::Error, "g++", Duration::from_millis(70));
+        stats.ended(Outcome::Disconnected, "-", Duration::ZERO);
+        let page = stats.page(&Surroundings { slots: 4, disk: 5 << 20, ..Surroundings::default() });
+        for line in [
+            "argv /distccd",
+            "<distccstats>",
+            "dcc_tcp_accept 1",
+            "dcc_compile_ok 1",
+            "dcc_compile_error 1",
+            "dcc_cli_disconnect 1",
+            "dcc_longest_job_compiler g++",
+            "dcc_longest_job_time_msecs 70",
+            "dcc_max_kids 4",
+            "dcc_num_compiles1 2",
+            "dcc_free_space 5 MB",
+            "</distccstats>",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+    }
+}
