@@ -75,6 +75,19 @@ pub struct Product {
     pub parts: Vec<Packed>,
 }
 
+/// What is run for a job.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLine<'a> {
+    /// The compiler.
+    pub program: &'a Path,
+    /// Its arguments, itself not among them.
+    pub arguments: &'a [OsString],
+    /// What the client wants it to see of an environment, as `NAME=value`.
+    pub environment: &'a [Bytes],
+    /// Its working directory.
+    pub cwd: &'a Path,
+}
+
 /// A compiler's run to its end. What it wrote is still in the job's directory.
 #[derive(Debug)]
 pub struct Ran {
@@ -126,8 +139,13 @@ impl Workshop {
         guard: &Guard,
         deadline: Instant,
     ) -> Result<Product, Refusal> {
-        let Ran { finished, stdout, stderr } =
-            self.run(compiler, action, directory, control, guard, Some(deadline))?;
+        let line = CommandLine {
+            program: compiler,
+            arguments: &arguments(action),
+            environment: &action.environment,
+            cwd: &directory.path,
+        };
+        let Ran { finished, stdout, stderr } = self.run(&line, directory, control, guard, Some(deadline))?;
         let mut parts = vec![self.pack_messages(stdout)?, self.pack_messages(stderr)?];
         if finished.ended.is_success() {
             for index in 0..action.outputs.len() {
@@ -139,15 +157,14 @@ impl Workshop {
         Ok(Product { finished, parts })
     }
 
-    /// Runs `compiler` for an action whose input is in place, until `deadline` at most.
+    /// Runs a compiler whose input is in place, until `deadline` at most.
     ///
     /// # Errors
     ///
     /// Returns a refusal when the compiler did not run, or not to its end.
     pub fn run(
         &self,
-        compiler: &Path,
-        action: &Action,
+        line: &CommandLine<'_>,
         directory: &JobDirectory,
         control: &Control,
         guard: &Guard,
@@ -157,10 +174,10 @@ impl Workshop {
         let (stdout, stderr) = (messages()?, messages()?);
         let share = |file: &File| file.try_clone().map_err(|error| disk_refusal("share a file", &error));
         let program = Program {
-            path: compiler,
-            arguments: &arguments(action),
-            environment: &self.environment(action, &directory.path),
-            directory: &directory.path,
+            path: line.program,
+            arguments: line.arguments,
+            environment: &self.environment(line.environment, &directory.path),
+            directory: line.cwd,
             stdout: share(&stdout)?,
             stderr: share(&stderr)?,
             limits: &self.limits,
@@ -177,13 +194,13 @@ impl Workshop {
     }
 
     /// Everything that the compiler sees of an environment.
-    fn environment(&self, action: &Action, directory: &Path) -> Vec<(OsString, OsString)> {
+    fn environment(&self, theirs: &[Bytes], directory: &Path) -> Vec<(OsString, OsString)> {
         let ours = [
             ("PATH".into(), self.search_path.clone()),
             ("TMPDIR".into(), directory.as_os_str().to_owned()),
             ("_DISTCC_SAFEGUARD".into(), "1".into()),
         ];
-        let theirs = action.environment.iter().filter_map(|entry| {
+        let theirs = theirs.iter().filter_map(|entry| {
             let (name, value) = split_variable(entry)?;
             Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
         });

@@ -89,7 +89,7 @@ impl ClassicHandle {
             let answered = exchange(&mut stream, &request, &classic).await;
             drop(stream);
             match answered {
-                Ok((response, wall)) => answer(response, wall, &order, &classic),
+                Ok((response, wall)) => answer(&response, wall, &order, &classic),
                 Err(error) => Err(self.explain(&error, connection.carrier, &classic).await),
             }
         };
@@ -280,7 +280,7 @@ fn answer(
         (signal, _) => Ended::Killed(signal as i32),
     };
     if let Ended::Exited(code) = ended {
-        daemon_failure(code, &response, classic).map_or(Ok(()), Err)?;
+        daemon_failure(code, response, classic).map_or(Ok(()), Err)?;
     }
     if let Some(maker) = foreign_maker(&response.object, &classic.maker) {
         let why = format!("its {} is another compiler: {maker}", classic.compiler);
@@ -402,7 +402,7 @@ mod tests {
     fn what_a_status_means_decides_what_is_tried_next() {
         let answer = |status: u32| {
             let response = Response { status, stderr: b"cannot\nmore".to_vec(), ..Response::default() };
-            answer(response, Duration::ZERO, &order(&[]), &classic(Version::V1))
+            answer(&response, Duration::ZERO, &order(&[]), &classic(Version::V1))
         };
         assert_eq!(answer(0x100).expect("an answer").result.ended, Ended::Exited(1));
         assert_eq!(answer(0x0b).expect("an answer").result.ended, Ended::Killed(11));

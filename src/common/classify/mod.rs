@@ -8,7 +8,8 @@
 //! - `pieces` reads the comma lists `-Wp,…` and `-Wa,…`, `response` the `@file`s;
 //! - `names` knows suffixes, output names and probes;
 //! - `classic` knows what a daemon of distcc 3.4 would refuse;
-//! - `remote` is the other end: what a volunteer accepts, by the same table;
+//! - `remote` is the other end: what a volunteer accepts, by the same table; `tree` does that for
+//!   commands whose files come along;
 //! - `environment` does the same for environment variables.
 
 mod classic;
@@ -22,6 +23,7 @@ mod scan;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod verdict;
 
 use crate::common::action::Argument;
@@ -33,6 +35,7 @@ pub use environment::{environment_reason, remote_environment};
 pub use names::is_probe_directory;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
+pub use tree::{Place, TreeCommand, depth, in_tree};
 
 /// What becomes of an invocation, as far as its command line tells.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Serves clients of distcc's own protocol: one job on each connection.
 //!
 //! `order` turns what a client sends into a command that is ours; `receive` takes the request,
-//! `run` compiles, and what is sent back is what distccd 3.4 sends. There is no way to say no in
+//! with the files of version 3 in a `tree`, `run` compiles, and what is sent back is what distccd 3.4 sends. There is no way to say no in
 //! this protocol: a job that is not done is a connection that closes, and a line in the log.
 //!
 //! Never does: hold more of a request in memory than the budget allows, wait for a client without
@@ -10,6 +10,7 @@
 mod order;
 mod receive;
 mod run;
+mod tree;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,6 +72,8 @@ enum Closed {
     #[error("{0}")]
     Command(String),
     #[error("{0}")]
+    Tree(#[from] tree::TreeError),
+    #[error("{0}")]
     Compiler(#[from] Rejection),
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -84,7 +87,7 @@ impl Closed {
     fn outcome(&self) -> Outcome {
         match self {
             Closed::Io(_) | Closed::Gone => Outcome::Disconnected,
-            Closed::Protocol(_) | Closed::Command(_) => Outcome::BadRequest,
+            Closed::Protocol(_) | Closed::Command(_) | Closed::Tree(_) => Outcome::BadRequest,
             Closed::Refused(Refusal::TimedOut { .. }) => Outcome::Timeout,
             Closed::Compiler(_) | Closed::Refused(_) | Closed::Stopped => Outcome::Other,
         }
@@ -125,6 +128,13 @@ where
 struct About {
     compiler: String,
     source: String,
+}
+
+impl About {
+    fn know(&mut self, compiler: &[u8], source: &[u8]) {
+        self.compiler = receive::printable(compiler);
+        self.source = receive::printable(source);
+    }
 }
 
 async fn answer<S>(
@@ -206,7 +216,7 @@ async fn response(
     control: Arc<Control>,
 ) -> Result<Encoded, Closed> {
     let version = received.version;
-    let program = match context.classic.whitelist.resolve(&received.command.compiler) {
+    let program = match context.classic.whitelist.resolve(&received.work.compiler) {
         Ok(program) => program,
         Err(Rejection::Missing(name)) => {
             return Ok(failed(version, exit::NO_COMPILER, &format!("cannot find {name}")));

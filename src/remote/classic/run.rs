@@ -1,19 +1,20 @@
 //! Runs the compiler for a request, and takes what it left.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memchr::memmem;
 use tokio::task::spawn_blocking;
 
-use super::order::Command;
-use super::receive::Received;
-use crate::common::action::{Action, Blob, Ended, InputSet, OutputName};
+use super::receive::{Received, Work};
+use crate::common::action::Ended;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::classic::Response;
 use crate::common::protocol::link::Refusal;
-use crate::common::toolchain::{Digest, Toolchain};
-use crate::remote::compile::{disk_refusal, open_output};
+use crate::remote::compile::{CommandLine, disk_refusal, open_output};
 use crate::remote::gate::Place;
 use crate::remote::job::Context;
 use crate::remote::process::Control;
@@ -38,18 +39,20 @@ pub async fn run(
 
 fn compile(
     received: &Received,
-    program: &std::path::Path,
+    program: &Path,
     context: &Context,
     control: &Control,
 ) -> Result<(Ended, Response), Refusal> {
-    let action = action(&received.command);
-    let workshop = &context.workshop;
-    let mut ran = workshop.run(program, &action, &received.directory, control, &context.guard, None)?;
+    let (workshop, directory) = (&context.workshop, &received.directory);
+    let Work { arguments, cwd, object, dependencies, root, .. } = &received.work;
+    let arguments: &[OsString] = arguments;
+    let line = CommandLine { program, arguments, environment: &[], cwd };
+    let mut ran = workshop.run(&line, directory, control, &context.guard, None)?;
     let ended = ran.finished.ended;
-    let printed = |file: &mut std::fs::File| {
-        let mut text = Vec::new();
-        let read = file.rewind().and_then(|()| file.take(MESSAGES_MAX_BYTES).read_to_end(&mut text));
-        read.map(|_| text).map_err(|error| disk_refusal("take what the compiler printed", &error))
+    let printed = |file: &mut File| {
+        let text = file.rewind().and_then(|()| read(file, MESSAGES_MAX_BYTES));
+        let text = text.map_err(|error| disk_refusal("take what the compiler printed", &error))?;
+        Ok::<_, Refusal>(without_root(text, root.as_deref()))
     };
     let mut response = Response {
         status: wait_status(ended),
@@ -57,26 +60,47 @@ fn compile(
         stderr: printed(&mut ran.stderr)?,
         ..Response::default()
     };
-    if ended.is_success() {
-        let path = received.directory.path().join(format!("out{}", received.command.output));
-        response.object = read_output(&path).map_err(|error| disk_refusal("take the output", &error))?;
-    } else {
+    if !ended.is_success() {
         workshop.check_disk()?;
+        return Ok((ended, response));
+    }
+    response.object =
+        written(object, OUTPUT_MAX_BYTES).map_err(|error| disk_refusal("take the output", &error))?;
+    if let Some(path) = dependencies {
+        let text = written(path, MESSAGES_MAX_BYTES)
+            .map_err(|error| disk_refusal("take the dependency file", &error))?;
+        response.dependencies = Some(without_root(text, root.as_deref()));
     }
     Ok((ended, response))
 }
 
-/// What the compiler wrote; nothing when it succeeded without writing anything, as `true` does.
-fn read_output(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    let mut file = match open_output(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened?,
-    };
-    let mut object = Vec::new();
-    file.by_ref().take(OUTPUT_MAX_BYTES + 1).read_to_end(&mut object)?;
-    match object.len() as u64 <= OUTPUT_MAX_BYTES {
-        true => Ok(object),
+/// Paths as the client has them.
+fn without_root(text: Vec<u8>, root: Option<&[u8]>) -> Vec<u8> {
+    let Some(root) = root else { return text };
+    let mut clean = Vec::with_capacity(text.len());
+    let mut rest = 0;
+    for found in memmem::find_iter(&text, root) {
+        clean.extend_from_slice(&text[rest..found]);
+        rest = found + root.len();
+    }
+    clean.extend_from_slice(&text[rest..]);
+    clean
+}
+
+fn read(file: &mut File, max: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 <= max {
+        true => Ok(bytes),
         false => Err(std::io::ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// What the compiler wrote; nothing when it succeeded without writing anything, as `true` does.
+fn written(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
+    match open_output(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        opened => read(&mut opened?, max),
     }
 }
 
@@ -88,22 +112,14 @@ fn wait_status(ended: Ended) -> u32 {
     }
 }
 
-/// The command as an action whose input is in place; which toolchain it is, nobody said.
-fn action(command: &Command) -> Action {
-    let nothing = Digest([0; 32]);
-    let toolchain = Toolchain {
-        id: nothing,
-        names: Vec::new(),
-        version: String::new(),
-        target: String::new(),
-        clang: false,
-    };
-    let source = Blob { digest: nothing, size: 0, packed: 0 };
-    Action {
-        toolchain,
-        arguments: command.arguments.clone(),
-        environment: Vec::new(),
-        inputs: InputSet::Preprocessed { source, suffix: command.input.to_owned() },
-        outputs: vec![OutputName { suffix: command.output.to_owned() }],
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_taken_out_of_every_path() {
+        let text = b"/T/r/a.c:1: error\n  in /T/r/b.h, /T/other".to_vec();
+        assert_eq!(without_root(text.clone(), Some(b"/T/r")), b"/a.c:1: error\n  in /b.h, /T/other");
+        assert_eq!(without_root(text.clone(), None), text);
     }
 }

@@ -107,7 +107,8 @@ pub fn launch(directory: &Path, options: &[&str]) -> (Child, u16) {
     let port_file = directory.join("port");
     let _ = fs::remove_file(&port_file);
     fs::create_dir_all(directory.join("tmp")).unwrap();
-    let mut daemon = daemon_command(directory).args(options).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut daemon =
+        daemon_command(directory).arg("--no-detach").args(options).stderr(Stdio::inherit()).spawn().unwrap();
     wait_for("the port is open", || port_file.exists() || daemon.try_wait().unwrap().is_some());
     assert_eq!(daemon.try_wait().unwrap(), None, "the daemon has ended");
     (daemon, fs::read_to_string(&port_file).unwrap().trim().parse().unwrap())
@@ -121,7 +122,7 @@ pub fn daemon_command(directory: &Path) -> Command {
         command.args(["--user", "root"]);
     }
     command
-        .args(["--no-detach", "--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
+        .args(["--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
         .args(["--port-file", &path("port"), "--temp-dir", &path("tmp"), "--log-file", &path("log")])
         .env("PATH", format!("{}:/usr/bin:/bin", path("bin")))
         .stdin(Stdio::null());
