@@ -6,10 +6,12 @@
 //! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`detaching`]: a broker holds nothing of the build that started it;
 //! - [`scan`]: the include scanner against what compilers say that they read;
+//! - [`classic`]: the programs of distcc 3.4 against ours;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
+mod classic;
 mod detaching;
 mod exact;
 mod farm;
