@@ -97,7 +97,7 @@ pub enum Whither {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the scheduler's actions, addressed to one session")]
 pub enum Command {
-    Prepare,
+    Prepare { as_set: bool },
     CancelPrepare,
     Send { host: HostId, name: Arc<str>, link: LinkHandle, classic: Version, deadline: Duration },
     Cancel { host: HostId },
@@ -110,6 +110,8 @@ struct Job {
     build: BuildId,
     about: About,
     commands: mpsc::Sender<Command>,
+    /// Where it may go.
+    uses: HostUses,
 }
 
 /// Owns the scheduler and all that is known of jobs and hosts.
@@ -185,15 +187,16 @@ impl Dispatcher {
     fn on_job(&mut self, new: NewJob) {
         let NewJob { job, build, about, commands, whither } = new;
         self.notices.seen(self.clock.now(), build);
-        self.jobs.insert(job, Job { build, about, commands });
+        let mut uses = HostUses::default();
         let event = match whither {
             Whither::Remote { hosts, ssh, toolchain, task, fallback } => {
                 self.warn_of_unusable(build, &hosts);
+                uses = self.volunteers.intern(&hosts, ssh.as_ref());
                 Event::Arrived(RemoteArrival {
                     job,
                     build,
                     local: self.local_slots(Some(&hosts)),
-                    hosts: self.volunteers.intern(&hosts, ssh.as_ref()),
+                    hosts: uses.clone(),
                     task,
                     toolchain: self.toolchain(toolchain),
                     fallback,
@@ -204,6 +207,7 @@ impl Dispatcher {
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
+        self.jobs.insert(job, Job { build, about, commands, uses });
         self.handle(event);
     }
 
@@ -298,7 +302,11 @@ impl Dispatcher {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Prepare { job } => self.command(job, Command::Prepare),
+            Action::Prepare { job } => {
+                let uses = self.jobs.get(&job).map(|job| job.uses.clone()).unwrap_or_default();
+                let as_set = self.volunteers.take_sets(&uses);
+                self.command(job, Command::Prepare { as_set });
+            }
             Action::CancelPrepare { job } => self.command(job, Command::CancelPrepare),
             Action::Send { job, host, deadline } => self.send(job, host, deadline),
             Action::Cancel { job, host } => self.command(job, Command::Cancel { host }),

@@ -27,6 +27,7 @@ pub mod rename;
 pub mod scan;
 pub mod scheduler;
 pub mod session;
+pub mod sets;
 pub mod start;
 pub mod status;
 pub mod text;
@@ -46,6 +47,7 @@ use host_lists::HostLists;
 use listen::{Door, DoorError, fresh_scratch};
 use outcome::Diagnosed;
 use scheduler::api::JobId;
+use sets::FileSets;
 use toolchain::Compilers;
 
 use crate::common::exit;
@@ -57,6 +59,8 @@ pub struct Shared {
     compilers: Compilers,
     host_lists: HostLists,
     diagnosed: Diagnosed,
+    /// File sets for volunteers of the classic protocol's version 3.
+    file_sets: FileSets,
     /// Front ends that may run here at once (see [`frontend`]).
     front_ends: Semaphore,
     jobs: AtomicU64,
@@ -168,6 +172,7 @@ async fn live(door: Door, config: Arc<Config>) {
         compilers: Compilers::default(),
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
+        file_sets: FileSets::default(),
         front_ends,
         jobs: AtomicU64::new(1),
         stopping: watch::Sender::new(false),

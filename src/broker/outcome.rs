@@ -63,7 +63,8 @@ pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Re
         }
     };
     let size: u64 = result.outputs.iter().map(|part| part.size).sum();
-    let mut deliveries = dependency_delivery(&work);
+    let dependencies = answer.dependencies.clone().or_else(|| work.prepared.dependencies.clone());
+    let mut deliveries = dependency_delivery(&work, dependencies.as_ref());
     let output = work.invocation.cwd.as_path().join(work.plan.job.output.as_path());
     let replaces = !work.plan.is_text();
     let umask = work.invocation.umask;
@@ -78,7 +79,7 @@ pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Re
     } else {
         place()?;
     }
-    let stdout = match (&work.plan.job.dependencies, &work.prepared.dependencies) {
+    let stdout = match (&work.plan.job.dependencies, &dependencies) {
         (Some(Destination::Stdout), Some(text)) => text.clone(),
         _ => Vec::new(),
     };
@@ -106,8 +107,8 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
     frontend::ask(compiler, work.invocation, &work.plan.job, work.front_ends).await
 }
 
-fn dependency_delivery(work: &Work<'_>) -> Vec<Delivery> {
-    match (&work.plan.job.dependencies, &work.prepared.dependencies) {
+fn dependency_delivery(work: &Work<'_>, text: Option<&Vec<u8>>) -> Vec<Delivery> {
+    match (&work.plan.job.dependencies, text) {
         (Some(Destination::File(path)), Some(text)) => {
             let path = work.invocation.cwd.as_path().join(path.as_path());
             vec![Delivery { path, contents: text.clone(), replaces: false }]

@@ -10,9 +10,10 @@ use std::time::Duration;
 use crate::broker::deliver::check_destination;
 use crate::broker::host_lists::HostLists;
 use crate::broker::link::PackedBlob;
-use crate::broker::link::classic::ClassicOrder;
+use crate::broker::link::classic::{ClassicOrder, Columns};
 use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
+use crate::broker::sets::FileSet;
 use crate::broker::toolchain::{Compiler, Compilers};
 use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
@@ -124,6 +125,7 @@ impl Plan {
         &self,
         invocation: &Invocation,
         version: Version,
+        set: Option<Arc<FileSet>>,
     ) -> Result<ClassicOrder, String> {
         if let Some(why) = refuse_classic(&self.arguments) {
             return Err(why);
@@ -139,7 +141,10 @@ impl Plan {
             more,
             stem: stem(&self.job.source),
             maker: self.compiler.maker().await,
-            version,
+            // A host that takes sets takes texts as well.
+            version: if set.is_some() { version } else { version.min(Version::V2) },
+            set,
+            columns: if self.compiler.toolchain.clang { Columns::Clang } else { Columns::Gcc },
             silence_max: seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs),
         })
     }
@@ -253,8 +258,8 @@ fn plain(argument: &Argument) -> Option<&Bytes> {
     }
 }
 
-/// Whether any option asks for debug information.
-fn has_debug(arguments: &[Argument]) -> bool {
+/// Whether any option asks for debug information, which names the compiler's directories.
+pub fn has_debug(arguments: &[Argument]) -> bool {
     arguments.iter().filter_map(plain).any(|word| word.starts_with(b"-g") && word[..] != *b"-g0")
 }
 

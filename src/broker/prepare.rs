@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -15,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval, timeout_at};
 
 use super::link::PackedBlob;
+use super::sets::FileSet;
 use super::text::{Markers, pack};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{CompileJob, PreprocessArgument};
@@ -38,6 +40,8 @@ pub struct Prepared {
     pub stderr: Vec<u8>,
     /// The dependency file's contents, when one was asked for.
     pub dependencies: Option<Vec<u8>>,
+    /// In place of the text, all that the compile reads; `input` has its digest alone.
+    pub set: Option<Arc<FileSet>>,
 }
 
 /// Where preprocessing happens.
@@ -85,7 +89,7 @@ pub async fn prepare(
         Some(file) => Some(std::fs::read(file.path()).map_err(broker)?),
         None => None,
     };
-    Ok(Prepared { input: pack(text, Markers::Trusted).await?, stderr, dependencies })
+    Ok(Prepared { input: pack(text, Markers::Trusted).await?, stderr, dependencies, set: None })
 }
 
 fn broker(error: impl std::fmt::Display) -> LocalReason {
@@ -161,5 +165,6 @@ async fn read_source(invocation: &Invocation, job: &CompileJob) -> Result<Prepar
     if !file.metadata().is_ok_and(|found| found.is_file()) {
         return Err(LocalReason::PreprocessorFailed);
     }
-    Ok(Prepared { input: pack(file, Markers::Required).await?, stderr: Vec::new(), dependencies: None })
+    let input = pack(file, Markers::Required).await?;
+    Ok(Prepared { input, stderr: Vec::new(), dependencies: None, set: None })
 }

@@ -19,6 +19,7 @@ use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
+use super::sets::FileSet;
 use super::volunteers::Ssh;
 use super::{AtWork, Shared};
 use crate::common::bytes::Bytes;
@@ -188,16 +189,35 @@ struct Way {
     link: LinkHandle,
     /// Should it speak the classic protocol.
     classic: Version,
+    /// All that the compile reads, in place of a text.
+    set: Option<Arc<FileSet>>,
 }
 
 impl Way {
     async fn attempt(self, plan: &Plan, invocation: &Invocation, order: Order) -> Result<Answer, Failure> {
         match self.link {
+            // It came up when the job was prepared for others.
+            LinkHandle::Native(_) if self.set.is_some() => {
+                Err(Failure::Refused { why: "takes no file sets".to_owned() })
+            }
             LinkHandle::Native(link) => link.attempt(order).await,
             LinkHandle::Classic(link) => {
-                let classic = plan.classic_order(invocation, self.classic).await;
+                let classic = plan.classic_order(invocation, self.classic, self.set).await;
                 link.attempt(order, classic.map_err(|why| Failure::Refused { why })?).await
             }
+        }
+    }
+}
+
+/// The job's inputs as a file set; `None` when its text must be sent.
+async fn file_set(shared: &Arc<Shared>, plan: &Arc<Plan>, invocation: &Arc<Invocation>) -> Option<Prepared> {
+    let (shared, plan, invocation) = (shared.clone(), plan.clone(), invocation.clone());
+    let work = move || shared.file_sets.prepare(&plan, &invocation);
+    match tokio::task::spawn_blocking(work).await.ok()? {
+        Ok(prepared) => Some(prepared),
+        Err(why) => {
+            tracing::debug!(%why, "the text is sent");
+            None
         }
     }
 }
@@ -251,14 +271,14 @@ impl Session {
 
     async fn obey(&mut self, command: Command) -> io::Result<Next> {
         match command {
-            Command::Prepare => self.start_preparing(),
+            Command::Prepare { as_set } => self.start_preparing(as_set),
             Command::CancelPrepare => {
                 if let Some(task) = self.preparing.take() {
                     task.abort();
                 }
             }
             Command::Send { host, name, link, classic, deadline } => {
-                self.start_attempt(host, name, Way { link, classic }, deadline);
+                self.start_attempt(host, name, Way { link, classic, set: None }, deadline);
             }
             Command::Cancel { host } => {
                 self.attempts.retain(|attempt| {
@@ -280,10 +300,13 @@ impl Session {
         Ok(Next::Continue)
     }
 
-    fn start_preparing(&mut self) {
+    fn start_preparing(&mut self, as_set: bool) {
         let (Some(plan), invocation) = (self.plan.clone(), self.invocation.clone()) else { return };
         let shared = self.shared.clone();
         let task = self.work.spawn(async move {
+            if as_set && let Some(prepared) = file_set(&shared, &plan, &invocation).await {
+                return Progress::Prepared(Ok(prepared));
+            }
             let workshop = Workshop { program: &plan.compiler.program, scratch: &shared.config.scratch };
             Progress::Prepared(prepare::prepare(workshop, &invocation, &plan.job).await)
         });
@@ -293,6 +316,7 @@ impl Session {
     fn start_attempt(&mut self, host: HostId, name: Arc<str>, way: Way, deadline: Duration) {
         let (Some(plan), Some(prepared)) = (self.plan.clone(), &self.prepared) else { return };
         let input: PackedBlob = prepared.input.clone();
+        let way = Way { set: prepared.set.clone(), ..way };
         let order = Order { action: Box::new(plan.action(&input)), input, deadline };
         let invocation = self.invocation.clone();
         let task = self.work.spawn(async move {

@@ -92,8 +92,11 @@ impl Volunteers {
                 daemon: command.clone(),
             },
         };
-        // Its text goes preprocessed in any case, so `,cpp` means no more than the compression.
-        let classic = if host.lzo { Version::V2 } else { Version::V1 };
+        let classic = match (host.lzo, host.cpp) {
+            (true, true) => Version::V3,
+            (true, false) => Version::V2,
+            (false, _) => Version::V1,
+        };
         let environment = ssh.map(|ssh| ssh.environment.clone()).unwrap_or_default();
         HostUse { host: self.number(Route { address, environment }, classic), slots: host.slots }
     }
@@ -138,6 +141,17 @@ impl Volunteers {
     pub fn link(&self, host: HostId) -> Option<(Arc<str>, LinkHandle)> {
         let volunteer = self.get(host);
         Some((volunteer.name.clone(), volunteer.link.clone()?))
+    }
+
+    /// Whether a job that goes to one of these is best sent as a file set: all of them that are up
+    /// take one.
+    pub fn take_sets(&self, uses: &[HostUse]) -> bool {
+        let mut up =
+            uses.iter().map(|host| self.get(host.host)).filter(|host| host.link.is_some()).peekable();
+        let takes = |host: &Volunteer| {
+            host.classic == Version::V3 && matches!(host.link, Some(LinkHandle::Classic(_)))
+        };
+        up.peek().is_some() && up.all(takes)
     }
 
     /// Its link is up.

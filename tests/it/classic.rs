@@ -200,6 +200,35 @@ fn our_client_builds_with_stocks_daemon_in_each_version() {
     }
 }
 
+/// From the second job on: for the first it is not known yet what the port speaks.
+#[test]
+fn our_client_sends_file_sets_to_stocks_daemon_with_the_dependency_files_of_a_local_compile() {
+    let stock = StockDaemon::start(8);
+    let farm = Farm::new(0);
+    let hosts = format!("127.0.0.1:{}/8,lzo,cpp", stock.port);
+    let flags: &[&[&str]] =
+        &[&["-O2", "-MD", "-MT", "x y", "-MF", "it.d"], &["-O1", "-MMD", "-MP", "-MT", "x", "-MF", "it.d"]];
+    for flags in flags {
+        let build =
+            Build { farm: &farm, client: crate::farm::SHIM, hosts: hosts.clone(), more: Vec::new(), flags };
+        for (compiler, source) in project(&farm.work()) {
+            let (object, here) = (source.with_extension("o"), source.with_extension("here"));
+            run(build.command(&compiler, &source, &object), COMMAND_MAX).expect_success("a compile");
+            let remote = fs::read_to_string(farm.work().join("it.d")).expect("a dependency file");
+            build.compile_here(&compiler, &source, &here, false);
+            assert!(
+                fs::read(&object).expect("an object") == fs::read(&here).expect("an object"),
+                "{source:?}"
+            );
+            let local = fs::read_to_string(farm.work().join("it.d")).expect("a dependency file");
+            assert_eq!(remote, local, "{source:?}");
+        }
+    }
+    assert_eq!(stock.compiled(), 24, "{}", farm.status());
+    assert!(stock.log().matches("CDIR").count() >= 23, "texts were sent");
+    farm.finish();
+}
+
 #[test]
 fn stocks_client_builds_with_our_daemon_in_versions_1_and_2() {
     let options =

@@ -16,21 +16,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+mod dependencies;
+mod request;
+
+pub use self::dependencies::Columns;
 use super::transport::{Carrier, Farewell, Purpose, Route, Stream};
 use super::{Answer, Order, Packing};
 use crate::broker::scheduler::api::Failure;
-use crate::common::action::{Argument, Ended, InputSet};
+use crate::broker::sets::FileSet;
+use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
-use crate::common::protocol::classic::{
-    HEADER_LEN, Reply, Response, ResponseOrder, Token, Version, lzo, push_header, push_packet, push_text,
-};
+use crate::common::protocol::classic::{HEADER_LEN, Reply, Response, ResponseOrder, Version, lzo};
 use crate::common::protocol::link::{JobResult, Part};
 use crate::common::toolchain::Digest;
 
 /// How long connecting may take, as in distcc 3.4.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What is in the name of the folder in which a daemon of distcc 3.4 lays out a file set.
+const FOLDER: &[u8] = b"/distccd_";
 
 /// Larger texts are compressed off the event loop.
 const INLINE_MAX_BYTES: usize = 1 << 20;
@@ -55,6 +61,10 @@ pub struct ClassicOrder {
     pub maker: Bytes,
     /// How the text travels.
     pub version: Version,
+    /// In version 3, what travels in place of a text.
+    pub set: Option<Arc<FileSet>>,
+    /// How this compiler breaks the lines of a dependency file.
+    pub columns: Columns,
     /// How long the connection may be silent (`DISTCC_IO_TIMEOUT`), the compile included.
     pub silence_max: Duration,
 }
@@ -75,7 +85,7 @@ impl ClassicHandle {
     pub async fn attempt(&self, order: Order, classic: ClassicOrder) -> Result<Answer, Failure> {
         let deadline = order.deadline;
         let work = async {
-            let request = request(&order, &classic).await?;
+            let request = request::encode(&order, &classic).await?;
             let connection = match timeout(CONNECT_TIMEOUT, self.route.connect(Purpose::Job)).await {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => return Err(self.unreachable(format!("cannot be reached: {error}"))),
@@ -129,61 +139,6 @@ fn in_words(error: &io::Error, order: &ClassicOrder) -> String {
         InvalidData => format!("broke the protocol: {error}"),
         _ => format!("was lost: {error}"),
     }
-}
-
-/// The bytes of a whole request.
-async fn request(order: &Order, classic: &ClassicOrder) -> Result<Vec<u8>, Failure> {
-    let (packed, size) = (order.input.bytes.clone(), order.input.blob.size);
-    let head = head(order, classic);
-    let version = classic.version;
-    let work = move || -> io::Result<Vec<u8>> {
-        let mut request = head;
-        let text = unpack(&packed, size)?;
-        push_text(&mut request, version, Token::Doti, &text);
-        Ok(request)
-    };
-    let built = match size as usize > INLINE_MAX_BYTES {
-        true => tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten(),
-        false => work(),
-    };
-    built.map_err(|error| Failure::Refused { why: format!("the text cannot be sent: {error}") })
-}
-
-fn unpack(packed: &[u8], size: u64) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut text = Vec::with_capacity(size as usize);
-    if size > 0 {
-        zstd::stream::read::Decoder::with_buffer(packed)?.take(size).read_to_end(&mut text)?;
-    }
-    Ok(text)
-}
-
-/// Version and command. `-o` is always there, as stock has it; `-x` never, as the ending of the
-/// name tells the language.
-fn head(order: &Order, classic: &ClassicOrder) -> Vec<u8> {
-    let InputSet::Preprocessed { suffix, .. } = &order.action.inputs;
-    let named = |ending: &str| Bytes([&classic.stem[..], ending.as_bytes()].concat());
-    let mut words = vec![classic.compiler.clone()];
-    for argument in &order.action.arguments {
-        match argument {
-            Argument::Plain(word) => words.push(word.clone()),
-            Argument::Input => {
-                let language = words.len().checked_sub(2).filter(|&at| *words[at] == *b"-x");
-                words.truncate(language.unwrap_or(words.len()));
-                words.push(named(suffix));
-            }
-            Argument::Output(number) => {
-                let output = order.action.outputs.get(usize::from(*number));
-                words.push(named(output.map_or(".o", |output| &output.suffix)));
-            }
-        }
-    }
-    words.extend(classic.more.iter().cloned());
-    let mut request = Vec::new();
-    push_header(&mut request, Token::Dist, classic.version as u32);
-    push_header(&mut request, Token::Argc, u32::try_from(words.len()).unwrap_or(u32::MAX));
-    words.iter().for_each(|word| push_packet(&mut request, Token::Argv, word));
-    request
 }
 
 /// Sends a request and takes the whole response; also how long the compile took.
@@ -286,11 +241,15 @@ fn answer(
         let why = format!("its {} is another compiler: {maker}", classic.compiler);
         return Err(Failure::NoToolchain { why });
     }
+    if classic.version == Version::V3 && memmem::find(&response.object, FOLDER).is_some() {
+        return Err(Failure::Refused { why: "the object names a folder of the volunteer".to_owned() });
+    }
     let parts = [&response.stdout, &response.stderr, &response.object];
     let part = |bytes: &Vec<u8>| {
         let size = bytes.len() as u64;
         Part { digest: Digest([0; 32]), size, packed: size }
     };
+    let dependencies = response.dependencies.as_ref().map(|text| dependencies::rewrap(text, classic.columns));
     let outputs = if ended.is_success() { order.action.outputs.len() } else { 0 };
     let result = JobResult {
         job: 0,
@@ -301,7 +260,7 @@ fn answer(
         wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
         cpu_us: 0,
     };
-    Ok(Answer { result, packed: parts.map(Vec::as_slice).concat(), packing: Packing::Plain })
+    Ok(Answer { result, packed: parts.map(Vec::as_slice).concat(), packing: Packing::Plain, dependencies })
 }
 
 /// Statuses that are the daemon's own, not a compiler's: gcc and clang exit with less than 100.
@@ -337,7 +296,9 @@ fn foreign_maker(object: &[u8], maker: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::broker::link::PackedBlob;
+    use crate::broker::sets::Entry;
     use crate::common::action::{Action, Blob, OutputName};
+    use crate::common::action::{Argument, InputSet};
     use crate::common::toolchain::Toolchain;
 
     fn order(arguments: &[Argument]) -> Order {
@@ -367,6 +328,8 @@ mod tests {
             stem: "main".into(),
             maker: "GCC: (Debian 12.2.0-14) 12.2.0".into(),
             version,
+            set: None,
+            columns: Columns::Gcc,
             silence_max: Duration::from_secs(1),
         }
     }
@@ -380,9 +343,23 @@ mod tests {
         let words =
             [plain("-O2"), plain("-c"), plain("-x"), plain("c++-cpp-output"), Argument::Input, plain("-o")];
         let order = order(&[&words[..], &[Argument::Output(0)]].concat());
-        let request = request(&order, &classic(Version::V1)).await.expect("a request");
+        let request = request::encode(&order, &classic(Version::V1)).await.expect("a request");
         let expected = "DIST00000001ARGC00000006ARGV00000003g++ARGV00000003-O2ARGV00000002-c\
                         ARGV00000007main.iiARGV00000002-oARGV00000006main.oDOTI00000000";
+        assert_eq!(String::from_utf8_lossy(&request), expected);
+    }
+
+    #[tokio::test]
+    async fn a_file_set_travels_with_the_command_as_it_was() {
+        let entries = vec![
+            ("/w/a.c".into(), Entry::File(Arc::from(*b"xyz"))),
+            ("/w/l".into(), Entry::Link("../m".into())),
+        ];
+        let set = FileSet { cwd: "/w".into(), words: vec!["-c".into(), "a.c".into()], entries };
+        let classic = ClassicOrder { set: Some(Arc::new(set)), ..classic(Version::V3) };
+        let request = request::encode(&order(&[]), &classic).await.expect("a request");
+        let expected = "DIST00000003CDIR00000002/wARGC00000003ARGV00000003g++ARGV00000002-cARGV00000003a.c\
+                        NFIL00000002NAME00000006/w/a.cFILE00000003xyzNAME00000004/w/lLINK00000004../m";
         assert_eq!(String::from_utf8_lossy(&request), expected);
     }
 

@@ -51,6 +51,8 @@ pub struct Answer {
     pub packed: Vec<u8>,
     /// How they are packed.
     pub packing: Packing,
+    /// The dependency file, when the volunteer made it.
+    pub dependencies: Option<Vec<u8>>,
 }
 
 /// How the parts of an answer travelled.

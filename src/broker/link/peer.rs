@@ -304,7 +304,12 @@ impl Peer {
         }
         let job = self.jobs.remove(&number).expect("it was just there");
         let result = job.result.expect("whole jobs have one");
-        let _ = job.reply.send(Ok(Answer { result, packed: job.received, packing: Packing::Zstd }));
+        let _ = job.reply.send(Ok(Answer {
+            result,
+            packed: job.received,
+            packing: Packing::Zstd,
+            dependencies: None,
+        }));
     }
 }
 

@@ -41,6 +41,17 @@ struct KnownSearch {
     seen: Vec<Seen>,
 }
 
+/// What a compile reads, and where it looks for it.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The files.
+    pub scan: Scan,
+    /// All directories, in their order.
+    pub search: Search,
+    /// Those of them that are the compiler's own.
+    pub own: Vec<Bytes>,
+}
+
 /// Scans commands, and remembers.
 #[derive(Debug, Default)]
 pub struct Scanner {
@@ -72,6 +83,15 @@ impl Scanner {
     ///
     /// [`Declined`] with the reason, when there is no certain answer.
     pub fn scan_command(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Scan, Declined> {
+        self.inputs(argv, cwd, env).map(|inputs| inputs.scan)
+    }
+
+    /// [`Self::scan_command`], with the directories in which the compile looks.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn inputs(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Inputs, Declined> {
         if self.size() > MEMORY_MAX_BYTES
             || self.known.len() > FACTS_MAX
             || self.searches.len() > 10 * FACTS_MAX
@@ -102,7 +122,8 @@ impl Scanner {
         let mut asker = Asker { compiler: &known.compiler, answers: &mut known.answers };
         let result = walk::scan(&request, &mut self.memory, &mut self.disk, &mut asker);
         self.disk.release();
-        result
+        let own = known.own.brackets.clone();
+        result.map(|scan| Inputs { scan, search, own })
     }
 
     /// The digest of a scanned content.
