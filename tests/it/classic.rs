@@ -18,6 +18,7 @@ use includes::IncludeServer;
 
 mod hostile;
 mod includes;
+mod ssh;
 
 /// The client of distcc 3.4.
 const CLIENT: &str = "/usr/bin/distcc";
