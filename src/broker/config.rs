@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::scheduler::api::LocalSlots;
 use super::scheduler::config::Config as SchedulerConfig;
+use super::state;
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Origin;
 use crate::common::place::{Place, Surroundings, candidates};
@@ -34,6 +35,10 @@ pub struct Config {
     pub scheduler: SchedulerConfig,
     /// Seeds the scheduler's jitter.
     pub seed: u64,
+    /// Where slots and states are shared with other clients.
+    pub state: Option<PathBuf>,
+    /// The mask of whoever started the broker, for what is shared.
+    pub umask: u32,
     /// The most shims to serve at once; others are told to ask again.
     pub sessions_max: usize,
 }
@@ -52,7 +57,7 @@ pub fn places() -> Vec<Place> {
 
 impl Config {
     /// Reads the environment and looks at the machine.
-    pub fn read(place: Place, descriptors: u64) -> Self {
+    pub fn read(place: Place, descriptors: u64, umask: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let idle = std::env::var("DISTCC_IDLE_TIMEOUT").ok().and_then(|text| text.parse().ok());
         Config {
@@ -67,6 +72,8 @@ impl Config {
             // Each preprocessor needs a handful of descriptors, each volunteer one.
             sessions_max: usize::try_from(descriptors.saturating_sub(64).max(16) * 3 / 4)
                 .unwrap_or(usize::MAX),
+            state: state::directory(),
+            umask,
             place,
         }
     }

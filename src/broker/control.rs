@@ -3,19 +3,24 @@
 //! The shim execs this program under the name `distcc` for everything that is not a compile, so
 //! that the shim itself needs no parser.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::ArgMatches;
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 
+mod words;
+
+use self::words::{broker_command, distcc_command};
 use super::config::places;
+use super::faces::masquerade::{self, Done};
+use super::faces::{listing, monitor};
 use super::host_lists;
 use super::scan::Scanner;
 use super::status::Report;
@@ -37,9 +42,12 @@ const NOT_RUNNING: u8 = 3;
 /// Runs the program under whichever name it was called.
 pub fn run() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&name).file_name().is_some_and(|name| name == "distcc") {
-        true => run_distcc(),
-        false => run_broker(),
+    let words = || std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    match Path::new(&name).file_name().and_then(OsStr::to_str) {
+        Some("distcc") => run_distcc(),
+        Some("distccmon-text") => finish(monitor(words(), "distccmon-text")),
+        Some("lsdistcc") => finish(Ok(listing(&words()))),
+        _ => run_broker(),
     }
 }
 
@@ -57,25 +65,6 @@ fn run_broker() -> ExitCode {
     }
 }
 
-fn broker_command() -> Command {
-    Command::new("distcc-broker")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Queues the compiles of one user and sends them to volunteers")
-        .long_about(
-            "Queues the compiles of one user and sends them to volunteers.\n\n\
-             The first distcc that finds no broker starts one; there is seldom a reason to run it by hand. \
-             It listens on broker.sock in $DISTCC_DIR, else in $XDG_RUNTIME_DIR/distcc, else in \
-             $TMPDIR/distcc-UID, and exits when it had nothing to do for $DISTCC_IDLE_TIMEOUT seconds \
-             (8 hours). SIGTERM drains it: jobs on volunteers are finished, new ones start the next broker.",
-        )
-        .arg(flag("detach", "Start in the background; returns when it listens"))
-        .arg(flag("foreground", "Stay in the foreground and log to stderr (the default)"))
-}
-
-fn flag(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-}
-
 fn run_distcc() -> ExitCode {
     let matches = match distcc_command().try_get_matches() {
         Ok(matches) => matches,
@@ -85,7 +74,11 @@ fn run_distcc() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::BAD_ARGUMENTS as u8 } else { 0 });
         }
     };
-    match dispatch(&matches) {
+    finish(dispatch(&matches))
+}
+
+fn finish(ended: Result<ExitCode, String>) -> ExitCode {
+    match ended {
         Ok(code) => code,
         Err(message) => {
             complain(&format!("distcc: {message}"));
@@ -116,62 +109,23 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if matches.get_flag("stop") {
         return stop();
     }
+    if let Some(words) = matches.get_many::<String>("monitor") {
+        return monitor(words.cloned().collect(), "distcc --monitor");
+    }
+    if let Some(words) = matches.get_many::<String>("list-volunteers") {
+        return Ok(listing(&words.cloned().collect::<Vec<_>>()));
+    }
+    if let Some(directory) = matches.get_one::<OsString>("masquerade") {
+        return fill(Path::new(directory));
+    }
+    if matches.get_flag("show-principal") {
+        return Err("GSSAPI is not spoken here, so there is no principal\n\
+                    hint: volunteers are reached through ssh (@host), or allow addresses (distccd --allow)"
+            .to_owned());
+    }
     print(&version("distcc"));
     Ok(ExitCode::SUCCESS)
 }
-
-fn distcc_command() -> Command {
-    Command::new("distcc")
-        .about("Spreads C and C++ compiles over several machines")
-        .override_usage("distcc COMPILER ARGUMENTS…\n       distcc ARGUMENTS…          (the compiler is cc)\n       distcc --WORD")
-        .long_about(LONG_ABOUT)
-        .after_long_help(AFTER_HELP)
-        .disable_version_flag(true)
-        .arg(flag("version", "Print the version"))
-        .arg(
-            Arg::new("status")
-                .long("status")
-                .value_parser(["text", "json"])
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("text")
-                .help("Show hosts, queue, running jobs and why jobs stayed here; exit 3 when no broker runs"),
-        )
-        .arg(flag("json", "With --status: as a JSON document"))
-        .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
-        .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
-        .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
-        .arg(
-            Arg::new("scan-includes")
-                .long("scan-includes")
-                .value_name("COMMAND")
-                .num_args(1..)
-                .allow_hyphen_values(true)
-                .trailing_var_arg(true)
-                .value_parser(clap::value_parser!(OsString))
-                .help("Print the files that this compile would read, as the include scanner finds them; with --absent as the first word, also the names that are looked for and not found"),
-        )
-        .group(clap::ArgGroup::new("word").args(["version", "status", "show-hosts", "jobs", "stop", "scan-includes"]).required(true))
-}
-
-const LONG_ABOUT: &str = "Spreads C and C++ compiles over several machines, with the result of a local compile.\n\n\
-Put distcc in front of the compiler (CC='distcc gcc'), in its place (CC=distcc), or call it by a link that has \
-the compiler's name. What cannot be compiled elsewhere with exactly the same result is compiled here.";
-
-const AFTER_HELP: &str =
-    "Hosts: $DISTCC_HOSTS, else $DISTCC_DIR/hosts (~/.distcc/hosts), else /etc/distcc/hosts; \
-words such as build7, build7:3632/8, [::1]:3632/4, localhost/2; # begins a comment.
-
-Environment:
-  DISTCC_HOSTS         the host list; even an empty one is used
-  DISTCC_DIR           directory of the host list, and of the broker's socket
-  DISTCC_FALLBACK      0: a job that no volunteer could do fails with status 116
-  DISTCC_VERBOSE       1: say where each job ran and why
-  DISTCC_LOG           append messages to this file
-  DISTCC_IDLE_TIMEOUT  seconds after which an idle broker exits (28800)
-
-Exit status: the compiler's own, or 100 failure, 101 bad arguments, 106 bad host list, 110 no compiler, \
-111 distcc called itself, 116 no host and DISTCC_FALLBACK=0.";
 
 /// Connects to the broker of this environment, asks, and gives the answer; `None` without a broker.
 fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
@@ -220,6 +174,67 @@ fn stop() -> Result<ExitCode, String> {
     match ask(&Control::Stop)? {
         Some(_) => print("the broker finishes what runs and exits\n"),
         None => print("no broker is running\n"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What runs, once or again and again.
+fn monitor(words: Vec<String>, name: &str) -> Result<ExitCode, String> {
+    let delay = match monitor::read(&words) {
+        Ok(delay) => delay,
+        Err(why) => {
+            complain(&format!("{name}: {why}\nusage: {name} [DELAY]"));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    loop {
+        let report = match ask(&Control::Status)? {
+            Some(ControlReply::Status { json }) => {
+                serde_json::from_str(&json).map_err(|error| error.to_string())?
+            }
+            _ => Report::default(),
+        };
+        print(&monitor::render(&report));
+        match delay {
+            Some(delay) => std::thread::sleep(delay),
+            None => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn listing(words: &[String]) -> ExitCode {
+    let any = match listing::read(words) {
+        Ok(request) => listing::list(&request, |line| print(&format!("{line}\n"))),
+        Err(word) if word.is_empty() => {
+            print(listing::USAGE);
+            false
+        }
+        Err(word) => {
+            complain(&format!("lsdistcc: what does {word} mean?\nhint: lsdistcc --help"));
+            false
+        }
+    };
+    if any { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Fills a directory with links to the distcc beside this program.
+fn fill(directory: &Path) -> Result<ExitCode, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let distcc = own.with_file_name("distcc");
+    if !distcc.exists() {
+        return Err(format!("{} is not there", distcc.display()));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let done = masquerade::fill(directory, &distcc, &path)
+        .map_err(|error| format!("{}: {error}", directory.display()))?;
+    for done in done {
+        match done {
+            Done::Linked(name) => print(&format!("{name}\n")),
+            Done::Removed(name) => complain(&format!("distcc: {name}: removed, there is no such compiler")),
+            Done::Kept(name) => {
+                complain(&format!("distcc: {name}: left alone, it is there and no link to distcc"));
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::Clock;
 use super::config::Config;
@@ -16,8 +16,10 @@ use super::link::connection::{self, LinkEvent, Reporter};
 use super::notices::Notices;
 use super::scheduler::Scheduler;
 use super::scheduler::api::{
-    Action, BuildId, Event, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
+    Action, BuildId, Event, Failure, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
 };
+use super::state::phases::{self, Shown, StateFiles};
+use super::state::slots::{self, SlotFiles, SlotLease};
 use super::status::{HostReport, JobReport, Report};
 use super::volunteers::{Ssh, Volunteers};
 use crate::common::bytes::Bytes;
@@ -26,6 +28,9 @@ use crate::common::hosts::HostList;
 use crate::common::protocol::classic::Version;
 use crate::common::reason::LocalReason;
 use crate::common::toolchain::Digest;
+
+/// Slots of this machine that have files; distcc 3.4 stops there, too.
+const LOCAL_SLOTS_MAX: u32 = 10_000;
 
 /// What the dispatcher is told.
 pub enum Message {
@@ -67,6 +72,8 @@ pub struct About {
     pub source: String,
     /// The shim's process.
     pub pid: u32,
+    /// The number of its slot, where it runs or ran last.
+    pub slot: u32,
 }
 
 /// Where a job may go.
@@ -97,13 +104,33 @@ pub enum Whither {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the scheduler's actions, addressed to one session")]
 pub enum Command {
-    Prepare { as_set: bool },
+    Prepare {
+        as_set: bool,
+    },
     CancelPrepare,
-    Send { host: HostId, name: Arc<str>, link: LinkHandle, classic: Version, deadline: Duration },
-    Cancel { host: HostId },
-    Take { host: HostId },
-    RunLocally { reason: LocalReason, warning: Bytes },
-    Forbid { reason: LocalReason, warning: Bytes, status: i32 },
+    Send {
+        host: HostId,
+        name: Arc<str>,
+        link: LinkHandle,
+        classic: Version,
+        slot: SlotLease,
+        deadline: Duration,
+    },
+    Cancel {
+        host: HostId,
+    },
+    Take {
+        host: HostId,
+    },
+    RunLocally {
+        reason: LocalReason,
+        warning: Bytes,
+    },
+    Forbid {
+        reason: LocalReason,
+        warning: Bytes,
+        status: i32,
+    },
 }
 
 struct Job {
@@ -112,6 +139,8 @@ struct Job {
     commands: mpsc::Sender<Command>,
     /// Where it may go.
     uses: HostUses,
+    /// The slot here that its compiler has.
+    here: Option<SlotLease>,
 }
 
 /// Owns the scheduler and all that is known of jobs and hosts.
@@ -123,6 +152,8 @@ pub struct Dispatcher {
     volunteers: Volunteers,
     toolchains: HashMap<Digest, ToolchainId>,
     notices: Notices,
+    slots: SlotFiles,
+    states: StateFiles,
     links: JoinSet<()>,
     link_events: mpsc::Sender<(HostId, LinkEvent)>,
 }
@@ -133,14 +164,16 @@ impl Dispatcher {
         let (link_events, receiver) = mpsc::channel(1024);
         let dispatcher = Dispatcher {
             scheduler: Scheduler::new(config.scheduler.clone(), config.seed),
-            config,
             clock,
             jobs: HashMap::new(),
             volunteers: Volunteers::default(),
             toolchains: HashMap::new(),
             notices: Notices::default(),
+            slots: SlotFiles::open(config.state.as_deref(), config.umask),
+            states: StateFiles::open(config.state.as_deref(), config.umask),
             links: JoinSet::new(),
             link_events,
+            config,
         };
         (dispatcher, receiver)
     }
@@ -151,6 +184,8 @@ impl Dispatcher {
         mut inbox: mpsc::Receiver<Message>,
         mut link_events: mpsc::Receiver<(HostId, LinkEvent)>,
     ) {
+        let mut look = interval(phases::INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment));
             tokio::select! {
@@ -160,6 +195,7 @@ impl Dispatcher {
                 },
                 Some((host, event)) = link_events.recv() => self.on_link(host, event),
                 Some(_) = self.links.join_next() => {}
+                _ = look.tick(), if !self.jobs.is_empty() || !self.states.is_empty() => self.show_states(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.handle(Event::Tick);
                 }
@@ -207,7 +243,7 @@ impl Dispatcher {
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
-        self.jobs.insert(job, Job { build, about, commands, uses });
+        self.jobs.insert(job, Job { build, about, commands, uses, here: None });
         self.handle(event);
     }
 
@@ -313,6 +349,11 @@ impl Dispatcher {
             Action::Take { job, host } => self.command(job, Command::Take { host }),
             Action::RunLocally { job, reason } => {
                 let warning = self.warning(job);
+                let slot = self.slots.take(slots::HERE, LOCAL_SLOTS_MAX);
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    entry.about.slot = slot.as_ref().map_or(0, |slot| slot.number);
+                    entry.here = slot;
+                }
                 self.command(job, Command::RunLocally { reason, warning });
             }
             Action::Forbid { job, reason } => {
@@ -351,14 +392,45 @@ impl Dispatcher {
         match self.volunteers.link(host) {
             Some((name, link)) => {
                 let classic = self.volunteers.classic_version(host);
-                self.command(job, Command::Send { host, name, link, classic, deadline });
+                let Some(slot) = self.take_slot(job, host) else {
+                    let why = "has its slots taken by other clients here".to_owned();
+                    return self.handle(Event::Failed { job, host, failure: Failure::Overloaded { why } });
+                };
+                self.command(job, Command::Send { host, name, link, classic, slot, deadline });
             }
             None => {
                 let why = "the connection was lost".to_owned();
-                let failure = super::scheduler::api::Failure::Host { why };
+                let failure = Failure::Host { why };
                 self.handle(Event::Failed { job, host, failure });
             }
         }
+    }
+
+    /// A slot of a host, unless other clients of the same `DISTCC_DIR` hold what is left of them.
+    fn take_slot(&mut self, job: JobId, host: HostId) -> Option<SlotLease> {
+        let entry = self.jobs.get_mut(&job)?;
+        let count = entry.uses.iter().find(|used| used.host == host).map_or(0, |used| used.slots);
+        let slot = self.slots.take(&slots::prefix(&self.volunteers.route(host).address), count)?;
+        entry.about.slot = slot.number;
+        Some(slot)
+    }
+
+    /// Makes the state files show what runs.
+    fn show_states(&mut self) {
+        let snapshot = self.scheduler.snapshot(self.clock.now());
+        let shown = snapshot.jobs.iter().filter_map(|view| {
+            let job = self.jobs.get(&view.job)?;
+            let report = JobReport::new(view, Some(&job.about), &self.volunteers);
+            let file = report.source.rsplit('/').next().unwrap_or_default().to_owned();
+            Some(Shown {
+                pid: report.pid,
+                phase: report.shown_phase(),
+                file,
+                slot: report.slot,
+                host: report.host_name().to_owned(),
+            })
+        });
+        self.states.show(shown, std::time::Instant::now());
     }
 
     fn connect(&mut self, host: HostId) {

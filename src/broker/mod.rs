@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod deliver;
 pub mod dispatch;
+pub mod faces;
 pub mod frontend;
 pub mod host_lists;
 pub mod link;
@@ -29,6 +30,7 @@ pub mod scheduler;
 pub mod session;
 pub mod sets;
 pub mod start;
+pub mod state;
 pub mod status;
 pub mod text;
 pub mod toolchain;
@@ -126,7 +128,7 @@ pub fn run() -> ExitCode {
 pub fn serve() -> Result<(), DoorError> {
     let descriptors = raise_descriptor_limit();
     // Every file is made with the mode that is meant: outputs have their shims' masks.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
     let places = config::places();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -135,7 +137,7 @@ pub fn serve() -> Result<(), DoorError> {
         .map_err(|error| DoorError::Io { what: "the runtime".to_owned(), error })?;
     runtime.block_on(async {
         let door = open_door(places)?;
-        let config = Arc::new(Config::read(door.place().clone(), descriptors));
+        let config = Arc::new(Config::read(door.place().clone(), descriptors, umask.as_raw_mode()));
         fresh_scratch(&config.scratch)
             .map_err(|error| DoorError::Io { what: config.scratch.display().to_string(), error })?;
         log::start(&config.place, start::is_detached());

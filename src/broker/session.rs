@@ -20,6 +20,7 @@ use super::plan::{Plan, Planner};
 use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
 use super::sets::FileSet;
+use super::state::slots::SlotLease;
 use super::volunteers::Ssh;
 use super::{AtWork, Shared};
 use crate::common::bytes::Bytes;
@@ -127,7 +128,8 @@ async fn compile(
             Whither::Local { hosts: shared.host_lists.of(&invocation).ok(), reason: reason.clone() }
         }
     };
-    let about = About { source: source_name(&invocation, plan.as_deref().ok()), pid: invocation.origin.pid };
+    let about =
+        About { source: source_name(&invocation, plan.as_deref().ok()), pid: invocation.origin.pid, slot: 0 };
     let new = NewJob { job, build, about, commands: sender, whither };
     shared.inbox.send(Message::Job(Box::new(new))).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
     let session = Session {
@@ -191,6 +193,8 @@ struct Way {
     classic: Version,
     /// All that the compile reads, in place of a text.
     set: Option<Arc<FileSet>>,
+    /// Ours for as long as the attempt lasts.
+    _slot: SlotLease,
 }
 
 impl Way {
@@ -277,8 +281,8 @@ impl Session {
                     task.abort();
                 }
             }
-            Command::Send { host, name, link, classic, deadline } => {
-                self.start_attempt(host, name, Way { link, classic, set: None }, deadline);
+            Command::Send { host, name, link, classic, slot, deadline } => {
+                self.start_attempt(host, name, Way { link, classic, set: None, _slot: slot }, deadline);
             }
             Command::Cancel { host } => {
                 self.attempts.retain(|attempt| {

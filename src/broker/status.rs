@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::dispatch::About;
 use super::scheduler::api::Moment;
 use super::scheduler::snapshot::{HostState, HostView, JobView, PhaseView, Totals};
+use super::state::phases::Phase;
 use super::volunteers::Volunteers;
 
 /// The schema of this build's documents.
@@ -73,6 +74,9 @@ pub struct JobReport {
     pub phase: String,
     /// How long it has been known, in milliseconds.
     pub age_ms: u64,
+    /// The number of its slot there.
+    #[serde(default)]
+    pub slot: u32,
 }
 
 /// Counts.
@@ -137,6 +141,28 @@ impl JobReport {
             host,
             phase: phase.to_owned(),
             age_ms: view.age.as_millis() as u64,
+            slot: about.map_or(0, |about| about.slot),
+        }
+    }
+}
+
+impl JobReport {
+    /// Its host without the port, as monitors of distcc 3.4 show it.
+    pub fn host_name(&self) -> &str {
+        let bracketed = self.host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        match bracketed {
+            Some((address, _)) => address,
+            None => self.host.split_once(':').map_or(&self.host, |(name, _)| name),
+        }
+    }
+
+    /// Its phase as monitors of distcc 3.4 know it.
+    pub fn shown_phase(&self) -> Phase {
+        match self.phase.as_str() {
+            "preparing" => Phase::Preprocess,
+            "remote" | "local" => Phase::Compile,
+            "delivering" => Phase::Receive,
+            _ => Phase::Blocked,
         }
     }
 }
@@ -297,6 +323,7 @@ mod tests {
             host: long.clone(),
             phase: "waiting-local".to_owned(),
             age_ms: 700_000,
+            slot: 0,
         };
         let totals = TotalsReport {
             remote: 10_000_000,

@@ -2,11 +2,12 @@
 
 use crate::common::bytes::Bytes;
 use crate::common::exit;
-use crate::common::program::candidates;
+use crate::common::program::{basename, candidates};
 
 use super::exec;
 use super::settings::variable;
 use super::voice::Voice;
+use super::words::FACES;
 
 /// The broker's program.
 const BROKER: &str = "distcc-broker";
@@ -18,7 +19,8 @@ pub fn hand_over(arguments: &[Bytes], environment: &[Bytes], voice: &Voice<'_>) 
         return exit::FAILED;
     };
     let mut words = arguments.to_vec();
-    words[0] = Bytes::from("distcc");
+    let name = basename(&words[0]);
+    words[0] = if FACES.contains(&name) { name.into() } else { "distcc".into() };
     let error = exec::become_program(&program, &words, environment, None);
     voice.say(&format!("cannot run {program}: {error}"));
     exit::FAILED

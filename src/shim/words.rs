@@ -9,7 +9,7 @@ const IMPLIED_COMPILER: &str = "cc";
 /// First words that are for the broker's program. Some take a value behind `=`.
 ///
 /// Any other first word that begins with `-` is an argument of the implied compiler.
-const CONTROL_WORDS: [&str; 14] = [
+const CONTROL_WORDS: [&str; 17] = [
     "--help",
     "--version",
     "--status",
@@ -24,7 +24,13 @@ const CONTROL_WORDS: [&str; 14] = [
     "--metrics",
     "--scan-includes",
     "--show-principal",
+    "--monitor",
+    "--list-volunteers",
+    "--masquerade",
 ];
+
+/// Names under which the broker's program is another tool of distcc 3.4.
+pub const FACES: [&[u8]; 2] = [b"distccmon-text", b"lsdistcc"];
 
 /// Endings of names that are sources or objects, never compilers.
 const FILE_ENDINGS: [&[u8]; 20] = [
@@ -55,6 +61,9 @@ pub fn way_in(arguments: &[Bytes]) -> Way {
         [name, words @ ..] => (&name[..], words),
     };
     let name_of_file = basename(name);
+    if FACES.contains(&name_of_file) {
+        return Way::Control;
+    }
     if !contains(name_of_file, b"distcc") && !name_of_file.is_empty() {
         let argv = [Bytes::from(name_of_file)].into_iter().chain(words.iter().cloned()).collect();
         return Way::Compile { argv, called_as: Some(Bytes::from(name)) };
@@ -122,6 +131,14 @@ mod tests {
             }
         };
         assert_eq!(shown, expected, "{command}");
+    }
+
+    #[test]
+    fn tools_of_stock_are_the_brokers_program_under_another_name() {
+        check("distccmon-text 2", "control");
+        check("/usr/bin/lsdistcc -p gcc", "control");
+        check("distcc --monitor 1", "control");
+        check("distcc --masquerade /usr/lib/distcc", "control");
     }
 
     #[test]

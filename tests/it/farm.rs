@@ -313,7 +313,8 @@ impl Farm {
             assert_eq!(volunteer.left_behind(), [""; 0].map(PathBuf::from), "distccd left files behind");
         }
         assert_eq!(names(&self.directory.path().join("tmp")), [""; 0], "temporary files were left behind");
-        let kept = ["broker.lock", "broker.log", "broker.tmp", "start.lock", "start.log"];
+        let kept = ["broker.lock", "broker.log", "broker.tmp", "lock", "start.lock", "start.log", "state"];
+        assert_eq!(names(&self.home().join("state")), [""; 0], "the broker left states of jobs");
         assert_eq!(names(&self.home().join("broker.tmp")), [""; 0], "the broker left temporary files");
         let mut home = names(&self.home());
         home.retain(|name| !kept.contains(&name.as_str()));

@@ -1,0 +1,117 @@
+//! The words of the two command lines, and their help.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, Command};
+
+/// The command line of `distcc-broker`.
+pub fn broker_command() -> Command {
+    Command::new("distcc-broker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Queues the compiles of one user and sends them to volunteers")
+        .long_about(
+            "Queues the compiles of one user and sends them to volunteers.\n\n\
+             The first distcc that finds no broker starts one; there is seldom a reason to run it by hand. \
+             It listens on broker.sock in $DISTCC_DIR, else in $XDG_RUNTIME_DIR/distcc, else in \
+             $TMPDIR/distcc-UID, and exits when it had nothing to do for $DISTCC_IDLE_TIMEOUT seconds \
+             (8 hours). SIGTERM drains it: jobs on volunteers are finished, new ones start the next broker.",
+        )
+        .arg(flag("detach", "Start in the background; returns when it listens"))
+        .arg(flag("foreground", "Stay in the foreground and log to stderr (the default)"))
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// The command line of `distcc`'s control words.
+pub fn distcc_command() -> Command {
+    Command::new("distcc")
+        .about("Spreads C and C++ compiles over several machines")
+        .override_usage("distcc COMPILER ARGUMENTS…\n       distcc ARGUMENTS…          (the compiler is cc)\n       distcc --WORD")
+        .long_about(LONG_ABOUT)
+        .after_long_help(AFTER_HELP)
+        .disable_version_flag(true)
+        .arg(flag("version", "Print the version"))
+        .arg(
+            Arg::new("status")
+                .long("status")
+                .value_parser(["text", "json"])
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("text")
+                .help("Show hosts, queue, running jobs and why jobs stayed here; exit 3 when no broker runs"),
+        )
+        .arg(flag("json", "With --status: as a JSON document"))
+        .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
+        .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
+        .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
+        .arg(
+            Arg::new("scan-includes")
+                .long("scan-includes")
+                .value_name("COMMAND")
+                .num_args(1..)
+                .allow_hyphen_values(true)
+                .trailing_var_arg(true)
+                .value_parser(clap::value_parser!(OsString))
+                .help("Print the files that this compile would read, as the include scanner finds them; with --absent as the first word, also the names that are looked for and not found"),
+        )
+        .arg(
+            Arg::new("monitor")
+                .long("monitor")
+                .value_name("DELAY")
+                .num_args(0..)
+                .help("Print what runs, as distccmon-text does; with a DELAY in seconds, again and again"),
+        )
+        .arg(
+            Arg::new("list-volunteers")
+                .long("list-volunteers")
+                .value_name("WORD")
+                .num_args(0..)
+                .allow_hyphen_values(true)
+                .trailing_var_arg(true)
+                .help("Print those of these hosts that answer, as lsdistcc does; --list-volunteers --help tells more"),
+        )
+        .arg(
+            Arg::new("masquerade")
+                .long("masquerade")
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(OsString))
+                .help("Fill this directory with links to distcc for the compilers in PATH"),
+        )
+        .arg(flag("show-principal", "Not offered: GSSAPI").hide(true))
+        .group(clap::ArgGroup::new("word").args(WORDS).required(true))
+}
+
+/// The words of `distcc`; one of them at a time.
+const WORDS: [&str; 10] = [
+    "version",
+    "status",
+    "show-hosts",
+    "jobs",
+    "stop",
+    "scan-includes",
+    "monitor",
+    "list-volunteers",
+    "masquerade",
+    "show-principal",
+];
+
+const LONG_ABOUT: &str = "Spreads C and C++ compiles over several machines, with the result of a local compile.\n\n\
+Put distcc in front of the compiler (CC='distcc gcc'), in its place (CC=distcc), or call it by a link that has \
+the compiler's name. What cannot be compiled elsewhere with exactly the same result is compiled here.";
+
+const AFTER_HELP: &str =
+    "Hosts: $DISTCC_HOSTS, else $DISTCC_DIR/hosts (~/.distcc/hosts), else /etc/distcc/hosts; \
+words such as build7, build7:3632/8, [::1]:3632/4, localhost/2; # begins a comment.
+
+Environment:
+  DISTCC_HOSTS         the host list; even an empty one is used
+  DISTCC_DIR           directory of the host list, and of the broker's socket
+  DISTCC_FALLBACK      0: a job that no volunteer could do fails with status 116
+  DISTCC_VERBOSE       1: say where each job ran and why
+  DISTCC_LOG           append messages to this file
+  DISTCC_IDLE_TIMEOUT  seconds after which an idle broker exits (28800)
+
+Exit status: the compiler's own, or 100 failure, 101 bad arguments, 106 bad host list, 110 no compiler, \
+111 distcc called itself, 116 no host and DISTCC_FALLBACK=0.";

@@ -1,0 +1,26 @@
+//! What is shared with clients of distcc 3.4 in the same `DISTCC_DIR`: who holds which slot
+//! ([`slots`]), and what runs ([`phases`]), for monitors.
+//!
+//! Never waits for anyone, and never keeps a job from running: where the directory cannot be used,
+//! nothing is shared, and that is said once in the log.
+
+pub mod phases;
+pub mod slots;
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// `$DISTCC_DIR`, else `~/.distcc`.
+pub fn directory() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("DISTCC_DIR").or_else(|| Some(variable("HOME")?.join(".distcc")))
+}
+
+/// Makes a directory, in one that is ours or that somebody made, as distcc 3.4 does.
+fn make(path: &Path, umask: u32) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o777 & !umask).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,224 @@
+//! What runs, for monitors of distcc 3.4: `state/binstate_PID` in `DISTCC_DIR`, one for each shim.
+//!
+//! Stock's client rewrites its file at every step. Here the files follow a picture of all jobs that
+//! is taken some times a second, and only what changed is written: a job that is over sooner was
+//! not to be seen in any case, and costs nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
+
+/// How often the picture is taken.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Monitors take what is older than a minute for left behind.
+const REFRESH: Duration = Duration::from_secs(20);
+
+/// Bytes of a file, on machines whose pointers have 64 bits.
+const FILE_LEN: usize = 296;
+
+/// What a file begins with, behind its length.
+const MAGIC: u64 = 0x4449_4800;
+
+/// Bytes of a name in it, with the NUL at its end.
+const NAME_LEN: usize = 128;
+
+/// What a monitor is to show of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The shim's process.
+    pub pid: u32,
+    /// The source's name, without directories.
+    pub file: String,
+    /// The host; empty while there is none.
+    pub host: String,
+    /// The slot there.
+    pub slot: u32,
+    /// What happens.
+    pub phase: Phase,
+}
+
+/// The phases that monitors know. A broker's job has no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for a slot.
+    Blocked = 1,
+    /// Is being preprocessed.
+    Preprocess = 3,
+    /// Is being compiled.
+    Compile = 5,
+    /// Its outputs are on their way.
+    Receive = 6,
+}
+
+impl Phase {
+    /// What distccmon-text calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Blocked => "Blocked",
+            Phase::Preprocess => "Preprocess",
+            Phase::Compile => "Compile",
+            Phase::Receive => "Receive",
+        }
+    }
+}
+
+/// The files of all jobs.
+#[derive(Debug)]
+pub struct StateFiles {
+    /// `None` when nothing is shown.
+    directory: Option<PathBuf>,
+    umask: u32,
+    written: HashMap<u32, (Shown, Instant)>,
+}
+
+impl StateFiles {
+    /// Files in `state/` beneath `state`, the directory of `DISTCC_DIR`. Those of processes that
+    /// are gone are removed.
+    pub fn open(state: Option<&Path>, umask: u32) -> Self {
+        let directory = state.map(|state| state.join("state"));
+        let directory = directory.filter(|path| match super::make(path, umask) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "jobs are not shown to monitors");
+                false
+            }
+        });
+        directory.as_deref().into_iter().for_each(remove_dead);
+        StateFiles { directory, umask, written: HashMap::new() }
+    }
+
+    /// Whether any file is there.
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
+    /// Makes the files show these jobs.
+    pub fn show(&mut self, jobs: impl IntoIterator<Item = Shown>, now: Instant) {
+        let Some(directory) = &self.directory else { return };
+        let mut before = std::mem::take(&mut self.written);
+        for job in jobs {
+            let known = before.remove(&job.pid);
+            let fresh = known.filter(|(shown, at)| *shown == job && now.duration_since(*at) < REFRESH);
+            let at = match fresh {
+                Some((_, at)) => at,
+                None => {
+                    write(directory, &job, self.umask);
+                    now
+                }
+            };
+            self.written.insert(job.pid, (job, at));
+        }
+        before.keys().for_each(|pid| remove(directory, *pid));
+    }
+}
+
+impl Drop for StateFiles {
+    fn drop(&mut self) {
+        self.show([], Instant::now());
+    }
+}
+
+fn path(directory: &Path, pid: u32) -> PathBuf {
+    directory.join(format!("binstate_{pid}"))
+}
+
+/// A monitor that reads while this writes shows nonsense once; stock's files are no different.
+fn write(directory: &Path, job: &Shown, umask: u32) {
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o666 & !umask);
+    let written = options
+        .open(path(directory, job.pid))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &encode(job)));
+    if let Err(error) = written {
+        tracing::debug!(%error, "a job is not shown to monitors");
+    }
+}
+
+fn remove(directory: &Path, pid: u32) {
+    // The shim may have been stock's once, and have removed it.
+    let _ = fs::remove_file(path(directory, pid));
+}
+
+/// Removes what a broker that was killed left behind.
+fn remove_dead(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("binstate_")?.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn encode(job: &Shown) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FILE_LEN);
+    for number in [FILE_LEN as u64, MAGIC, u64::from(job.pid)] {
+        bytes.extend(number.to_ne_bytes());
+    }
+    for name in [&job.file, &job.host] {
+        let mut end = name.len().min(NAME_LEN - 1);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        bytes.extend(&name.as_bytes()[..end]);
+        bytes.resize(bytes.len() + NAME_LEN - end, 0);
+    }
+    bytes.extend(job.slot.to_ne_bytes());
+    bytes.extend((job.phase as u32).to_ne_bytes());
+    bytes.resize(FILE_LEN, 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(phase: Phase) -> Shown {
+        // A process that is sure to live.
+        let pid = std::process::id();
+        Shown { pid, file: "ä".repeat(100), host: "build7".to_owned(), slot: 3, phase }
+    }
+
+    #[test]
+    fn a_file_is_stocks_structure() {
+        let bytes = encode(&job(Phase::Compile));
+        assert_eq!(bytes.len(), FILE_LEN);
+        assert_eq!(bytes[..16], [296u64.to_ne_bytes(), 0x4449_4800u64.to_ne_bytes()].concat());
+        assert_eq!((bytes[24 + 125], bytes[24 + 126], bytes[24 + 127]), ("ä".as_bytes()[1], 0, 0));
+        assert_eq!(&bytes[152..159], b"build7\0");
+        assert_eq!(bytes[280..288], [3u32.to_ne_bytes(), 5u32.to_ne_bytes()].concat());
+    }
+
+    #[test]
+    fn files_follow_the_jobs_and_dead_ones_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = || {
+            let entries = fs::read_dir(directory.path().join("state")).expect("a directory");
+            entries.map(|entry| entry.expect("an entry").file_name()).collect::<Vec<_>>()
+        };
+        fs::create_dir(directory.path().join("state")).expect("a directory");
+        // No process can have this number (proc(5), pid_max).
+        fs::write(directory.path().join("state/binstate_2147483000"), "x").expect("a file");
+        let mut files = StateFiles::open(Some(directory.path()), 0o022);
+        assert_eq!(names().len(), 0);
+        let now = Instant::now();
+        files.show([job(Phase::Blocked)], now);
+        assert_eq!(names(), [format!("binstate_{}", std::process::id()).as_str()]);
+        files.show([job(Phase::Compile)], now);
+        let file = fs::read(directory.path().join("state").join(&names()[0])).expect("a file");
+        assert_eq!(file, encode(&job(Phase::Compile)));
+        files.show([], now);
+        assert!(names().is_empty() && files.is_empty());
+        files.show([job(Phase::Receive)], now);
+        drop(files);
+        assert!(names().is_empty());
+    }
+}
