@@ -42,10 +42,12 @@ const NOT_RUNNING: u8 = 3;
 /// Runs the program under whichever name it was called.
 pub fn run() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
-    let words = || std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = || -> Vec<String> {
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+    };
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some("distcc") => run_distcc(),
-        Some("distccmon-text") => finish(monitor(words(), "distccmon-text")),
+        Some("distccmon-text") => finish(monitor(&words(), "distccmon-text")),
         Some("lsdistcc") => finish(Ok(listing(&words()))),
         _ => run_broker(),
     }
@@ -110,7 +112,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
         return stop();
     }
     if let Some(words) = matches.get_many::<String>("monitor") {
-        return monitor(words.cloned().collect(), "distcc --monitor");
+        return monitor(&words.cloned().collect::<Vec<_>>(), "distcc --monitor");
     }
     if let Some(words) = matches.get_many::<String>("list-volunteers") {
         return Ok(listing(&words.cloned().collect::<Vec<_>>()));
@@ -179,8 +181,8 @@ fn stop() -> Result<ExitCode, String> {
 }
 
 /// What runs, once or again and again.
-fn monitor(words: Vec<String>, name: &str) -> Result<ExitCode, String> {
-    let delay = match monitor::read(&words) {
+fn monitor(words: &[String], name: &str) -> Result<ExitCode, String> {
+    let delay = match monitor::read(words) {
         Ok(delay) => delay,
         Err(why) => {
             complain(&format!("{name}: {why}\nusage: {name} [DELAY]"));
@@ -250,7 +252,7 @@ fn surroundings() -> Invocation {
 /// Shows something of the host list.
 fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
     let text = host_lists::read(&surroundings());
-    let why = match text.as_deref().map(parse) {
+    let why = match text.as_ref().map(|(_, text)| parse(text)) {
         Some(Ok(list)) => {
             print(&show(&list));
             return ExitCode::SUCCESS;

@@ -27,6 +27,7 @@ use crate::common::exit;
 use crate::common::hosts::HostList;
 use crate::common::protocol::classic::Version;
 use crate::common::reason::LocalReason;
+use crate::common::settings::Settings;
 use crate::common::toolchain::Digest;
 
 /// Slots of this machine that have files; distcc 3.4 stops there, too.
@@ -88,8 +89,8 @@ pub enum Whither {
         toolchain: Digest,
         /// For learning.
         task: TaskKey,
-        /// Whether it may come home when hosts fail.
-        fallback: bool,
+        /// What its environment asks for.
+        settings: Settings,
     },
     /// Nowhere.
     Local {
@@ -97,6 +98,8 @@ pub enum Whither {
         hosts: Option<Arc<HostList>>,
         /// Why it stays.
         reason: LocalReason,
+        /// It could have left if there were hosts, and must not run here (`DISTCC_FALLBACK=0`).
+        forbidden: bool,
     },
 }
 
@@ -225,7 +228,7 @@ impl Dispatcher {
         self.notices.seen(self.clock.now(), build);
         let mut uses = HostUses::default();
         let event = match whither {
-            Whither::Remote { hosts, ssh, toolchain, task, fallback } => {
+            Whither::Remote { hosts, ssh, toolchain, task, settings } => {
                 self.warn_of_unusable(build, &hosts);
                 uses = self.volunteers.intern(&hosts, ssh.as_ref());
                 Event::Arrived(RemoteArrival {
@@ -235,10 +238,25 @@ impl Dispatcher {
                     hosts: uses.clone(),
                     task,
                     toolchain: self.toolchain(toolchain),
-                    fallback,
+                    fallback: settings.fallback,
+                    backoff: settings.backoff,
                 })
             }
-            Whither::Local { hosts, reason } => {
+            Whither::Local { hosts, reason, forbidden: true } => {
+                self.hint(build, &reason);
+                // A job without any host to go to.
+                Event::Arrived(RemoteArrival {
+                    job,
+                    build,
+                    local: self.local_slots(hosts.as_deref()),
+                    hosts: uses.clone(),
+                    task: TaskKey(0),
+                    toolchain: self.toolchain(Digest([0; 32])),
+                    fallback: false,
+                    backoff: None,
+                })
+            }
+            Whither::Local { hosts, reason, forbidden: false } => {
                 self.hint(build, &reason);
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
@@ -264,6 +282,9 @@ impl Dispatcher {
                  hint: set DISTCC_HOSTS, or write the names of your volunteers into ~/.distcc/hosts"
                     .to_owned()
             }),
+            LocalReason::EmptyHostList { .. } => {
+                self.notices.tell(build, "empty list", || format!("warning: {reason}; compiling here"));
+            }
             LocalReason::BadHostList { why } => {
                 self.notices.tell(build, "bad list", || format!("warning: host list: {why}; compiling here"));
             }

@@ -38,10 +38,10 @@ impl HostLists {
     ///
     /// Returns that there is none, or what is wrong with it.
     pub fn of(&self, invocation: &Invocation) -> Result<Arc<HostList>, LocalReason> {
-        let text = read(invocation).ok_or(LocalReason::NoHosts)?;
+        let (source_name, text) = read(invocation).ok_or(LocalReason::NoHosts)?;
         let list = self.parse(text).map_err(|why| LocalReason::BadHostList { why })?;
         if list.hosts.is_empty() && list.localhost.is_none() {
-            return Err(LocalReason::NoHosts);
+            return Err(LocalReason::EmptyHostList { source_name });
         }
         Ok(list)
     }
@@ -60,16 +60,16 @@ impl HostLists {
     }
 }
 
-/// The text of the first source that exists.
-pub fn read(invocation: &Invocation) -> Option<Vec<u8>> {
+/// What the first source that exists is called, and its text.
+pub fn read(invocation: &Invocation) -> Option<(String, Vec<u8>)> {
     if let Some(hosts) = invocation.variable("DISTCC_HOSTS") {
-        return Some(hosts.to_vec());
+        return Some(("$DISTCC_HOSTS".to_owned(), hosts.to_vec()));
     }
     user_list(invocation).into_iter().chain([PathBuf::from(SYSTEM_LIST)]).find_map(|path| {
         use std::io::Read;
         let mut text = Vec::new();
-        std::fs::File::open(path).ok()?.take(LIST_MAX_BYTES).read_to_end(&mut text).ok()?;
-        Some(text)
+        std::fs::File::open(&path).ok()?.take(LIST_MAX_BYTES).read_to_end(&mut text).ok()?;
+        Some((path.display().to_string(), text))
     })
 }
 

@@ -16,6 +16,7 @@ use crate::common::classify::Destination;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Part;
 use crate::common::reason::LocalReason;
+use crate::common::settings::Settings;
 use crate::common::toolchain::Digest;
 
 /// Larger results are unpacked and written off the event loop.
@@ -42,6 +43,8 @@ pub struct Work<'a> {
     pub prepared: &'a Prepared,
     /// What the user ran.
     pub invocation: &'a Invocation,
+    /// What the environment asks for.
+    pub settings: Settings,
     /// The right to run a front end here.
     pub front_ends: &'a Semaphore,
 }
@@ -55,6 +58,12 @@ pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Re
     let result = &answer.result;
     let stderr = match diagnostics(&work, &answer).await {
         Ok(stderr) => stderr,
+        Err(LocalReason::RemoteDiagnostics) if work.settings.remote_is_final() => {
+            if !result.ended.is_success() {
+                return told(&answer);
+            }
+            message(&answer, 1)?
+        }
         Err(reason) => {
             if reason == LocalReason::RemoteDiagnostics {
                 diagnosed.insert(fingerprint(work.plan, &work.prepared.input));
@@ -97,14 +106,26 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
     if result.stderr.size == 0 {
         return Ok(work.prepared.stderr.clone());
     }
-    let behind_stdout = result.stdout.packed as usize;
-    let printed = answer.packed.get(behind_stdout..behind_stdout + result.stderr.packed as usize);
-    let printed = unpack(printed.unwrap_or_default(), &result.stderr, answer.packing)?;
+    let printed = message(answer, 1)?;
     let compiler = &work.plan.compiler;
     if !frontend::is_of_the_front_end(&printed, compiler.toolchain.clang) {
         return Err(LocalReason::RemoteDiagnostics);
     }
     frontend::ask(compiler, work.invocation, &work.plan.job, work.front_ends).await
+}
+
+/// What a failed compile said elsewhere, where that is final.
+fn told(answer: &Answer) -> Result<Outcome, LocalReason> {
+    let (stdout, stderr) = (message(answer, 0)?, message(answer, 1)?);
+    Ok(Outcome { ended: answer.result.ended, stdout, stderr, host: None })
+}
+
+/// What the compiler printed: its stdout (0) or its stderr (1).
+fn message(answer: &Answer, which: usize) -> Result<Vec<u8>, LocalReason> {
+    let parts = [&answer.result.stdout, &answer.result.stderr];
+    let begin: u64 = parts[..which].iter().map(|part| part.packed).sum();
+    let packed = answer.packed.get(begin as usize..(begin + parts[which].packed) as usize);
+    unpack(packed.unwrap_or_default(), parts[which], answer.packing)
 }
 
 fn dependency_delivery(work: &Work<'_>, text: Option<&Vec<u8>>) -> Vec<Delivery> {

@@ -5,7 +5,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::broker::deliver::check_destination;
 use crate::broker::host_lists::HostLists;
@@ -27,9 +26,7 @@ use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::program::basename;
 use crate::common::protocol::classic::Version;
 use crate::common::reason::{LocalReason, TextRule};
-
-/// How long a connection may be silent, the compile included (distcc(1), `DISTCC_IO_TIMEOUT`).
-const IO_TIMEOUT: Duration = Duration::from_secs(300);
+use crate::common::settings::Settings;
 
 /// A job that may leave.
 #[derive(Debug)]
@@ -131,11 +128,9 @@ impl Plan {
             return Err(why);
         }
         let path = invocation.variable("PATH").unwrap_or_default();
-        let as_is = invocation.variable("DISTCC_NO_REWRITE_CROSS").is_some();
-        let (compiler, more) = rename(&self.job.compiler, &self.compiler.toolchain.target, path, as_is);
-        let seconds = invocation
-            .variable("DISTCC_IO_TIMEOUT")
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let settings = Settings::of(invocation);
+        let target = &self.compiler.toolchain.target;
+        let (compiler, more) = rename(&self.job.compiler, target, path, settings.keeps_names);
         Ok(ClassicOrder {
             compiler,
             more,
@@ -145,7 +140,7 @@ impl Plan {
             version: if set.is_some() { version } else { version.min(Version::V2) },
             set,
             columns: if self.compiler.toolchain.clang { Columns::Clang } else { Columns::Gcc },
-            silence_max: seconds.filter(|&seconds| seconds > 0).map_or(IO_TIMEOUT, Duration::from_secs),
+            silence_max: settings.io_timeout,
         })
     }
 

@@ -19,7 +19,7 @@ use super::link::PackedBlob;
 use super::sets::FileSet;
 use super::text::{Markers, pack};
 use crate::common::bytes::Bytes;
-use crate::common::classify::{CompileJob, PreprocessArgument};
+use crate::common::classify::{CompileJob, Language, PreprocessArgument};
 use crate::common::invocation::Invocation;
 use crate::common::limits::{MESSAGES_MAX_BYTES, PREPROCESSED_MAX_BYTES};
 use crate::common::reason::{LocalReason, TextRule};
@@ -90,6 +90,22 @@ pub async fn prepare(
         None => None,
     };
     Ok(Prepared { input: pack(text, Markers::Trusted).await?, stderr, dependencies, set: None })
+}
+
+/// Keeps the text in `TMPDIR`, as `distcc_XXXXXX.i` or `.ii`, for whoever wants to look at it
+/// (`DISTCC_SAVE_TEMPS`).
+pub fn save(prepared: &Prepared, job: &CompileJob, invocation: &Invocation) {
+    let directory = invocation.variable("TMPDIR").filter(|path| !path.is_empty()).unwrap_or(b"/tmp");
+    let suffix = if job.language == Language::Cxx { ".ii" } else { ".i" };
+    let kept = tempfile::Builder::new()
+        .prefix("distcc_")
+        .suffix(suffix)
+        .disable_cleanup(true)
+        .tempfile_in(Bytes::from(directory).as_path())
+        .and_then(|mut file| zstd::stream::copy_decode(&prepared.input.bytes[..], &mut file));
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a preprocessed text was not kept");
+    }
 }
 
 fn broker(error: impl std::fmt::Display) -> LocalReason {

@@ -30,6 +30,7 @@ use crate::common::protocol::io::{LocalFrames, local_frame};
 use crate::common::protocol::local::{Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id};
 use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
+use crate::common::settings::Settings;
 
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
@@ -111,6 +112,7 @@ async fn compile(
         host_lists: &shared.host_lists,
         origin: shared.config.origin,
     };
+    let settings = Settings::of(&invocation);
     let plan = planner.plan(&invocation).await.map(Arc::new);
     let at_work = shared.at_work();
     let job = shared.next_job();
@@ -122,10 +124,13 @@ async fn compile(
             ssh: plan.hosts.uses_ssh().then(|| Ssh::of(&invocation)),
             toolchain: plan.compiler.toolchain.id,
             task: plan.task,
-            fallback: invocation.variable("DISTCC_FALLBACK") != Some(b"0"),
+            settings,
         },
         Err(reason) => {
-            Whither::Local { hosts: shared.host_lists.of(&invocation).ok(), reason: reason.clone() }
+            use LocalReason::{BadHostList, EmptyHostList, NoHosts};
+            let listless = matches!(reason, NoHosts | EmptyHostList { .. } | BadHostList { .. });
+            let hosts = shared.host_lists.of(&invocation).ok();
+            Whither::Local { hosts, reason: reason.clone(), forbidden: listless && !settings.fallback }
         }
     };
     let about =
@@ -138,6 +143,7 @@ async fn compile(
         frames,
         invocation: Arc::new(invocation),
         plan: plan.ok(),
+        settings,
         job,
         work: JoinSet::new(),
         preparing: None,
@@ -176,6 +182,7 @@ struct Session {
     frames: LocalFrames,
     invocation: Arc<Invocation>,
     plan: Option<Arc<Plan>>,
+    settings: Settings,
     job: JobId,
     work: JoinSet<Progress>,
     preparing: Option<AbortHandle>,
@@ -306,13 +313,19 @@ impl Session {
 
     fn start_preparing(&mut self, as_set: bool) {
         let (Some(plan), invocation) = (self.plan.clone(), self.invocation.clone()) else { return };
-        let shared = self.shared.clone();
+        let (shared, settings) = (self.shared.clone(), self.settings);
         let task = self.work.spawn(async move {
             if as_set && let Some(prepared) = file_set(&shared, &plan, &invocation).await {
                 return Progress::Prepared(Ok(prepared));
             }
             let workshop = Workshop { program: &plan.compiler.program, scratch: &shared.config.scratch };
-            Progress::Prepared(prepare::prepare(workshop, &invocation, &plan.job).await)
+            let prepared = prepare::prepare(workshop, &invocation, &plan.job).await;
+            if settings.save_temps
+                && let Ok(prepared) = &prepared
+            {
+                prepare::save(prepared, &plan.job, &invocation);
+            }
+            Progress::Prepared(prepared)
         });
         self.preparing = Some(task);
     }
@@ -321,6 +334,10 @@ impl Session {
         let (Some(plan), Some(prepared)) = (self.plan.clone(), &self.prepared) else { return };
         let input: PackedBlob = prepared.input.clone();
         let way = Way { set: prepared.set.clone(), ..way };
+        let deadline = match self.settings.io_timeout_is_set {
+            true => deadline.min(self.settings.io_timeout),
+            false => deadline,
+        };
         let order = Order { action: Box::new(plan.action(&input)), input, deadline };
         let invocation = self.invocation.clone();
         let task = self.work.spawn(async move {
@@ -338,11 +355,16 @@ impl Session {
         let (_, answer) = self.answers.swap_remove(at);
         let name =
             self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
-        let (invocation, shared) = (self.invocation.clone(), self.shared.clone());
+        let (invocation, shared, settings) = (self.invocation.clone(), self.shared.clone(), self.settings);
         self.work.spawn(async move {
             let front_ends = &shared.front_ends;
-            let work =
-                outcome::Work { plan: &plan, prepared: &prepared, invocation: &invocation, front_ends };
+            let work = outcome::Work {
+                plan: &plan,
+                prepared: &prepared,
+                invocation: &invocation,
+                settings,
+                front_ends,
+            };
             let outcome = outcome::finish(work, answer, &shared.diagnosed).await;
             Progress::Finished(outcome.map(|outcome| Outcome { host: name, ..outcome }))
         });
@@ -353,9 +375,10 @@ impl Session {
         match progress {
             Progress::Prepared(Ok(prepared)) => {
                 self.preparing = None;
-                let known = self.plan.as_ref().is_some_and(|plan| {
-                    self.shared.diagnosed.contains(&outcome::fingerprint(plan, &prepared.input))
-                });
+                let known = !self.settings.remote_is_final()
+                    && self.plan.as_ref().is_some_and(|plan| {
+                        self.shared.diagnosed.contains(&outcome::fingerprint(plan, &prepared.input))
+                    });
                 self.prepared = Some(Arc::new(prepared));
                 self.tell(match known {
                     true => Event::Unpreparable { job, reason: LocalReason::RemoteDiagnostics },

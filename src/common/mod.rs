@@ -15,5 +15,6 @@ pub mod place;
 pub mod program;
 pub mod protocol;
 pub mod reason;
+pub mod settings;
 pub mod toolchain;
 pub mod version;

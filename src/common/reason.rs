@@ -85,6 +85,12 @@ pub enum LocalReason {
     /// There is no host list at all.
     #[error("no hosts are listed")]
     NoHosts,
+    /// There is a host list without any host.
+    #[error("{source_name} contained no hosts; can't distribute work")]
+    EmptyHostList {
+        /// Where the list is from: `$DISTCC_HOSTS`, or a path.
+        source_name: String,
+    },
     /// The host list cannot be read.
     #[error("the host list is wrong: {why}")]
     BadHostList {
@@ -208,7 +214,7 @@ impl LocalReason {
             Self::Environment { .. } => "environment",
             Self::OtherNamespace => "other-namespace",
             Self::Nested => "nested",
-            Self::NoHosts => "no-hosts",
+            Self::NoHosts | Self::EmptyHostList { .. } => "no-hosts",
             Self::BadHostList { .. } => "bad-host-list",
             Self::LocalhostListed => "localhost-listed",
             Self::Toolchain { .. } => "toolchain",

@@ -80,6 +80,12 @@ fn compile(
     let mut invocation = gather::invocation(argv, cwd, environment);
     invocation.argv[0].clone_from(&compiler.name);
     let local = Local { compiler: &compiler, settings, voice };
+    if let Some(wrong) =
+        settings.bad_io_timeout.as_ref().filter(|_| words::may_be_distributed(&invocation.argv))
+    {
+        voice.say(&format!("DISTCC_IO_TIMEOUT={wrong} is no number of seconds above 0"));
+        return exit::BAD_ARGUMENTS;
+    }
     if settings.nested > 0 {
         voice.debug("called from within another distcc; compiling here");
         return local.run(&invocation, None);

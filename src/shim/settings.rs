@@ -16,6 +16,8 @@ pub struct Settings {
     pub message_descriptor: Option<u32>,
     /// `DISTCC_FALLBACK` is not `0`: a job that could not be distributed may be compiled here.
     pub fallback: bool,
+    /// `DISTCC_IO_TIMEOUT`, when it is no number above 0.
+    pub bad_io_timeout: Option<Bytes>,
     /// `DISTCC_BROKER=off`: compile here and ask nobody.
     pub broker_off: bool,
     /// `_DISTCC_SAFEGUARD`: how many shims this one was called from within.
@@ -43,6 +45,9 @@ impl Settings {
             b"DISTCC_LOG" if !value.is_empty() => self.log = Some(Bytes::from(value)),
             b"UNCACHED_ERR_FD" => self.message_descriptor = number(value),
             b"DISTCC_FALLBACK" => self.fallback = value != b"0",
+            b"DISTCC_IO_TIMEOUT" if number(value.trim_ascii()).is_none_or(|seconds| seconds == 0) => {
+                self.bad_io_timeout = Some(Bytes::from(value));
+            }
             b"DISTCC_BROKER" => self.broker_off = value == b"off",
             // What is not a number was set by somebody who meant "nested".
             b"_DISTCC_SAFEGUARD" if !value.is_empty() => self.nested = number(value).unwrap_or(1),
@@ -92,6 +97,15 @@ mod tests {
         check(&["_DISTCC_SAFEGUARD=2"], &Settings { nested: 2, ..default() });
         check(&["_DISTCC_SAFEGUARD=yes"], &Settings { nested: 1, ..default() });
         check(&["_DISTCC_SAFEGUARD="], &default());
+    }
+
+    #[test]
+    fn a_time_out_that_is_no_time_is_kept_for_the_complaint() {
+        for value in ["0", "-1", "soon", ""] {
+            let bad_io_timeout = Some(Bytes::from(value));
+            check(&[&format!("DISTCC_IO_TIMEOUT={value}")], &Settings { bad_io_timeout, ..default() });
+        }
+        check(&["DISTCC_IO_TIMEOUT=60"], &default());
     }
 
     #[test]

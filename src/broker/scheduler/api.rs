@@ -83,6 +83,9 @@ pub struct RemoteArrival {
     pub toolchain: ToolchainId,
     /// Whether it may be compiled here after hosts failed (`DISTCC_FALLBACK`).
     pub fallback: bool,
+    /// How long hosts that fail are left alone from now on (`DISTCC_BACKOFF_PERIOD`); `None` for
+    /// what the scheduler finds right.
+    pub backoff: Option<Duration>,
 }
 
 /// What happened.

@@ -56,12 +56,26 @@ pub struct Config {
     pub tasks_max: usize,
 }
 
+/// The first back-off, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// However short a back-off is asked for, a host that fails is not asked more often than this.
+const BACKOFF_LEAST: Duration = Duration::from_millis(100);
+
+impl Config {
+    /// Leaves hosts alone for exactly so long, or as [`Config::default`] has it.
+    pub fn fix_backoff(&mut self, period: Option<Duration>) {
+        let fixed = period.map(|period| period.max(BACKOFF_LEAST));
+        (self.backoff_first, self.backoff_max) = fixed.map_or(BACKOFF, |fixed| (fixed, fixed));
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
             connect_patience: Duration::from_secs(3),
-            backoff_first: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(60),
+            backoff_first: BACKOFF.0,
+            backoff_max: BACKOFF.1,
             strikes_max: 2,
             breath: Duration::from_millis(200),
             breath_max: Duration::from_secs(5),

@@ -15,6 +15,7 @@ impl Scheduler {
         if self.jobs.contains_key(&arrival.job) {
             return;
         }
+        self.config.fix_backoff(arrival.backoff);
         let pool = self.pools.number(&arrival.hosts, &mut self.hosts, &self.config);
         let route = Route {
             pool,

@@ -200,6 +200,7 @@ fn teaches(reason: &LocalReason) -> bool {
         reason,
         LocalReason::NoVolunteer { .. }
             | LocalReason::NoHosts
+            | LocalReason::EmptyHostList { .. }
             | LocalReason::LocalhostListed
             | LocalReason::Sooner
             | LocalReason::Straggler

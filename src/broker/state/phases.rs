@@ -113,7 +113,12 @@ impl StateFiles {
             };
             self.written.insert(job.pid, (job, at));
         }
+        let over = self.written.is_empty() && !before.is_empty();
         before.keys().for_each(|pid| remove(directory, *pid));
+        if over {
+            // What a broker before this one left for shims that still lived when this one began.
+            remove_dead(directory);
+        }
     }
 }
 

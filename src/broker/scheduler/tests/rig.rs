@@ -78,6 +78,7 @@ impl Rig {
             task: TaskKey(self.task.unwrap_or(job.0)),
             toolchain: ToolchainId(1),
             fallback: self.fallback,
+            backoff: None,
         }))
     }
 

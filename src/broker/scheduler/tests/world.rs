@@ -252,6 +252,7 @@ impl World {
                 task: TaskKey(u64::from(self.arrived[number]) % 40 + 1000 * number as u64),
                 toolchain: build.toolchain,
                 fallback: build.fallback,
+                backoff: None,
             })
         };
         self.feed(event);

@@ -1,0 +1,100 @@
+//! What an invocation's environment asks of the broker: the variables of distcc(1) that mean
+//! something for one job.
+//!
+//! Booleans are exactly `0` or `1`; anything else means the default, as in distcc 3.4.
+
+use std::time::Duration;
+
+use super::invocation::Invocation;
+
+/// How long a connection may be silent by default, in seconds (distcc(1), `DISTCC_IO_TIMEOUT`).
+const IO_TIMEOUT_S: u64 = 300;
+
+/// A longer one means for ever.
+const SECONDS_MAX: u64 = 365 * 24 * 3600;
+
+/// The settings of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `DISTCC_FALLBACK` is not `0`: a job that no volunteer could do may be compiled here.
+    pub fallback: bool,
+    /// `DISTCC_SKIP_LOCAL_RETRY` is set: what a volunteer's compiler says is final, be it an error.
+    pub skip_local_retry: bool,
+    /// `DISTCC_IO_TIMEOUT`: how long a volunteer may be silent.
+    pub io_timeout: Duration,
+    /// Whether that was asked for, and so holds for native links, too, which know better else.
+    pub io_timeout_is_set: bool,
+    /// `DISTCC_BACKOFF_PERIOD`: how long a host that failed is left alone, in place of what is
+    /// learned.
+    pub backoff: Option<Duration>,
+    /// `DISTCC_NO_REWRITE_CROSS` is set: volunteers are told the compiler's name as it is.
+    pub keeps_names: bool,
+    /// `DISTCC_SAVE_TEMPS` is `1`: preprocessed texts are kept in `TMPDIR`.
+    pub save_temps: bool,
+}
+
+impl Settings {
+    /// Of an invocation. What is not a number means the default; the shim has complained.
+    pub fn of(invocation: &Invocation) -> Self {
+        let seconds = |name| {
+            let text = std::str::from_utf8(invocation.variable(name)?).ok()?;
+            text.trim().parse::<u64>().ok().map(|seconds| seconds.min(SECONDS_MAX))
+        };
+        let io_timeout = seconds("DISTCC_IO_TIMEOUT").filter(|&seconds| seconds > 0);
+        Settings {
+            fallback: invocation.variable("DISTCC_FALLBACK") != Some(b"0"),
+            skip_local_retry: invocation.variable("DISTCC_SKIP_LOCAL_RETRY").is_some(),
+            io_timeout: Duration::from_secs(io_timeout.unwrap_or(IO_TIMEOUT_S)),
+            io_timeout_is_set: io_timeout.is_some(),
+            backoff: seconds("DISTCC_BACKOFF_PERIOD").map(Duration::from_secs),
+            keeps_names: invocation.variable("DISTCC_NO_REWRITE_CROSS").is_some(),
+            save_temps: invocation.variable("DISTCC_SAVE_TEMPS") == Some(b"1"),
+        }
+    }
+
+    /// Whether the words of a volunteer's compiler are what the user gets, when they are not
+    /// certain to be those of a compile here.
+    pub fn remote_is_final(&self) -> bool {
+        self.skip_local_retry || !self.fallback
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::bytes::Bytes;
+
+    fn of(environment: &[&str]) -> Settings {
+        let env = environment.iter().map(|&entry| Bytes::from(entry)).collect();
+        Settings::of(&Invocation { env, ..Invocation::default() })
+    }
+
+    #[test]
+    fn without_any_variable_everything_is_as_the_manual_says() {
+        let settings = of(&[]);
+        assert!(settings.fallback && !settings.remote_is_final() && !settings.save_temps);
+        assert_eq!((settings.io_timeout.as_secs(), settings.backoff), (300, None));
+    }
+
+    #[test]
+    fn each_variable_is_read() {
+        let settings = of(&[
+            "DISTCC_IO_TIMEOUT=7",
+            "DISTCC_BACKOFF_PERIOD=0",
+            "DISTCC_SKIP_LOCAL_RETRY=",
+            "DISTCC_NO_REWRITE_CROSS=1",
+            "DISTCC_SAVE_TEMPS=1",
+        ]);
+        assert_eq!((settings.io_timeout.as_secs(), settings.io_timeout_is_set), (7, true));
+        assert_eq!(settings.backoff, Some(Duration::ZERO));
+        assert!(settings.remote_is_final() && settings.keeps_names && settings.save_temps);
+        assert!(!of(&["DISTCC_FALLBACK=0"]).fallback && of(&["DISTCC_FALLBACK=no"]).fallback);
+        assert!(of(&["DISTCC_FALLBACK=0"]).remote_is_final());
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_taken_for_one() {
+        assert_eq!(of(&["DISTCC_IO_TIMEOUT=-3", "DISTCC_BACKOFF_PERIOD=x"]), of(&[]));
+        assert!(!of(&["DISTCC_SAVE_TEMPS=yes"]).save_temps);
+    }
+}
