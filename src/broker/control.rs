@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
 use interprocess::ConnectWaitMode;
@@ -23,6 +23,7 @@ use super::faces::masquerade::{self, Done};
 use super::faces::{listing, monitor};
 use super::host_lists;
 use super::scan::Scanner;
+use super::scheduler::rng::Rng;
 use super::status::Report;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
@@ -265,7 +266,12 @@ fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
 }
 
 fn show_hosts(list: &HostList) -> String {
-    list.tokens.iter().map(|token| format!("{token}\n")).collect()
+    let mut tokens: Vec<_> = list.tokens.iter().collect();
+    if list.randomize {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        Rng::new(now ^ u64::from(std::process::id())).shuffle(&mut tokens);
+    }
+    tokens.iter().map(|token| format!("{token}\n")).collect()
 }
 
 fn jobs(list: &HostList) -> String {

@@ -169,7 +169,7 @@ impl Dispatcher {
             scheduler: Scheduler::new(config.scheduler.clone(), config.seed),
             clock,
             jobs: HashMap::new(),
-            volunteers: Volunteers::default(),
+            volunteers: Volunteers::new(config.seed),
             toolchains: HashMap::new(),
             notices: Notices::default(),
             slots: SlotFiles::open(config.state.as_deref(), config.umask),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::link::LinkHandle;
 use super::link::transport::{Address, Route};
 use super::scheduler::api::{HostId, HostUse};
+use super::scheduler::rng::Rng;
 use crate::common::bytes::Bytes;
 use crate::common::hosts::{Host, HostList, Transport};
 use crate::common::invocation::Invocation;
@@ -49,8 +50,8 @@ impl Ssh {
 }
 
 /// Volunteers by number.
-#[derive(Default)]
 pub struct Volunteers {
+    rng: Rng,
     known: Vec<Volunteer>,
     numbers: HashMap<(Address, Version), HostId>,
     lists: Vec<Interned>,
@@ -63,6 +64,11 @@ struct Interned {
 }
 
 impl Volunteers {
+    /// None yet. `seed` is for lists that ask for a random order.
+    pub fn new(seed: u64) -> Self {
+        Volunteers { rng: Rng::new(seed), known: Vec::new(), numbers: HashMap::new(), lists: Vec::new() }
+    }
+
     /// The volunteers of a host list, by number. Equal lists are one list (`HostLists` sees to
     /// that), so a list is looked through once.
     ///
@@ -74,7 +80,12 @@ impl Volunteers {
             return known.uses.clone();
         }
         let usable = list.hosts.iter().filter(|host| host.is_usable());
-        let uses: Arc<[HostUse]> = usable.map(|host| self.host_use(host, ssh)).collect();
+        let mut uses: Vec<HostUse> = usable.map(|host| self.host_use(host, ssh)).collect();
+        if list.randomize {
+            // Each broker has an order of its own, so that not all clients prefer the same host.
+            self.rng.shuffle(&mut uses);
+        }
+        let uses: Arc<[HostUse]> = uses.into();
         if self.lists.len() >= LISTS_MAX {
             self.lists.clear();
         }

@@ -7,6 +7,7 @@
 //! - [`detaching`]: a broker holds nothing of the build that started it;
 //! - [`scan`]: the include scanner against what compilers say that they read;
 //! - [`classic`]: the programs of distcc 3.4 against ours;
+//! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
@@ -17,6 +18,7 @@ mod exact;
 mod farm;
 mod faults;
 mod licences;
+mod promises;
 mod remote;
 mod scan;
 mod scene;
