@@ -136,3 +136,19 @@ proptest! {
         prop_assert!(refuse_remote(&arguments).is_some());
     }
 }
+
+/// What stock does is what we do, or there is a reason. For what stays here it is the verdict's own.
+#[test]
+fn command_lines_leave_as_with_distcc_3_4_or_there_is_a_reason() {
+    for line in include_str!("stock.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (arguments, said) = line.split_once(" => ").expect("a line");
+        let (stock, here) = said.split_once(", here ").unwrap_or((said, said));
+        let (here, why) = here.split_once(": ").unwrap_or((here, ""));
+        match classify_line(&format!("gcc {arguments}")) {
+            Verdict::Remote(_) => assert_eq!(here, "remote", "{arguments}"),
+            Verdict::Local(_) if stock == "local" => assert_eq!(here, "local", "{arguments}"),
+            Verdict::Local(reason) => assert_eq!((here, why), ("local", &*reason.to_string()), "{arguments}"),
+        }
+        assert!(stock == here || !why.is_empty(), "{arguments}: a difference without a reason");
+    }
+}
