@@ -203,17 +203,31 @@ fn read_machine_options(line: &str) -> Vec<Bytes> {
 
 /// The first program on `path` of that name that can be executed and is not distcc itself.
 fn find(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
+    let found = find_program(name, path, cwd)?;
+    if !leads_to(&found, "ccache") {
+        return Some(found);
+    }
+    // ccache's link is no compiler: it runs the next one of that name.
+    let name = Bytes::from(basename(name));
+    let behind = path.split(|&byte| byte == b':').filter(|directory| {
+        let program = Bytes([directory, &b"/"[..], &name[..]].concat());
+        !leads_to(&cwd.join(program.as_path()), "ccache")
+    });
+    find_program(&name, &behind.collect::<Vec<_>>().join(&b":"[..]), cwd)
+}
+
+fn find_program(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
     candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
         let runs =
             std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
-        runs && !is_distcc(candidate)
+        runs && !leads_to(candidate, "distcc")
     })
 }
 
-/// Whether a program is a masquerade link of ours (or of another distcc).
-fn is_distcc(program: &Path) -> bool {
+/// Whether a program is a masquerade link of distcc's or ccache's.
+fn leads_to(program: &Path, tool: &str) -> bool {
     let is_link = std::fs::symlink_metadata(program).is_ok_and(|found| found.is_symlink());
-    is_link && std::fs::canonicalize(program).is_ok_and(|real| real.file_name() == Some(OsStr::new("distcc")))
+    is_link && std::fs::canonicalize(program).is_ok_and(|real| real.file_name() == Some(OsStr::new(tool)))
 }
 
 async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {

@@ -6,12 +6,14 @@
 //! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`detaching`]: a broker holds nothing of the build that started it;
 //! - [`scan`]: the include scanner against what compilers say that they read;
+//! - [`builds`]: build systems and ccache, as the README tells;
 //! - [`classic`]: the programs of distcc 3.4 against ours;
 //! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
+mod builds;
 mod classic;
 mod detaching;
 mod exact;
