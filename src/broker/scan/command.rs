@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use super::disk::Disk;
 use super::facts::{self, Asker, Compiler, ENVIRONMENT, Listed};
+use super::layout::Layout;
 use super::options::{self, CommandLine};
+use super::shared::{InputFile, InputSet, Question};
 use super::walk::{self, Memory, Request};
-use super::{Declined, Directory, Facts, Scan, Search};
+use super::{Declined, Directory, Facts, Scan, Scanned, Search};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -121,9 +124,47 @@ impl Scanner {
         };
         let mut asker = Asker { compiler: &known.compiler, answers: &mut known.answers };
         let result = walk::scan(&request, &mut self.memory, &mut self.disk, &mut asker);
-        self.disk.release();
         let own = known.own.brackets.clone();
         result.map(|scan| Inputs { scan, search, own })
+    }
+
+    /// [`Self::inputs`] in the form that jobs are made of.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn input_set(&mut self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
+        self.list_absent = question.absent;
+        let found = self.inputs(question.argv, question.cwd, question.env)?;
+        let mut layout = Layout::default();
+        layout.directory(question.cwd);
+        found.search.directories.iter().for_each(|directory| layout.directory(&directory.path));
+        found.own.iter().for_each(|path| layout.directory(path));
+        // Names by which the compiler comes to files that it then knows by shorter ones.
+        found.scan.aliases.iter().for_each(|path| drop(layout.resolve(path)));
+        let mut files = |list: &[Scanned]| -> Vec<InputFile> {
+            list.iter().map(|file| self.input_file(file, &mut layout)).collect()
+        };
+        let (files, probed) = (files(&found.scan.files), files(&found.scan.probed));
+        let (links, directories) = layout.finish();
+        let (absent, clock) = (found.scan.absent, found.scan.clock);
+        let (search, own) = (found.search, found.own);
+        Ok(Arc::new(InputSet { files, probed, links, directories, absent, search, own, clock }))
+    }
+
+    fn input_file(&mut self, file: &Scanned, layout: &mut Layout) -> InputFile {
+        InputFile {
+            path: file.path.clone(),
+            real: layout.resolve(&file.path),
+            digest: self.disk.digest(file.content),
+            size: self.disk.length(file.content),
+            modified: self.disk.modified(&file.path).unwrap_or_default(),
+        }
+    }
+
+    /// The bytes of that digest, if they are in memory or still on disk.
+    pub fn bytes(&mut self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.disk.bytes_of(digest)
     }
 
     /// The digest of a scanned content.

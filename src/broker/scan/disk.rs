@@ -5,6 +5,7 @@
 //! [`Disk::begin`], after which every file and directory is checked once before it is used
 //! again. What changed within the last moments is not remembered: the clock that stamps files is coarse.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -23,6 +24,9 @@ use crate::common::toolchain::Digest;
 const SETTLED: Duration = Duration::from_millis(20);
 /// Directories with more names than this are asked name by name.
 const LISTING_MAX: usize = 100_000;
+
+/// Bytes of files that are kept, so that what was scanned can be sent without reading it again.
+const KEPT_MAX_BYTES: usize = 64 << 20;
 
 /// What tells one state of a file or directory from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,9 @@ pub struct Disk {
     directories: QuickMap<Box<[u8]>, DirectoryEntry>,
     contents: Vec<ContentEntry>,
     by_digest: std::collections::HashMap<Digest, Content>,
+    /// Contents whose bytes are kept, the oldest first, and how many bytes these are.
+    kept: VecDeque<Content>,
+    kept_bytes: usize,
     /// Directories' real paths, each with the epoch in which it was asked for.
     real: QuickMap<Box<[u8]>, RealPath>,
 }
@@ -117,9 +124,33 @@ impl Disk {
         self.contents.get(content as usize).map_or(0, |entry| entry.size)
     }
 
-    /// Gives up the bytes that were kept for lexing.
+    /// When the file at this path was modified, as of the last look at it.
+    pub fn modified(&mut self, path: &[u8]) -> Option<(i64, i64)> {
+        if !self.files.contains_key(path) {
+            self.look(path);
+        }
+        Some(self.files.get(path)?.stamp?.modified)
+    }
+
+    /// The bytes of that digest, if they are in memory or still on disk.
+    pub fn bytes_of(&mut self, digest: &Digest) -> Option<Arc<[u8]>> {
+        let content = *self.by_digest.get(digest)?;
+        self.bytes(content)
+    }
+
+    /// Gives up the bytes that are kept.
     pub fn release(&mut self) {
-        self.contents.iter_mut().for_each(|entry| entry.bytes = None);
+        self.keep_at_most(0);
+    }
+
+    /// Gives up the oldest bytes beyond a sum.
+    fn keep_at_most(&mut self, most: usize) {
+        while self.kept_bytes > most
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            let entry = &mut self.contents[oldest as usize];
+            self.kept_bytes -= entry.bytes.take().map_or(0, |bytes| bytes.len());
+        }
     }
 
     /// Memory in use, in bytes, nearly.
@@ -129,7 +160,7 @@ impl Disk {
             .values()
             .map(|entry| entry.names.as_ref().map_or(0, |names| names.len() * 48))
             .sum();
-        self.files.len() * 200 + self.contents.len() * 200 + names
+        self.files.len() * 200 + self.contents.len() * 200 + names + self.kept_bytes
     }
 
     /// Device and inode of a directory, if there is one.
@@ -283,8 +314,12 @@ impl Disk {
         }
         let content = self.contents.len() as Content;
         let size = bytes.len() as u64;
+        self.kept.push_back(content);
+        self.kept_bytes += bytes.len();
         self.contents.push(ContentEntry { digest, size, bytes: Some(bytes.into()), path: path.into() });
         self.by_digest.insert(digest, content);
+        // The newest stays whatever its size: it is about to be lexed.
+        self.keep_at_most(KEPT_MAX_BYTES.max(size as usize));
         content
     }
 }

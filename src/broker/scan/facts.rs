@@ -15,7 +15,7 @@ use super::{Declined, Facts, Family, Oracle};
 use crate::common::bytes::Bytes;
 
 /// How long one answer may take: the slowest drivers need a tenth of a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that an answer may be long.
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
 

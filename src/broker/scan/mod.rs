@@ -21,10 +21,12 @@ pub mod expression;
 pub mod facts;
 pub mod files;
 mod include;
+mod layout;
 pub mod macros;
 pub mod options;
 pub mod pragma;
 pub mod search;
+pub mod shared;
 pub mod source;
 mod substitute;
 pub mod symbols;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 
 pub use command::{Scanner, scan_command};
 pub use files::{Answer, Content, Files, Identity, Stat};
+pub use shared::{InputFile, InputLink, InputSet, Question, SharedScanner};
 pub use walk::{Memory, Request, scan};
 
 use crate::common::bytes::Bytes;

@@ -1,0 +1,111 @@
+//! One scanner for the whole broker, and its answer in the form that jobs are made of.
+//!
+//! [`SharedScanner`] is what the rest of the broker holds. Its calls block (they read files, and
+//! the first of a kind runs the compiler for some 20 ms, at most [`super::facts::PATIENCE`] per
+//! question), so async code makes them on a blocking thread. An answer is an `Arc` of plain
+//! values: it stays what it was, whatever happens on disk afterwards.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Declined, Scanner, Search};
+use crate::common::bytes::Bytes;
+use crate::common::toolchain::Digest;
+
+/// What is asked: a command as its compiler would be given it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The compiler and its arguments, response files expanded.
+    pub argv: &'a [Bytes],
+    /// The working directory, absolute.
+    pub cwd: &'a Bytes,
+    /// `NAME=value` each.
+    pub env: &'a [Bytes],
+    /// Whether [`InputSet::absent`] is to be filled: some thousand names, so only on request.
+    pub absent: bool,
+}
+
+/// A file that the compile reads or asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    /// Its absolute path as the compiler forms it: links, `.` and `..` stand as they are.
+    pub path: Arc<[u8]>,
+    /// Where it lies: the same path with all links and dots resolved.
+    pub real: Arc<[u8]>,
+    /// Digest of the very bytes that were scanned.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// When the file was modified: seconds and nanoseconds since 1970. gcc compares it for
+    /// `#pragma once`, and `__TIMESTAMP__` shows it.
+    pub modified: (i64, i64),
+}
+
+/// A symbolic link on the way to a file or directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputLink {
+    /// Its absolute path; no link and no dots on the way to it.
+    pub path: Arc<[u8]>,
+    /// What it says, relative or not.
+    pub target: Arc<[u8]>,
+}
+
+/// All that one compile needs from the file system besides its compiler.
+///
+/// Laying out `files` and `probed` at their `real` paths, the `links` and the `directories`, and
+/// nothing else, gives a tree in which the same command reads the same bytes by the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputSet {
+    /// What is read, in the order of first reading; the source is the first.
+    pub files: Vec<InputFile>,
+    /// What is opened or asked for by `__has_include`, found, and not read.
+    pub probed: Vec<InputFile>,
+    /// Links crossed on the way to any of these or to a directory, sorted.
+    pub links: Vec<InputLink>,
+    /// Directories that must exist even if no file is in them, without links, sorted: the
+    /// working directory, all that are searched, and those that a path enters and leaves by `..`.
+    pub directories: Vec<Arc<[u8]>>,
+    /// Names that are looked for and not found, absolute, sorted; empty unless asked for.
+    pub absent: Vec<Arc<[u8]>>,
+    /// The search chain, in its order.
+    pub search: Search,
+    /// The directories of the chain that are the compiler's own.
+    pub own: Vec<Bytes>,
+    /// Whether any file mentions the date or the time.
+    pub clock: bool,
+}
+
+/// A scanner that the whole broker shares: sessions ask it one after the other.
+#[derive(Debug, Default)]
+pub struct SharedScanner(Mutex<Scanner>);
+
+impl SharedScanner {
+    /// What a compile reads. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn inputs(&self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
+        self.lock().input_set(question)
+    }
+
+    /// The bytes that were scanned, from memory or, if they still are there, from disk: what
+    /// comes back has this digest. `None` if the file has changed since: scan again. Blocking.
+    pub fn bytes(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.lock().bytes(digest)
+    }
+
+    /// Memory in use, in bytes, nearly.
+    pub fn size(&self) -> usize {
+        self.lock().size()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Scanner> {
+        self.0.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            // What a panic left half done is worth nothing.
+            let mut scanner = poisoned.into_inner();
+            *scanner = Scanner::default();
+            self.0.clear_poison();
+            scanner
+        })
+    }
+}
