@@ -4,7 +4,6 @@
 //! a newer one comes: a client says hello within milliseconds, so whoever dawdles loses. Running
 //! out of descriptors pauses the door; it never spins.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +18,7 @@ use tokio::time::timeout;
 
 use super::access::Access;
 use super::classic;
+use super::hurry::{Crowd, drain_begins};
 use super::job::Context;
 use super::session::{self, Caller, Phase};
 use super::stream::{self, Speech};
@@ -53,27 +53,6 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Connections that have not said their hello, oldest first.
-#[derive(Default)]
-struct Strangers {
-    evict: VecDeque<oneshot::Sender<()>>,
-}
-
-impl Strangers {
-    /// Makes room, and gives the newcomer's signal to go.
-    fn admit(&mut self) -> oneshot::Receiver<()> {
-        self.evict.retain(|stranger| !stranger.is_closed());
-        while self.evict.len() >= STRANGERS_MAX {
-            if let Some(oldest) = self.evict.pop_front() {
-                let _ = oldest.send(());
-            }
-        }
-        let (sender, receiver) = oneshot::channel();
-        self.evict.push_back(sender);
-        receiver
-    }
-}
-
 /// Serves one listening socket until the daemon drains, then waits for its sessions to end.
 pub async fn serve(
     listener: TcpListener,
@@ -82,7 +61,7 @@ pub async fn serve(
     mut phase: watch::Receiver<Phase>,
 ) {
     let (mut sessions, mut refusals) = (JoinSet::new(), JoinSet::new());
-    let mut strangers = Strangers::default();
+    let mut strangers = Crowd::new(STRANGERS_MAX);
     let draining = phase.clone();
     loop {
         tokio::select! {
@@ -145,11 +124,6 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, why: String) {
     let _ = timeout(REFUSAL_PATIENCE, told).await;
 }
 
-async fn drain_begins(phase: &mut watch::Receiver<Phase>) {
-    // An error means that the daemon has gone on without us, which is a drain as well.
-    let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
-}
-
 fn why_refused(access: &Access, peer: SocketAddr, connections: usize) -> Option<String> {
     if !access.allows(peer.ip()) {
         return Some(format!(
@@ -187,7 +161,7 @@ async fn connection<S>(
     peer: Peer,
     evicted: oneshot::Receiver<()>,
     context: Arc<Context>,
-    phase: watch::Receiver<Phase>,
+    mut phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -202,6 +176,7 @@ async fn connection<S>(
     let greeted = tokio::select! {
         greeted = timeout(HELLO_TIMEOUT, hello) => greeted,
         Ok(()) = evicted => return tracing::info!(%peer, "closed: no hello, and others wait"),
+        () = drain_begins(&mut phase) => return tracing::info!(%peer, "closed: the daemon ends"),
     };
     match greeted {
         Err(_) => tracing::info!(%peer, "closed: no hello in {} s", HELLO_TIMEOUT.as_secs()),
@@ -213,31 +188,5 @@ async fn connection<S>(
             let end = session::run(stream, Caller { peer, name: client.clone() }, context, phase).await;
             tracing::info!(%peer, client, %end, "link down");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_stranger_goes_when_there_are_too_many() {
-        let mut strangers = Strangers::default();
-        let mut signals: Vec<_> = (0..STRANGERS_MAX).map(|_| strangers.admit()).collect();
-        assert!(signals[0].try_recv().is_err());
-        let _newest = strangers.admit();
-        assert!(signals[0].try_recv().is_ok());
-        assert!(signals[1].try_recv().is_err());
-    }
-
-    #[test]
-    fn clients_that_have_said_hello_are_not_strangers() {
-        let mut strangers = Strangers::default();
-        for _ in 0..10 * STRANGERS_MAX {
-            drop(strangers.admit());
-        }
-        let mut waiting = strangers.admit();
-        let _other = strangers.admit();
-        assert!(waiting.try_recv().is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! - [`config`]: the command line; [`daemonize`], [`privileges`]: becoming a daemon;
 //! - [`serve`]: the daemon's life, from start to drain; [`setup`]: what it needs for that;
 //!   [`log`], [`stats`]: what it says of itself;
-//! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in;
+//! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in; [`hurry`]: who must leave;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
@@ -19,6 +19,7 @@ pub mod config;
 pub mod daemonize;
 pub mod gate;
 pub mod guard;
+pub mod hurry;
 pub mod intake;
 pub mod job;
 pub mod listen;

@@ -87,6 +87,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
     }
     let doors = if role == Role::OneConnection { Doors::default() } else { setup::bind(config)? };
     setup::set_oom_score(config)?;
+    setup::raise_descriptor_limit();
     let standing = privileges::drop_root(config.user.as_deref())
         .map_err(|error| StartError { status: exit::SETUID_FAILED, why: error.to_string() })?;
     setup::start_log(config, role)?;

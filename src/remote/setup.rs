@@ -29,6 +29,9 @@ use crate::common::limits::OUTPUT_MAX_BYTES;
 /// How long a client of the classic protocol may be silent (distccd(1), `DISTCC_IO_TIMEOUT`).
 const IO_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Open files: each connection has its socket, and may have a file or two on its way.
+const DESCRIPTORS: u64 = 4096;
+
 /// Memory that is kept free: an eighth of the machine's, but no more than this, in bytes.
 const MEMORY_FLOOR_MAX: u64 = 512 << 20;
 
@@ -116,6 +119,17 @@ pub fn start_log(config: &Config, role: Role) -> Result<(), StartError> {
     };
     log::start(destination, config.log_level.into());
     Ok(())
+}
+
+/// Raises the limit on open files to what the connections that are taken may need.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Where it cannot be raised, the door pauses when there are none.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
 }
 
 /// Says how willingly this process is ended when memory is short (proc(5), `oom_score_adj`).

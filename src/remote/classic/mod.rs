@@ -12,14 +12,15 @@ mod receive;
 mod run;
 mod tree;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use self::receive::Received;
+use super::hurry::{Crowd, Hurried};
 use super::job::Context;
 use super::listen::Peer;
 use super::process::Control;
@@ -35,6 +36,10 @@ use crate::common::protocol::link::Refusal;
 /// [`UNIT_BYTES`].
 const BUDGET_UNITS: u32 = 1 << 10;
 
+/// Requests that come at the same time. A client that has begun one sends it without a pause, so
+/// whoever has begun first, and is not done, is the slowest.
+const UPLOADS_MAX: usize = 512;
+
 /// One unit of the budget.
 const UNIT_BYTES: u64 = 1 << 20;
 
@@ -46,12 +51,20 @@ pub struct Terms {
     /// How long a client may send or take nothing.
     pub silence_max: Duration,
     memory: Semaphore,
+    /// Connections whose request has not come whole.
+    uploads: Mutex<Crowd>,
 }
 
 impl Terms {
     /// Terms with a whole budget.
     pub fn new(whitelist: Whitelist, silence_max: Duration) -> Self {
-        Terms { whitelist, silence_max, memory: Semaphore::new(BUDGET_UNITS as usize) }
+        let memory = Semaphore::new(BUDGET_UNITS as usize);
+        Terms { whitelist, silence_max, memory, uploads: Mutex::new(Crowd::new(UPLOADS_MAX)) }
+    }
+
+    /// A place among those whose request comes; its end is the sign to give that up.
+    fn upload(&self) -> oneshot::Receiver<()> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).admit()
     }
 
     /// The right to hold so many bytes; waits while others hold too many.
@@ -146,10 +159,9 @@ async fn answer<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    if *phase.borrow() >= Phase::Draining {
-        return Err(Closed::Stopped);
-    }
-    let received = receive::receive(stream, context, about).await?;
+    let mut request = Hurried::new(stream, context.classic.upload(), phase.clone());
+    let received = receive::receive(&mut request, context, about).await?;
+    drop(request);
     let control = Arc::new(Control::default());
     let (mut reading, mut writing) = tokio::io::split(stream);
     let response = {
@@ -219,7 +231,11 @@ async fn response(
     let program = match context.classic.whitelist.resolve(&received.work.compiler) {
         Ok(program) => program,
         Err(Rejection::Missing(name)) => {
-            return Ok(failed(version, exit::NO_COMPILER, &format!("cannot find {name}")));
+            return Ok(failed(
+                version,
+                exit::NO_COMPILER,
+                &format!("failed to exec {name}: it was not found"),
+            ));
         }
         Err(rejection) => return Err(rejection.into()),
     };

@@ -36,6 +36,7 @@ pub struct Command {
 pub fn read(words: &[Bytes]) -> Result<Command, String> {
     let words = words.iter().filter(|word| !MEANINGLESS.contains(&&word[..])).cloned();
     let (aside, words): (Vec<Bytes>, Vec<Bytes>) = words.partition(|word| is_link_time_optimization(word));
+    let words = without_output_names(words);
     let verdict = classify(&words, &|_| Err("files of arguments do not travel".to_owned()));
     let mut job = match verdict {
         Verdict::Remote(job) => *job,
@@ -64,6 +65,17 @@ fn is_link_time_optimization(word: &[u8]) -> bool {
     [&b"-flto"[..], b"-ffat-lto", b"-fno-lto", b"-fno-fat-lto"]
         .iter()
         .any(|beginning| word.strip_prefix(*beginning).is_some_and(plain))
+}
+
+/// The same command with outputs of a name that anything may have: what is written here has a name
+/// of ours, and the client's own may be of a device, or not be one of a file.
+fn without_output_names(mut words: Vec<Bytes>) -> Vec<Bytes> {
+    for at in 1..words.len() {
+        if *words[at - 1] == *b"-o" {
+            words[at] = "out".into();
+        }
+    }
+    words
 }
 
 fn input_ending(job: &CompileJob) -> &'static str {
@@ -105,6 +117,8 @@ mod tests {
             Ok("-c -x cpp-output IN.i -o OUT.o"),
         );
         check("gcc -c a.c -ofoo.o", Ok("-c -x cpp-output IN.i -o OUT.o"));
+        check("gcc -c -o /dev/null -c a.c", Ok("-c -x cpp-output IN.i -o OUT.o"));
+        check("gcc -S a.c -o -", Ok("-S -x cpp-output IN.i -o OUT.s"));
         check("gcc -flto=auto -c a.i -o a.o", Ok("-flto=auto -c -x cpp-output IN.i -o OUT.o"));
         check(
             "clang -c a.m -o a.o -target x86_64-pc-linux-gnu",
