@@ -13,7 +13,7 @@ use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Shared;
 use super::session;
@@ -21,10 +21,15 @@ use crate::common::place::Place;
 use crate::common::protocol::io::local_frame;
 use crate::common::protocol::local::Kind;
 
+/// How often a broker looks whether its socket is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The socket and the right to it.
 pub struct Door {
     listener: Listener,
     place: Place,
+    /// Which file its socket is.
+    socket: Option<(u64, u64)>,
     /// Held as long as the socket is ours.
     _lock: File,
 }
@@ -72,7 +77,8 @@ impl Door {
             interprocess::os::unix::local_socket::ListenerOptionsExt::mode(options, 0o600).create_tokio()
         };
         let listener = open().map_err(|error| DoorError::Io { what: socket.to_text(), error })?;
-        Ok(Door { listener, place, _lock: lock })
+        let socket = identity(&place);
+        Ok(Door { listener, place, socket, _lock: lock })
     }
 
     /// Where it is.
@@ -85,6 +91,7 @@ impl Door {
     pub async fn serve(self, shared: Arc<Shared>) {
         let mut sessions = JoinSet::new();
         let mut busy_since = Instant::now();
+        let mut look = interval(LOOK_INTERVAL);
         loop {
             let idle_at = busy_since + shared.config.idle;
             tokio::select! {
@@ -96,6 +103,10 @@ impl Door {
                         sleep(Duration::from_millis(20)).await;
                     }
                 },
+                _ = look.tick() => if self.is_lost() {
+                    tracing::info!("the socket is gone, so nobody finds this broker: exiting");
+                    break;
+                },
                 Some(_) = sessions.join_next() => busy_since = Instant::now(),
                 () = sleep_until(idle_at), if sessions.is_empty() => {
                     tracing::info!("nothing to do for {} s: exiting", shared.config.idle.as_secs());
@@ -106,6 +117,11 @@ impl Door {
         self.close();
         shared.drain().await;
         shared.at_rest().await;
+    }
+
+    /// Whether the directory was removed meanwhile; another broker may be in one of the same name.
+    fn is_lost(&self) -> bool {
+        identity(&self.place) != self.socket
     }
 
     async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<()>, mut stream: Stream) {
@@ -124,11 +140,20 @@ impl Door {
 
     /// Gives the place up: shims that come now start the next broker.
     fn close(self) {
+        if self.is_lost() {
+            return;
+        }
         // The name goes while the lock is held, so it is never the next broker's.
         if let Err(error) = std::fs::remove_file(self.place.socket().as_path()) {
             tracing::warn!(%error, "cannot remove the socket");
         }
     }
+}
+
+/// Which file a place's socket is.
+fn identity(place: &Place) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(place.socket().as_path()).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn prepare_directory(place: &Place) -> Result<(), DoorError> {

@@ -188,11 +188,8 @@ impl Asking<'_> {
     }
 
     fn connect(&self) -> Result<Connection, Trouble> {
-        for place in &self.places {
-            match Connection::open(&place.socket()) {
-                Err(ConnectError::Absent) => {}
-                connection => return Ok(connection?),
-            }
+        if let Some(connection) = Connection::open_any(&self.places)? {
+            return Ok(connection);
         }
         self.voice.debug("no broker is running; starting one");
         Ok(launch::start(&self.places, self.environment)?)

@@ -13,6 +13,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::common::limits::LOCAL_FRAME_MAX_BYTES;
+use crate::common::place::Place;
 use crate::common::protocol::io::{read_local, write_local};
 use crate::common::protocol::local::{Header, PING_INTERVAL};
 
@@ -52,7 +53,38 @@ pub enum ConnectError {
     Io(#[from] io::Error),
 }
 
+impl ConnectError {
+    fn is_somebody_elses(&self) -> bool {
+        match self {
+            ConnectError::Foreign { .. } => true,
+            ConnectError::Io(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            ConnectError::Absent | ConnectError::Full => false,
+        }
+    }
+}
+
 impl Connection {
+    /// Connects to the broker in the first of `places` that has one; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ConnectError`]; where another may do, a broker of somebody else's is no error.
+    pub fn open_any(places: &[Place]) -> Result<Option<Self>, ConnectError> {
+        let mut closed_to_us = None;
+        for place in places {
+            match Connection::open(&place.socket()) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(ConnectError::Absent) => {}
+                Err(error) if error.is_somebody_elses() => closed_to_us = closed_to_us.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        match closed_to_us {
+            Some(error) if places.len() == 1 => Err(error),
+            _ => Ok(None),
+        }
+    }
+
     /// Connects to the broker that listens at `socket`.
     ///
     /// # Errors

@@ -107,18 +107,18 @@ pub fn start(places: &[Place], environment: &[Bytes]) -> Result<Connection, Laun
     let mut pause = PAUSE_MIN;
     loop {
         if try_lock(place, &lock)? {
-            if let Some(connection) = connect(places)? {
+            if let Some(connection) = Connection::open_any(places)? {
                 return Ok(connection);
             }
             launch(place, environment)?;
-            return connect(places)?.ok_or(LaunchError::Connect(ConnectError::Absent));
+            return Connection::open_any(places)?.ok_or(LaunchError::Connect(ConnectError::Absent));
         }
         if Instant::now() >= until {
             return Err(LaunchError::TimedOut);
         }
         sleep(jittered(pause));
         pause = (pause * 2).min(PAUSE_MAX);
-        if let Some(connection) = connect(places)? {
+        if let Some(connection) = Connection::open_any(places)? {
             return Ok(connection);
         }
     }
@@ -139,7 +139,7 @@ pub fn replace(places: &[Place], environment: &[Bytes], old: &OtherBuild) -> Res
         }
         sleep(jittered(PAUSE_MAX));
     }
-    match connect(places)? {
+    match Connection::open_any(places)? {
         Some(connection) if connection.broker_pid == old.pid => drain(connection, places)?,
         Some(_) => return Ok(()),
         None => {}
@@ -152,23 +152,13 @@ fn drain(mut connection: Connection, places: &[Place]) -> Result<(), LaunchError
     // When this fails, the broker has gone, and the loop below sees it.
     let _ = connection.send(Header::new(Kind::Drain, 0), &[]);
     let until = Instant::now() + DRAIN_MAX;
-    while connect(places)?.is_some() {
+    while Connection::open_any(places)?.is_some() {
         if Instant::now() >= until {
             return Err(LaunchError::OldStays);
         }
         sleep(PAUSE_MIN);
     }
     Ok(())
-}
-
-fn connect(places: &[Place]) -> Result<Option<Connection>, LaunchError> {
-    for place in places {
-        match Connection::open(&place.socket()) {
-            Err(ConnectError::Absent) => {}
-            connection => return Ok(Some(connection?)),
-        }
-    }
-    Ok(None)
 }
 
 /// The first place whose directory is there, or can be made, and is ours alone; else why the best
