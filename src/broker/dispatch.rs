@@ -26,6 +26,7 @@ use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::HostList;
 use crate::common::protocol::classic::Version;
+use crate::common::protocol::local::Attempted;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
 use crate::common::toolchain::Digest;
@@ -127,6 +128,7 @@ pub enum Command {
     },
     RunLocally {
         reason: LocalReason,
+        attempted: Attempted,
         warning: Bytes,
     },
     Forbid {
@@ -269,7 +271,7 @@ impl Dispatcher {
     fn warn_of_unusable(&mut self, build: BuildId, list: &HostList) {
         for host in list.hosts.iter().filter(|host| !host.is_usable() && !host.down) {
             self.notices.tell(build, &format!("unusable {}", host.token), || {
-                format!("warning: host {}: GSSAPI is not spoken here; it is not used", host.token)
+                format!("Warning: host {}: GSSAPI is not spoken here; it is not used", host.token)
             });
         }
     }
@@ -278,24 +280,24 @@ impl Dispatcher {
     fn hint(&mut self, build: BuildId, reason: &LocalReason) {
         match reason {
             LocalReason::NoHosts => self.notices.tell(build, "no hosts", || {
-                "warning: no hosts are listed, so everything is compiled here\n\
+                "Warning: no hosts are listed, so everything is compiled here\n\
                  hint: set DISTCC_HOSTS, or write the names of your volunteers into ~/.distcc/hosts"
                     .to_owned()
             }),
             LocalReason::EmptyHostList { .. } => {
-                self.notices.tell(build, "empty list", || format!("warning: {reason}; compiling here"));
+                self.notices.tell(build, "empty list", || format!("Warning: {reason}; compiling here"));
             }
             LocalReason::BadHostList { why } => {
-                self.notices.tell(build, "bad list", || format!("warning: host list: {why}; compiling here"));
+                self.notices.tell(build, "bad list", || format!("Warning: host list: {why}; compiling here"));
             }
             LocalReason::OtherNamespace => self.notices.tell(build, "namespace", || {
                 format!(
-                    "warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container"
+                    "Warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container"
                 )
             }),
             LocalReason::Toolchain { compiler, why } => {
                 self.notices.tell(build, &format!("toolchain {compiler}"), || {
-                    format!("warning: compiler {compiler} {why}; compiling here")
+                    format!("Warning: compiler {compiler} {why}; compiling here")
                 });
             }
             _ => {}
@@ -369,13 +371,13 @@ impl Dispatcher {
             Action::Cancel { job, host } => self.command(job, Command::Cancel { host }),
             Action::Take { job, host } => self.command(job, Command::Take { host }),
             Action::RunLocally { job, reason } => {
-                let warning = self.warning(job);
+                let (attempted, warning) = (self.attempted(job, &reason), self.warning(job));
                 let slot = self.slots.take(slots::HERE, LOCAL_SLOTS_MAX);
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.about.slot = slot.as_ref().map_or(0, |slot| slot.number);
                     entry.here = slot;
                 }
-                self.command(job, Command::RunLocally { reason, warning });
+                self.command(job, Command::RunLocally { reason, attempted, warning });
             }
             Action::Forbid { job, reason } => {
                 let warning = self.warning(job);
@@ -386,12 +388,25 @@ impl Dispatcher {
             Action::BackedOff { host, wait, why } => {
                 let name = self.volunteers.name(host);
                 let text = format!(
-                    "warning: volunteer {name} {why}; it is left alone for {}s",
+                    "Warning: volunteer {name} {why}; it is left alone for {}s",
                     wait.as_secs().max(1)
                 );
                 tracing::warn!(host = %name, %why, ?wait, "backed off");
                 self.notices.tell_all(&format!("host {name}"), &text);
             }
+        }
+    }
+
+    /// What a shim is to tell of the attempts elsewhere.
+    fn attempted(&mut self, job: JobId, reason: &LocalReason) -> Attempted {
+        match reason {
+            LocalReason::NoVolunteer { .. } => {
+                let build = self.jobs.get(&job).map(|job| job.build);
+                let first = build.is_some_and(|build| self.notices.is_first(build, "undistributed"));
+                Attempted::Undistributed { first }
+            }
+            LocalReason::RemoteDiagnostics | LocalReason::RemoteKilled => Attempted::Repeated,
+            _ => Attempted::No,
         }
     }
 

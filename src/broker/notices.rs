@@ -44,10 +44,15 @@ impl Notices {
         }
     }
 
-    /// What a shim of this build is to print now.
+    /// Whether nothing was told to this build under `key` yet; from now on, something was.
+    pub fn is_first(&mut self, build: BuildId, key: &str) -> bool {
+        self.builds.get_mut(&build).is_some_and(|build| build.said.insert(key.to_owned()))
+    }
+
+    /// What a shim of this build is to print now, in lines that need its name before them.
     pub fn take(&mut self, build: BuildId) -> Bytes {
         let pending = self.builds.get_mut(&build).map(|build| std::mem::take(&mut build.pending));
-        let lines = pending.unwrap_or_default().into_iter().map(|text| format!("distcc: {text}\n"));
+        let lines = pending.unwrap_or_default().into_iter().map(|text| format!("{text}\n"));
         Bytes(lines.collect::<String>().into_bytes())
     }
 }
@@ -60,10 +65,10 @@ mod tests {
     fn a_build_is_told_each_thing_once() {
         let (mut notices, build) = (Notices::default(), BuildId(1));
         notices.seen(Moment(0), build);
-        notices.tell_all("host a", "warning: a is down");
-        notices.tell_all("host a", "warning: a is down");
-        assert_eq!(notices.take(build), *"distcc: warning: a is down\n");
-        notices.tell_all("host a", "warning: a is down");
+        notices.tell_all("host a", "Warning: a is down");
+        notices.tell_all("host a", "Warning: a is down");
+        assert_eq!(notices.take(build), *"Warning: a is down\n");
+        notices.tell_all("host a", "Warning: a is down");
         assert_eq!(notices.take(build), *"");
     }
 
@@ -73,7 +78,7 @@ mod tests {
         for (now, build) in [(Moment(0), BuildId(1)), (Moment(0) + BUILD_OVER * 2, BuildId(2))] {
             notices.seen(now, build);
             notices.tell(build, "no hosts", || "hint".to_owned());
-            assert_eq!(notices.take(build), *"distcc: hint\n");
+            assert_eq!(notices.take(build), *"hint\n");
         }
         assert_eq!(notices.builds.len(), 1);
     }

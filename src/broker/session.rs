@@ -27,7 +27,9 @@ use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
-use crate::common::protocol::local::{Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id};
+use crate::common::protocol::local::{
+    Attempted, Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id,
+};
 use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
@@ -302,9 +304,13 @@ impl Session {
                 self.answers.retain(|(answered, _)| *answered != host);
             }
             Command::Take { host } => self.take(host),
-            Command::RunLocally { reason, warning } => return self.lease(&reason, warning, None).await,
+            Command::RunLocally { reason, attempted, warning } => {
+                let reason = reason.to_string();
+                return self.lease(Run { reason, attempted, warning, forbidden: None }).await;
+            }
             Command::Forbid { reason, warning, status } => {
-                self.lease(&reason, warning, Some(status)).await?;
+                let (reason, attempted) = (reason.to_string(), Attempted::No);
+                self.lease(Run { reason, attempted, warning, forbidden: Some(status) }).await?;
                 return Ok(Next::End);
             }
         }
@@ -415,19 +421,13 @@ impl Session {
     }
 
     /// Tells the shim to run the compiler, and waits until the kernel closes the connection.
-    async fn lease(
-        &mut self,
-        reason: &LocalReason,
-        warning: Bytes,
-        forbidden: Option<i32>,
-    ) -> io::Result<Next> {
+    async fn lease(&mut self, run: Run) -> io::Result<Next> {
         // What was done so far is of no use any more.
         self.work.abort_all();
         self.prepared = None;
         self.answers.clear();
-        let run = Run { reason: reason.to_string(), warning, forbidden };
         write(&mut self.stream, Kind::Run, &wire::encode(&run)).await?;
-        if forbidden.is_some() {
+        if run.forbidden.is_some() {
             return Ok(Next::End);
         }
         self.at_work = None;

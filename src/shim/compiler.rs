@@ -42,7 +42,9 @@ impl Compiler {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompilerError {
     /// No directory of PATH has it.
-    #[error("{name}: command not found\nhint: the compiler must be installed here too; PATH is {path}")]
+    #[error(
+        "failed to exec {name}: command not found\nhint: the compiler must be installed here too; PATH is {path}"
+    )]
     Missing {
         /// The name asked for.
         name: Bytes,
@@ -51,7 +53,7 @@ pub enum CompilerError {
     },
     /// Only distcc itself goes by that name.
     #[error(
-        "{name}: nothing but distcc itself has that name\nhint: PATH has no compiler behind distcc's directory: {path}"
+        "failed to exec {name}: nothing but distcc itself has that name\nhint: PATH has no compiler behind distcc's directory: {path}"
     )]
     OnlyOurselves {
         /// The name asked for.

@@ -15,14 +15,14 @@ const BROKER: &str = "distcc-broker";
 /// Becomes the broker's program with the same words; returns only when it cannot.
 pub fn hand_over(arguments: &[Bytes], environment: &[Bytes], voice: &Voice<'_>) -> i32 {
     let Some(program) = broker_program(environment) else {
-        voice.say("cannot find distcc-broker\nhint: install it beside distcc, or in PATH");
+        voice.say("ERROR: cannot find distcc-broker\nhint: install it beside distcc, or in PATH");
         return exit::FAILED;
     };
     let mut words = arguments.to_vec();
     let name = basename(&words[0]);
     words[0] = if FACES.contains(&name) { name.into() } else { "distcc".into() };
     let error = exec::become_program(&program, &words, environment, None);
-    voice.say(&format!("cannot run {program}: {error}"));
+    voice.say(&format!("ERROR: cannot run {program}: {error}"));
     exit::FAILED
 }
 

@@ -21,10 +21,13 @@ mod upgrade;
 mod voice;
 mod words;
 
+use std::borrow::Cow;
+
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::invocation::Invocation;
 use crate::common::program::basename;
+use crate::common::protocol::local::{Attempted, Done, Run};
 
 use broker::Outcome;
 use compiler::Compiler;
@@ -35,6 +38,9 @@ use words::Way;
 /// How deep distcc may be called from within distcc before it must be a loop. A compiler that is
 /// itself a wrapper (ccache, a script) makes one or two levels.
 const NESTED_MAX: u32 = 5;
+
+/// What is said when nothing may be compiled here; the words are those of distcc 3.4.
+const NO_FALLBACK: &str = "failed to distribute and fallbacks are disabled (DISTCC_FALLBACK=0)";
 
 /// Runs the shim with argv and environment of the process; returns its exit status, unless the
 /// process has become the compiler.
@@ -60,7 +66,7 @@ fn compile(
 ) -> i32 {
     if settings.nested >= NESTED_MAX {
         voice.say(&format!(
-            "{}: distcc calls itself, {} levels deep (_DISTCC_SAFEGUARD)\n\
+            "ERROR: {}: distcc calls itself, {} levels deep (_DISTCC_SAFEGUARD)\n\
              hint: PATH or a wrapper script leads back to distcc: {}",
             argv[0],
             settings.nested,
@@ -72,7 +78,8 @@ fn compile(
     let compiler = match compiler::locate(&argv[0], called_as, &environment, cwd.as_deref()) {
         Ok(compiler) => compiler,
         Err(error) => {
-            voice.say(&error.to_string());
+            // Where there is no distcc, a shell says so on stderr.
+            voice.say_aloud(&format!("ERROR: {error}"));
             return error.exit_status();
         }
     };
@@ -83,7 +90,7 @@ fn compile(
     if let Some(wrong) =
         settings.bad_io_timeout.as_ref().filter(|_| words::may_be_distributed(&invocation.argv))
     {
-        voice.say(&format!("DISTCC_IO_TIMEOUT={wrong} is no number of seconds above 0"));
+        voice.say(&format!("ERROR: DISTCC_IO_TIMEOUT={wrong} is no number of seconds above 0"));
         return exit::BAD_ARGUMENTS;
     }
     if settings.nested > 0 {
@@ -100,14 +107,21 @@ fn compile(
 fn distribute(invocation: &Invocation, local: &Local<'_>) -> i32 {
     let voice = local.voice;
     match broker::ask(invocation, voice) {
-        Ok(Outcome::Done(done)) => relay::deliver(&done, voice),
+        Ok(Outcome::Done(done)) => {
+            voice.say_lines(&done.warning);
+            if voice.has_log() {
+                local.note_done(invocation, &done);
+            }
+            relay::deliver(&done, voice)
+        }
         Ok(Outcome::Run { run, lease }) => {
-            voice.say_bytes(&run.warning);
+            voice.say_lines(&run.warning);
             if let Some(status) = run.forbidden {
-                voice.say(&format!("cannot distribute, and DISTCC_FALLBACK=0: {}", run.reason));
+                let (what, why) = (local.what(invocation), &run.reason);
+                voice.say(&format!("ERROR: {what}: {NO_FALLBACK}: {why}"));
                 return status;
             }
-            voice.debug(&format!("compiling here: {}", run.reason));
+            local.tell_of_attempt(invocation, &run);
             local.run(invocation, Some(lease))
         }
         Err(trouble) => local.fall_back(invocation, &trouble),
@@ -123,21 +137,60 @@ struct Local<'a> {
 
 impl Local<'_> {
     fn run(&self, invocation: &Invocation, lease: Option<connection::Connection>) -> i32 {
+        if self.voice.has_log() {
+            self.voice.note(&format!("exec on localhost: {}", command_line(invocation)));
+        }
         let environment = settings::nested_environment(&invocation.env, self.settings.nested + 1);
         let error = exec::become_program(&self.compiler.file, &invocation.argv, &environment, lease);
-        self.voice.say(&format!("{}: cannot run {}: {error}", invocation.argv[0], self.compiler.file));
+        self.voice.say_aloud(&format!("ERROR: failed to exec {}: {error}", self.compiler.file));
         exit::NO_COMPILER
     }
 
     /// Compiles here because the broker could not be asked.
     fn fall_back(&self, invocation: &Invocation, trouble: &broker::Trouble) -> i32 {
-        let what = words::source_of(&invocation.argv).unwrap_or(basename(&invocation.argv[0]));
-        let what = String::from_utf8_lossy(what);
+        let what = self.what(invocation);
         if !self.settings.fallback && words::may_be_distributed(&invocation.argv) {
-            self.voice.say(&format!("{what}: cannot distribute, and DISTCC_FALLBACK=0: {trouble}"));
+            self.voice.say(&format!("ERROR: {what}: {NO_FALLBACK}: {trouble}"));
             return exit::NO_HOSTS;
         }
-        self.voice.say(&format!("warning: {what}: {trouble}; compiling here"));
+        self.voice.say(&format!("Warning: {what}: {trouble}; compiling here"));
         self.run(invocation, None)
     }
+
+    /// What messages call a run: its source, or the compiler where there is none.
+    fn what<'i>(&self, invocation: &'i Invocation) -> Cow<'i, str> {
+        let what = words::source_of(&invocation.argv).unwrap_or(basename(&invocation.argv[0]));
+        String::from_utf8_lossy(what)
+    }
+
+    /// Says why the compiler is run here; what was tried elsewhere, in words that scripts know.
+    fn tell_of_attempt(&self, invocation: &Invocation, run: &Run) {
+        let (what, why) = (self.what(invocation), &run.reason);
+        match run.attempted {
+            Attempted::No => {}
+            Attempted::Undistributed { first } => {
+                let text = format!("Warning: failed to distribute {what}, running locally instead");
+                if first { self.voice.say(&text) } else { self.voice.note(&text) }
+            }
+            Attempted::Repeated => {
+                self.voice.note(&format!("remote compilation of '{what}' is no result, retrying locally"));
+            }
+        }
+        self.voice.debug(&format!("compiling here: {why}"));
+    }
+
+    /// Notes a compile that was done elsewhere as distcc 3.4 does.
+    fn note_done(&self, invocation: &Invocation, done: &Done) {
+        let (what, host) = (self.what(invocation), &done.host);
+        self.voice.note(&format!("exec on {host}: {}", command_line(invocation)));
+        match done.ended.is_success() {
+            true => self.voice.note(&format!("compile {what} on {host} completed ok")),
+            false => self.voice.note(&format!("ERROR: compile {what} on {host} failed")),
+        }
+    }
+}
+
+fn command_line(invocation: &Invocation) -> String {
+    let words: Vec<String> = invocation.argv.iter().map(Bytes::to_text).collect();
+    words.join(" ")
 }

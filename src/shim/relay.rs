@@ -16,16 +16,12 @@ use super::voice::Voice;
 /// Writes what the compile printed, and returns the status to exit with; does not return when a
 /// signal ended the compile.
 pub fn deliver(done: &Done, voice: &Voice<'_>) -> i32 {
-    voice.say_bytes(&done.warning);
-    if voice.is_verbose() {
-        voice.debug(&format!("compiled on {}: {:?}", done.host, done.ended));
-    }
     let stdout = write_whole(rustix::stdio::stdout(), &done.stdout);
     // As with a compiler: nobody is left to hear of it.
     let _ = write_whole(rustix::stdio::stderr(), &done.stderr);
     match (done.ended, stdout) {
         (Ended::Exited(0), Err(error)) => {
-            voice.say(&format!("cannot write the compiler's standard output: {error}"));
+            voice.say(&format!("ERROR: cannot write the compiler's standard output: {error}"));
             exit::IO_FAILED
         }
         (Ended::Exited(status), _) => status,

@@ -1,77 +1,112 @@
 //! Our own messages, and where they go: `DISTCC_LOG`, else `UNCACHED_ERR_FD`, else stderr.
 //!
-//! Each message is one write, so that those of several shims do not mix. The file is opened for
-//! each message: most shims never say anything.
+//! Scripts know these messages by how they begin and by some of their words, which are those of
+//! distcc 3.4: `distcc[PID] `, then `Warning: ` or `ERROR: ` where it is one. A log file is told
+//! what became of each compile; stderr only what somebody should look at.
+//!
+//! Each message is one write, so that those of several shims do not mix.
 
-use std::fs::OpenOptions;
+use std::cell::OnceCell;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 
 use super::relay::write_whole;
 use super::settings::Settings;
 
+/// What begins a line that belongs to the message before it.
+const HINT: &str = "hint: ";
+
 /// Says things.
 pub struct Voice<'a> {
     settings: &'a Settings,
+    /// Where to, once something was said; `None` for stderr.
+    elsewhere: OnceCell<Option<File>>,
 }
 
 impl<'a> Voice<'a> {
     /// A voice that speaks where `settings` say.
     pub fn new(settings: &'a Settings) -> Self {
-        Voice { settings }
+        Voice { settings, elsewhere: OnceCell::new() }
     }
 
-    /// Whether `debug` says anything; for messages that cost something to make.
-    pub fn is_verbose(&self) -> bool {
-        self.settings.verbose
+    /// Whether `note` says anything; for messages that cost something to make.
+    pub fn has_log(&self) -> bool {
+        self.settings.verbose || self.settings.log.is_some()
     }
 
     /// Says `text`, with our name before it.
     pub fn say(&self, text: &str) {
-        let name = match self.settings.log {
-            Some(_) => format!("distcc[{}]", std::process::id()),
-            None => "distcc".to_owned(),
-        };
-        self.say_bytes(format!("{name}: {text}").as_bytes());
+        self.write(named(text).as_bytes());
     }
 
-    /// Says `text` when `DISTCC_VERBOSE=1`.
-    pub fn debug(&self, text: &str) {
-        if self.is_verbose() {
+    /// Says what became of a compile: to a log file, or when `DISTCC_VERBOSE=1`.
+    pub fn note(&self, text: &str) {
+        let is_heard = self.settings.verbose || (self.settings.log.is_some() && self.elsewhere().is_some());
+        if is_heard {
             self.say(text);
         }
     }
 
-    /// Says `text` as it stands, which names its speaker itself; nothing when it is empty.
-    pub fn say_bytes(&self, text: &[u8]) {
-        if text.is_empty() {
-            return;
-        }
-        let mut line = text.to_vec();
-        if !line.ends_with(b"\n") {
-            line.push(b'\n');
-        }
-        if !self.write_elsewhere(&line) {
-            // Nowhere is left to tell of an error.
-            let _ = write_whole(rustix::stdio::stderr(), &line);
+    /// Says `text` when `DISTCC_VERBOSE=1`.
+    pub fn debug(&self, text: &str) {
+        if self.settings.verbose {
+            self.say(text);
         }
     }
 
-    /// Whether the line went where the settings say, rather than having to go to stderr.
-    fn write_elsewhere(&self, line: &[u8]) -> bool {
+    /// Says what belongs to the compile's own output, too: on stderr, wherever else messages go.
+    pub fn say_aloud(&self, text: &str) {
+        self.say(text);
+        if self.elsewhere().is_some() {
+            write_to_stderr(named(text).as_bytes());
+        }
+    }
+
+    /// Says each line of `text`, which the broker made; hints stay with what they are for.
+    pub fn say_lines(&self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text);
+        let named: String = text.lines().map(named).collect();
+        if !named.is_empty() {
+            self.write(named.as_bytes());
+        }
+    }
+
+    fn write(&self, lines: &[u8]) {
+        let written = self.elsewhere().map(|mut file| file.write_all(lines));
+        if !matches!(written, Some(Ok(()))) {
+            write_to_stderr(lines);
+        }
+    }
+
+    fn elsewhere(&self) -> Option<&File> {
+        self.elsewhere.get_or_init(|| self.open()).as_ref()
+    }
+
+    /// Opens what the settings name; says so when that cannot be opened.
+    fn open(&self) -> Option<File> {
         let (path, create) = match (&self.settings.log, self.settings.message_descriptor) {
             (Some(log), _) => (log.as_path().to_owned(), true),
             (None, Some(number)) => (format!("/proc/self/fd/{number}").into(), false),
-            (None, None) => return false,
+            (None, None) => return None,
         };
-        let written = OpenOptions::new()
-            .append(true)
-            .create(create)
-            .open(&path)
-            .and_then(|mut file| file.write_all(line));
-        if let Err(error) = &written {
-            let complaint = format!("distcc: failed to open logfile {}: {error}\n", path.display());
-            let _ = write_whole(rustix::stdio::stderr(), complaint.as_bytes());
-        }
-        written.is_ok()
+        let opened = OpenOptions::new().append(true).create(create).open(&path);
+        opened
+            .inspect_err(|error| {
+                let text = format!("ERROR: failed to open logfile {}: {error}", path.display());
+                write_to_stderr(named(&text).as_bytes());
+            })
+            .ok()
     }
+}
+
+fn named(text: &str) -> String {
+    match text.starts_with(HINT) {
+        true => format!("{text}\n"),
+        false => format!("distcc[{}] {text}\n", std::process::id()),
+    }
+}
+
+fn write_to_stderr(bytes: &[u8]) {
+    // Nowhere is left to tell of an error.
+    let _ = write_whole(rustix::stdio::stderr(), bytes);
 }

@@ -21,7 +21,7 @@ use crate::common::bytes::Bytes;
 use crate::common::limits::LOCAL_FRAME_MAX_BYTES;
 
 /// The protocol of this build. Raised when a body's layout changes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// How long a shim waits for the first `Ack`. A broker that is well answers in microseconds, even
 /// with hundreds of jobs; one that is stopped never does.
@@ -176,10 +176,27 @@ const fn parse_hex(text: &str) -> u64 {
 pub struct Run {
     /// Why, for `DISTCC_VERBOSE`.
     pub reason: String,
+    /// What to tell of an attempt elsewhere.
+    pub attempted: Attempted,
     /// What to say on stderr before the compiler starts; most often nothing.
     pub warning: Bytes,
     /// Exit with this status instead of running anything: `DISTCC_FALLBACK=0` forbids it.
     pub forbidden: Option<i32>,
+}
+
+/// What became of a compile elsewhere, before it runs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attempted {
+    /// It was not meant to leave, or its time had not come.
+    No,
+    /// No volunteer could do it. Those who read along are told so by the first of a build; a log
+    /// file by each.
+    Undistributed {
+        /// Whether it is the first of its build.
+        first: bool,
+    },
+    /// A volunteer's compiler ran, and what it said is said again here.
+    Repeated,
 }
 
 /// The answer "it is done, the outputs are in place".

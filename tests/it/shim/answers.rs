@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use distcc::common::action::Ended;
 use distcc::common::bytes::Bytes;
-use distcc::common::protocol::local::{Done, Kind, Run, VERSION};
+use distcc::common::protocol::local::{Attempted, Done, Kind, Run, VERSION};
 
-use super::fake::{PATIENCE, World, assert_closes, done, finish, locally, run, send, shown, success};
+use super::fake::{
+    PATIENCE, World, assert_closes, done, finish, locally, run, send, shown, success, without_pids,
+};
 
 #[test]
 fn output_of_any_bytes_and_length_comes_through_as_it_is() {
@@ -80,13 +82,13 @@ fn the_lease_is_open_while_the_compiler_runs_and_closed_when_it_ends() {
 #[test]
 fn the_brokers_warning_comes_first_and_its_reason_only_when_asked_for() {
     let world = World::new("echo compiled");
-    let answer = Run { warning: Bytes::from("distcc: warning: h is down"), ..locally() };
+    let answer = Run { warning: Bytes::from("Warning: h is down\nhint: start it\n"), ..locally() };
     let _told = world.broker(move |stream, _| run(stream, &answer));
     let output = finish(world.shim("gcc -c a.c"));
-    assert_eq!(shown(&output), "compiled\n|distcc: warning: h is down\n|0");
+    assert_eq!(shown(&output), "compiled\n|distcc[PID] Warning: h is down\nhint: start it\n|0");
     let mut command = world.shim("gcc -c a.c");
     command.env("DISTCC_VERBOSE", "1");
-    assert!(shown(&finish(command)).contains("distcc: compiling here: because\n"));
+    assert!(shown(&finish(command)).contains("distcc[PID] compiling here: because\n"));
 }
 
 #[test]
@@ -95,7 +97,60 @@ fn what_is_forbidden_does_not_run() {
     let answer = Run { forbidden: Some(116), ..locally() };
     let _told = world.broker(move |stream, _| run(stream, &answer));
     let output = finish(world.shim("gcc -c a.c"));
-    assert_eq!(shown(&output), "|distcc: cannot distribute, and DISTCC_FALLBACK=0: because\n|116");
+    assert_eq!(
+        shown(&output),
+        "|distcc[PID] ERROR: a.c: failed to distribute and fallbacks are disabled (DISTCC_FALLBACK=0): because\n|116"
+    );
+}
+
+/// What a log file is told of a compile that ended with `answer`; stderr is told nothing.
+fn logged(world: &World) -> String {
+    let mut command = world.shim("gcc -c a.c");
+    command.env("DISTCC_LOG", world.path("log"));
+    let shown = shown(&finish(command));
+    assert!(shown.contains("||"), "{shown}");
+    without_pids(&std::fs::read_to_string(world.path("log")).expect("a log"))
+}
+
+#[test]
+fn a_log_is_told_in_words_that_scripts_know_what_became_of_each_compile() {
+    let world = World::new("exit 0");
+    let (tell, ask) = std::sync::mpsc::channel::<Ended>();
+    let _told = world.broker(move |stream, _| {
+        let ended = ask.recv().expect("an end");
+        done(stream, &Done { ended, host: "h:1".to_owned(), ..success() });
+    });
+    tell.send(Ended::Exited(0)).expect("a broker");
+    let text = logged(&world);
+    assert_eq!(text, "distcc[PID] exec on h:1: gcc -c a.c\ndistcc[PID] compile a.c on h:1 completed ok\n");
+    tell.send(Ended::Exited(1)).expect("a broker");
+    let text = logged(&world);
+    assert!(text.ends_with("distcc[PID] ERROR: compile a.c on h:1 failed\n"), "{text}");
+}
+
+#[test]
+fn a_log_is_told_of_each_compile_that_could_not_be_distributed_and_stderr_of_the_first() {
+    let world = World::new("exit 0");
+    let mut first = true;
+    let _told = world.broker(move |stream, _| {
+        let attempted = Attempted::Undistributed { first: std::mem::take(&mut first) };
+        run(stream, &Run { attempted, ..locally() });
+    });
+    let said = "distcc[PID] Warning: failed to distribute a.c, running locally instead\n";
+    assert_eq!(shown(&finish(world.shim("gcc -c a.c"))), format!("|{said}|0"));
+    assert_eq!(shown(&finish(world.shim("gcc -c a.c"))), "||0");
+    assert_eq!(logged(&world), format!("{said}distcc[PID] exec on localhost: gcc -c a.c\n"));
+}
+
+#[test]
+fn a_compiler_that_is_missing_is_told_on_stderr_too() {
+    let world = World::new("exit 0");
+    let mut command = world.shim("no-such-cc -c a.c");
+    command.env("DISTCC_LOG", world.path("log"));
+    let text = shown(&finish(command));
+    assert!(text.starts_with("|distcc[PID] ERROR: failed to exec no-such-cc: "), "{text}");
+    assert!(text.ends_with("|110"), "{text}");
+    assert!(std::fs::read_to_string(world.path("log")).expect("a log").contains("failed to exec"));
 }
 
 #[test]
@@ -150,7 +205,10 @@ fn a_broker_of_another_protocol_is_let_be() {
         stream.write_all(&frame).expect("a shim");
     });
     let text = shown(&finish(world.shim("gcc -c a.c")));
-    assert!(text.starts_with("compiled\n|distcc: warning: a.c: the broker is of another build"), "{text}");
+    assert!(
+        text.starts_with("compiled\n|distcc[PID] Warning: a.c: the broker is of another build"),
+        "{text}"
+    );
 }
 
 #[test]

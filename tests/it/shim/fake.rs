@@ -13,7 +13,7 @@ use distcc::common::action::Ended;
 use distcc::common::bytes::Bytes;
 use distcc::common::invocation::Invocation;
 use distcc::common::protocol::io::{local_frame, read_local};
-use distcc::common::protocol::local::{Done, Header, Kind, Run};
+use distcc::common::protocol::local::{Attempted, Done, Header, Kind, Run};
 use distcc::common::protocol::wire::{decode, encode};
 
 /// Nothing that a test waits for takes longer, on the slowest machine.
@@ -155,7 +155,7 @@ pub fn success() -> Done {
 
 /// "Run it yourself".
 pub fn locally() -> Run {
-    Run { reason: "because".into(), warning: Bytes::default(), forbidden: None }
+    Run { reason: "because".into(), attempted: Attempted::No, warning: Bytes::default(), forbidden: None }
 }
 
 /// Runs the command to its end, which must come.
@@ -170,7 +170,17 @@ pub fn finish(mut command: Command) -> Output {
 pub fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let status = output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
-    format!("{}|{}|{status}", text(&output.stdout), text(&output.stderr))
+    format!("{}|{}|{status}", text(&output.stdout), without_pids(&text(&output.stderr)))
+}
+
+/// Messages with a word in place of each process's number.
+pub fn without_pids(text: &str) -> String {
+    let mut parts = text.split("distcc[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shown, part| {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        format!("{shown}distcc[PID{rest}")
+    })
 }
 
 /// Checks that the other side of `stream` closes it, whether or not it has read everything.

@@ -8,12 +8,18 @@ use std::time::{Duration, Instant};
 
 use distcc::common::protocol::local::Kind;
 
-use super::fake::{PATIENCE, World, assert_closes, finish, send, shown};
+use distcc::common::place::{Surroundings, candidates};
+
+use super::fake::{PATIENCE, World, assert_closes, done, finish, play, send, shown, success};
 
 /// Compiles in `world`, and expects it to happen here, with a warning that holds `why`.
 fn check_local(world: &World, why: &str) {
-    let text = shown(&finish(world.shim("gcc -c a.c")));
-    assert!(text.starts_with("compiled\n|distcc: warning: a.c: "), "{text}");
+    check_local_with(world.shim("gcc -c a.c"), why);
+}
+
+fn check_local_with(command: Command, why: &str) {
+    let text = shown(&finish(command));
+    assert!(text.starts_with("compiled\n|distcc[PID] Warning: a.c: "), "{text}");
     assert!(text.contains(why) && text.ends_with("; compiling here\n|0"), "{text}");
 }
 
@@ -77,8 +83,8 @@ fn a_broker_that_dies_with_the_job_leaves_it_to_us() {
 fn a_broker_that_speaks_nonsense_is_not_believed() {
     let frames: [&[u8]; 3] = [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"DCCb\x01\x00\x12\x00\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff",
-        b"DCCb\x01\x00\x12\x00\x01\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xff\xff\xff",
+        b"DCCb\x02\x00\x12\x00\x01\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff",
+        b"DCCb\x02\x00\x12\x00\x01\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\xff\xff\xff",
     ];
     for frame in frames {
         let world = World::new("echo compiled");
@@ -105,21 +111,47 @@ fn a_plain_file_in_the_sockets_place_is_no_obstacle() {
 fn a_directory_that_others_may_write_to_is_not_used() {
     let world = World::new("echo compiled");
     world.script("bin/distcc-broker", "echo started > started");
+    // Nor is there a place that could stand in for it.
+    let check = || {
+        let mut command = world.shim("gcc -c a.c");
+        command.env("TMPDIR", "/proc/nowhere");
+        check_local_with(command, "belongs to this user alone");
+    };
     std::fs::set_permissions(world.path("d"), PermissionsExt::from_mode(0o777)).expect("a mode");
-    check_local(&world, "belongs to this user alone");
+    check();
     std::fs::remove_dir(world.path("d")).expect("a directory");
     std::os::unix::fs::symlink(world.path("w"), world.path("d")).expect("a link");
-    check_local(&world, "belongs to this user alone");
+    check();
     assert!(!world.path("w/started").exists());
+}
+
+#[test]
+fn a_private_place_stands_in_for_a_directory_that_others_may_write_to() {
+    let world = World::new("exit 9");
+    std::fs::set_permissions(world.path("d"), PermissionsExt::from_mode(0o777)).expect("a mode");
+    let around = Surroundings {
+        distcc_dir: Some(&world.text("d").into_bytes()),
+        temporary_dir: Some(&world.text("w").into_bytes()),
+        uid: rustix::process::geteuid().as_raw(),
+        ..Surroundings::default()
+    };
+    let place = candidates(&around).pop().expect("a place");
+    std::fs::create_dir(place.directory.as_path()).expect("a directory");
+    let listener = UnixListener::bind(place.socket().as_path()).expect("a socket");
+    let _told = play(listener, |stream, _| done(stream, &success()));
+    let mut command = world.shim("gcc -c a.c");
+    command.env("TMPDIR", world.path("w"));
+    assert_eq!(shown(&finish(command)), "||0");
 }
 
 #[test]
 fn a_directory_that_cannot_be_made_is_no_obstacle() {
     let world = World::new("echo compiled");
     let mut command = world.shim("gcc -c a.c");
-    command.env("DISTCC_DIR", "/proc/nowhere");
+    command.env("DISTCC_DIR", "/proc/nowhere").env("TMPDIR", "/proc/nowhere");
     let text = shown(&finish(command));
-    assert!(text.starts_with("compiled\n|distcc: warning: a.c: no broker: /proc/nowhere: "), "{text}");
+    let said = "compiled\n|distcc[PID] Warning: a.c: no broker: /proc/nowhere: ";
+    assert!(text.starts_with(said), "{text}");
 }
 
 #[test]
@@ -150,7 +182,7 @@ fn our_words_go_to_the_log_and_the_compilers_to_stderr() {
     command.env("DISTCC_LOG", &log);
     assert_eq!(shown(&finish(command)), "|compiled\n|0");
     let text = std::fs::read_to_string(&log).expect("a log");
-    assert!(text.starts_with("distcc[") && text.contains("; compiling here\n"), "{text}");
+    assert!(text.starts_with("distcc[") && text.contains("; compiling here\ndistcc["), "{text}");
     // ccache keeps what is on stderr, and names the descriptor that is not kept.
     let mut command = world.command("/bin/sh");
     command.args(["-c", "UNCACHED_ERR_FD=7 exec \"$0\" gcc -c a.c 7>>\"$1\""]);

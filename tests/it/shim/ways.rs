@@ -23,7 +23,7 @@ fn no_words_give_a_hint_and_101() {
     let world = World::new("exit 9");
     let output = finish(world.shim(""));
     assert_eq!(output.status.code(), Some(101));
-    assert!(output.stderr.starts_with(b"distcc: usage: "));
+    assert!(output.stderr.starts_with(b"distcc["));
 }
 
 #[test]
