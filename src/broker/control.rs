@@ -32,6 +32,7 @@ use crate::common::invocation::Invocation;
 use crate::common::protocol::io::{read_local, write_local};
 use crate::common::protocol::local::{Control, ControlReply, Header, Kind};
 use crate::common::protocol::wire;
+use crate::common::reason::LocalReason;
 use crate::common::version::version;
 
 /// How long a broker may take to answer a question about itself.
@@ -208,12 +209,11 @@ fn monitor(words: &[String], name: &str) -> Result<ExitCode, String> {
 fn listing(words: &[String]) -> ExitCode {
     let any = match listing::read(words) {
         Ok(request) => listing::list(&request, |line| print(&format!("{line}\n"))),
-        Err(word) if word.is_empty() => {
-            print(listing::USAGE);
-            false
-        }
         Err(word) => {
-            complain(&format!("lsdistcc: what does {word} mean?\nhint: lsdistcc --help"));
+            if !word.is_empty() {
+                complain(&format!("lsdistcc: what does {word} mean?"));
+            }
+            print(listing::USAGE);
             false
         }
     };
@@ -253,13 +253,20 @@ fn surroundings() -> Invocation {
 /// Shows something of the host list.
 fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
     let text = host_lists::read(&surroundings());
-    let why = match text.as_ref().map(|(_, text)| parse(text)) {
-        Some(Ok(list)) => {
+    let why = match text.as_ref().map(|(name, text)| (name, parse(text))) {
+        Some((name, Ok(list))) if list.tokens.is_empty() => {
+            let source_name = name.clone();
+            format!("Warning: {}", LocalReason::EmptyHostList { source_name })
+        }
+        Some((_, Ok(list))) => {
+            for odd in &list.odd {
+                complain(&format!("distcc: Warning: host list: {odd}"));
+            }
             print(&show(&list));
             return ExitCode::SUCCESS;
         }
-        Some(Err(error)) => format!("host list: {error}"),
-        None => "no hosts are listed\nhint: set DISTCC_HOSTS, or write ~/.distcc/hosts".to_owned(),
+        Some((_, Err(error))) => format!("ERROR: host list: {error}"),
+        None => "ERROR: no hosts are listed\nhint: set DISTCC_HOSTS, or write ~/.distcc/hosts".to_owned(),
     };
     complain(&format!("distcc: {why}"));
     ExitCode::from(exit::BAD_HOST_LIST as u8)

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::Clock;
 use super::config::Config;
+use super::host_lists::NO_ZEROCONF;
 use super::link::LinkHandle;
 use super::link::connection::{self, LinkEvent, Reporter};
 use super::notices::Notices;
@@ -231,7 +232,7 @@ impl Dispatcher {
         let mut uses = HostUses::default();
         let event = match whither {
             Whither::Remote { hosts, ssh, toolchain, task, settings } => {
-                self.warn_of_unusable(build, &hosts);
+                self.warn_of_list(build, &hosts);
                 uses = self.volunteers.intern(&hosts, ssh.as_ref());
                 Event::Arrived(RemoteArrival {
                     job,
@@ -267,8 +268,15 @@ impl Dispatcher {
         self.handle(event);
     }
 
-    /// Hosts that are listed, and meant to be used, but not reached in a way that this build knows.
-    fn warn_of_unusable(&mut self, build: BuildId, list: &HostList) {
+    /// What in a list is not as its author may think.
+    fn warn_of_list(&mut self, build: BuildId, list: &HostList) {
+        for odd in &list.odd {
+            self.notices.tell(build, &format!("odd {}", odd.token), || format!("Warning: host list: {odd}"));
+        }
+        if list.zeroconf {
+            self.notices.tell(build, "zeroconf", || format!("Warning: host list: {NO_ZEROCONF}"));
+        }
+        // Listed, and meant to be used, but not reached in a way that is known here.
         for host in list.hosts.iter().filter(|host| !host.is_usable() && !host.down) {
             self.notices.tell(build, &format!("unusable {}", host.token), || {
                 format!("Warning: host {}: GSSAPI is not spoken here; it is not used", host.token)

@@ -16,6 +16,9 @@ use crate::common::reason::LocalReason;
 /// The system's list.
 const SYSTEM_LIST: &str = "/etc/distcc/hosts";
 
+/// What is said of a list that wants hosts to be found on the local network.
+pub const NO_ZEROCONF: &str = "+zeroconf finds nobody here: hosts must be listed by name";
+
 /// No list of a real farm is longer.
 const LIST_MAX_BYTES: u64 = 1 << 20;
 
@@ -40,6 +43,9 @@ impl HostLists {
     pub fn of(&self, invocation: &Invocation) -> Result<Arc<HostList>, LocalReason> {
         let (source_name, text) = read(invocation).ok_or(LocalReason::NoHosts)?;
         let list = self.parse(text).map_err(|why| LocalReason::BadHostList { why })?;
+        if list.hosts.is_empty() && list.localhost.is_none() && list.zeroconf {
+            return Err(LocalReason::BadHostList { why: NO_ZEROCONF.to_owned() });
+        }
         if list.hosts.is_empty() && list.localhost.is_none() {
             return Err(LocalReason::EmptyHostList { source_name });
         }

@@ -35,6 +35,8 @@ pub struct HostList {
     pub hosts: Vec<Host>,
     /// Slots of this machine (`localhost/N`) where it is listed; the largest if several times.
     pub localhost: Option<u32>,
+    /// The sum of all that are listed for this machine.
+    pub localhost_sum: u64,
     /// Whether the order of the hosts is to be shuffled.
     pub randomize: bool,
     /// Local jobs that cannot be distributed, at once (`--localslots`).
@@ -45,6 +47,8 @@ pub struct HostList {
     pub zeroconf: bool,
     /// Every word that names a host, this machine included, verbatim and in order.
     pub tokens: Vec<Bytes>,
+    /// What distcc 3.4 lets pass in silence, and takes for something else than was meant, perhaps.
+    pub odd: Vec<HostsError>,
 }
 
 /// One host of a list.
@@ -105,11 +109,12 @@ impl HostList {
     /// The sum of all slots, this machine's included: a good number for `make -j`.
     pub fn total_slots(&self) -> u64 {
         let hosts: u64 = self.hosts.iter().map(|host| u64::from(host.slots)).sum();
-        hosts + u64::from(self.localhost.unwrap_or(0))
+        hosts + self.localhost_sum
     }
 }
 
-/// Reads a host list. An empty one is no error.
+/// Reads a host list. An empty one is no error; what is merely odd is noted in it, and taken as
+/// distcc 3.4 takes it.
 ///
 /// # Errors
 ///
@@ -119,9 +124,13 @@ pub fn parse(text: &[u8]) -> Result<HostList, HostsError> {
     let mut words = 0;
     for (offset, word) in words_of(text) {
         words += 1;
-        let kind =
-            if words > HOSTS_MAX { Err(HostsErrorKind::TooMany) } else { token::read(word, &mut list) };
-        kind.map_err(|kind| HostsError::new(kind, word, offset))?;
+        let located = |kind| HostsError::new(kind, word, offset);
+        if words > HOSTS_MAX {
+            return Err(located(HostsErrorKind::TooMany));
+        }
+        let mut odd = Vec::new();
+        token::read(word, &mut list, &mut odd).map_err(located)?;
+        list.odd.extend(odd.into_iter().map(located));
     }
     Ok(list)
 }

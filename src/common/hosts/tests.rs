@@ -16,6 +16,7 @@ fn short(text: &[u8]) -> String {
     shown.extend(list.localslots.map(|slots| format!("slots={slots}")));
     shown.extend(list.localslots_cpp.map(|slots| format!("cpp={slots}")));
     shown.extend(list.zeroconf.then(|| "zeroconf".to_owned()));
+    shown.extend(list.odd.iter().map(|odd| format!("odd: {odd}")));
     shown.join(" ")
 }
 
@@ -86,8 +87,8 @@ fn options_of_hosts() {
             "error: host a,cpp at byte 0: the option cpp needs the option lzo (did you mean a,cpp,lzo?)",
         ),
         (
-            "a,lzoXYZ",
-            "error: host a,lzoXYZ at byte 0: there is no host option lzoXYZ (the options are lzo, cpp, down and auth)",
+            "a,bogus",
+            "error: host a,bogus at byte 0: there is no host option bogus (the options are lzo, cpp, down and auth)",
         ),
         (
             "a,",
@@ -124,11 +125,41 @@ fn options_of_the_list() {
         ("--localslots/3 --localslots_cpp/5", "slots=3 cpp=5"),
         ("+zeroconf", "zeroconf"),
         (
-            "--localslots 3",
-            "error: host --localslots at byte 0: it needs a number (did you mean --localslots=4?)",
+            "--bogus",
+            "error: host --bogus at byte 0: there is no such option of a host list (the options are --randomize, --localslots=N and --localslots_cpp=N)",
         ),
     ]);
-    assert_eq!(parse(b"--randomizeX").expect_err("an error").kind, HostsErrorKind::BadListOption);
+}
+
+#[test]
+fn what_stock_lets_pass_passes_and_is_told() {
+    let options = "(the options are lzo, cpp, down and auth)";
+    check(&[
+        (
+            "x a,lzo/8",
+            &format!(
+                "x|3632|4 a|3632|4|lzo odd: host a,lzo/8 at byte 2: there is no host option lzo/8 {options}"
+            ),
+        ),
+        ("a,auth=x/y", "a|3632|4|auth:x/y"),
+        ("a:/3", "a|3632|3 odd: host a:/3 at byte 0:  is no port (ports are written HOST:3632)"),
+        (
+            "a/-3",
+            "a|3632|4|down odd: host a/-3 at byte 0: -3 is no number of slots from 1 to 10000 (slots are written HOST/8)",
+        ),
+        (
+            "me@a/10001",
+            "ssh|me|a|10000|- odd: host me@a/10001 at byte 0: 10001 is no number of slots from 1 to 10000 (slots are written HOST/8)",
+        ),
+        (
+            "--localslots 3",
+            "3|3632|4 odd: host --localslots at byte 0: it needs a number (did you mean --localslots=4?)",
+        ),
+        (
+            "--randomizeX a",
+            "a|3632|4 randomize odd: host --randomizeX at byte 0: there is no such option of a host list (the options are --randomize, --localslots=N and --localslots_cpp=N)",
+        ),
+    ]);
 }
 
 #[test]
@@ -167,11 +198,11 @@ fn what_is_wrong_is_said_with_its_place() {
         ("a\x1b[31m", "error: host a?[31m at byte 0: a?[31m is no host name"),
         ("b\u{fc}ro", "error: host b\u{fc}ro at byte 0: b\u{fc}ro is no host name"),
     ]);
-    for bad in ["a/-3", "a/+3", "a/", "a/x", "a/10001", "a/99999999999", "localhost/0", "--localslots=0"] {
+    for bad in ["a/-", "a/+3", "a/", "a/x", "a/1x", "a/0", "localhost/0", "localhost/-1", "--localslots=0"] {
         let error = parse(bad.as_bytes()).expect_err(bad);
         assert!(matches!(error.kind, HostsErrorKind::BadSlots { .. }), "{bad}");
     }
-    for bad in ["a:65536", "a:-1", "a:", "a:1x"] {
+    for bad in ["a:65536", "a:-1", "a:1x"] {
         let error = parse(bad.as_bytes()).expect_err(bad);
         assert!(matches!(error.kind, HostsErrorKind::BadPort { .. }), "{bad}");
     }
@@ -183,6 +214,8 @@ fn words_that_name_hosts_are_kept_as_written() {
     assert_eq!(list.tokens, ["localhost/3", "a:3632/4,lzo", "@b"].map(Bytes::from));
     assert_eq!(list.hosts[0].token, Bytes::from("a:3632/4,lzo"));
     assert_eq!(list.total_slots(), 3 + 4 + 4);
+    let twice = parse(b"localhost localhost/3 a,down").expect("a list");
+    assert_eq!((twice.total_slots(), twice.localhost), (2 + 3 + 4, Some(3)));
     assert!(parse(b" # only a comment").expect("a list").is_empty());
 }
 

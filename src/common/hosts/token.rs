@@ -13,11 +13,15 @@ use crate::common::limits::HOST_SLOTS_MAX;
 const NAME_MAX_BYTES: usize = 253;
 
 /// Reads a word into the list.
-pub(super) fn read(word: &[u8], list: &mut HostList) -> Result<(), Kind> {
+pub(super) fn read(word: &[u8], list: &mut HostList, odd: &mut Vec<Kind>) -> Result<(), Kind> {
     match word {
         b"--randomize" => list.randomize = true,
         b"+zeroconf" => list.zeroconf = true,
-        b"--localslots" | b"--localslots_cpp" => return Err(Kind::NoNumber),
+        b"--localslots" | b"--localslots_cpp" => odd.push(Kind::NoNumber),
+        word if word.starts_with(b"--randomize") => {
+            list.randomize = true;
+            odd.push(Kind::BadListOption);
+        }
         [b'-' | b'+', ..] => {
             if let Some(number) = numbered(word, b"--localslots_cpp") {
                 list.localslots_cpp = Some(slots(number)?);
@@ -27,7 +31,7 @@ pub(super) fn read(word: &[u8], list: &mut HostList) -> Result<(), Kind> {
                 return Err(Kind::BadListOption);
             }
         }
-        word => read_host(word, list)?,
+        word => read_host(word, list, odd)?,
     }
     Ok(())
 }
@@ -40,36 +44,50 @@ fn numbered<'a>(word: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-fn read_host(word: &[u8], list: &mut HostList) -> Result<(), Kind> {
+fn read_host(word: &[u8], list: &mut HostList, odd: &mut Vec<Kind>) -> Result<(), Kind> {
     if word == b"localhost" || numbered(word, b"localhost").is_some() {
         let own = numbered(word, b"localhost").map_or(Ok(DEFAULT_LOCALHOST_SLOTS), slots)?;
         // Several such words share the slots of one machine.
         list.localhost = list.localhost.max(Some(own));
+        list.localhost_sum += u64::from(own);
     } else {
-        list.hosts.push(host(word)?);
+        list.hosts.push(host(word, odd)?);
     }
     list.tokens.push(word.into());
     Ok(())
 }
 
-fn host(word: &[u8]) -> Result<Host, Kind> {
+fn host(word: &[u8], odd: &mut Vec<Kind>) -> Result<Host, Kind> {
     let mut parts = word.split(|byte| *byte == b',');
     let head = parts.next().unwrap_or_default();
     let mut host = match head.iter().position(|byte| *byte == b'@') {
-        Some(at) => ssh_host(&head[..at], &head[at + 1..])?,
-        None => tcp_host(head)?,
+        Some(at) => ssh_host(&head[..at], &head[at + 1..], odd)?,
+        None => tcp_host(head, odd)?,
     };
     host.token = word.into();
     for option in parts {
-        match option {
-            b"lzo" => host.lzo = true,
-            b"cpp" => host.cpp = true,
-            b"down" => host.down = true,
-            b"auth" => host.auth = Some(Bytes::default()),
-            _ => match option.strip_prefix(b"auth=") {
-                Some(name) => host.auth = Some(name.into()),
-                None => return Err(Kind::BadOption { option: clip(option) }),
-            },
+        let rest = match option {
+            [b'l', b'z', b'o', rest @ ..] => {
+                host.lzo = true;
+                rest
+            }
+            [b'c', b'p', b'p', rest @ ..] => {
+                host.cpp = true;
+                rest
+            }
+            [b'd', b'o', b'w', b'n', rest @ ..] => {
+                host.down = true;
+                rest
+            }
+            [b'a', b'u', b't', b'h', rest @ ..] => {
+                let name = rest.strip_prefix(b"=");
+                host.auth = Some(name.unwrap_or_default().into());
+                if name.is_some() { b"" } else { rest }
+            }
+            _ => return Err(Kind::BadOption { option: clip(option) }),
+        };
+        if !rest.is_empty() {
+            odd.push(Kind::BadOption { option: clip(option) });
         }
     }
     if host.cpp && !host.lzo { Err(Kind::CppWithoutLzo) } else { Ok(host) }
@@ -91,7 +109,7 @@ fn named(name: String, transport: Transport) -> Host {
 }
 
 /// `HOST[:PORT][/N]`, port and slots in either order.
-fn tcp_host(head: &[u8]) -> Result<Host, Kind> {
+fn tcp_host(head: &[u8], odd: &mut Vec<Kind>) -> Result<Host, Kind> {
     let (name, mut rest) = name(head)?;
     let mut host = named(name, Transport::Tcp);
     let (mut port_given, mut slots_given) = (false, false);
@@ -100,11 +118,14 @@ fn tcp_host(head: &[u8]) -> Result<Host, Kind> {
         let value = &after[..end];
         match sign {
             b':' if !port_given => {
-                host.port = port(value)?;
+                match value {
+                    [] => odd.push(Kind::BadPort { port: Bytes::default() }),
+                    value => host.port = port(value)?,
+                }
                 port_given = true;
             }
             b'/' | b'=' if !slots_given => {
-                host.slots = slots(value)?;
+                set_slots(&mut host, value, odd)?;
                 slots_given = true;
             }
             _ => return Err(Kind::Trailing { rest: clip(rest) }),
@@ -115,16 +136,16 @@ fn tcp_host(head: &[u8]) -> Result<Host, Kind> {
 }
 
 /// `[USER]@HOST[/N][:COMMAND]`; a command may hold slashes.
-fn ssh_host(user: &[u8], rest: &[u8]) -> Result<Host, Kind> {
+fn ssh_host(user: &[u8], rest: &[u8], odd: &mut Vec<Kind>) -> Result<Host, Kind> {
     let (name, mut rest) = name(rest)?;
     // ssh would take a user that begins so for an option.
     if user.starts_with(b"-") || user.iter().any(u8::is_ascii_control) {
         return Err(Kind::BadName { name: clip(user) });
     }
-    let mut number = DEFAULT_SLOTS;
+    let mut number = None;
     if let [b'/' | b'=', after @ ..] = rest {
         let end = after.iter().position(|byte| *byte == b':').unwrap_or(after.len());
-        number = slots(&after[..end])?;
+        number = Some(&after[..end]);
         rest = &after[end..];
     }
     let command = match rest {
@@ -134,8 +155,28 @@ fn ssh_host(user: &[u8], rest: &[u8]) -> Result<Host, Kind> {
     };
     let user = (!user.is_empty()).then(|| user.into());
     let mut host = named(name, Transport::Ssh { user, command });
-    host.slots = number;
+    if let Some(number) = number {
+        set_slots(&mut host, number, odd)?;
+    }
     Ok(host)
+}
+
+/// Takes a number of slots. distcc 3.4 never uses a host with less than none, and has no bound.
+fn set_slots(host: &mut Host, value: &[u8], odd: &mut Vec<Kind>) -> Result<(), Kind> {
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    match (slots(value), value) {
+        (Ok(slots), _) => host.slots = slots,
+        (Err(kind), [b'-', rest @ ..]) if digits(rest) => {
+            host.down = true;
+            odd.push(kind);
+        }
+        (Err(kind), [b'1'..=b'9', rest @ ..]) if rest.is_empty() || digits(rest) => {
+            host.slots = HOST_SLOTS_MAX;
+            odd.push(kind);
+        }
+        (Err(kind), _) => return Err(kind),
+    }
+    Ok(())
 }
 
 /// Takes the name or the address in brackets from the front.
