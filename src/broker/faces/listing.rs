@@ -14,8 +14,8 @@ use crate::common::protocol::link::DEFAULT_PORT;
 const TOGETHER_MAX: usize = 64;
 
 /// The usage, which `--help` prints; distcc 3.4 exits with 1 then.
-pub const USAGE: &str = "usage: lsdistcc [OPTIONS] [FORMAT | HOST…]\n\
-Prints those volunteers that answer; exits 0 if there is one, else 1. FORMAT has a %d in it, for 1, 2, …\n\
+pub const USAGE: &str = "Usage: lsdistcc [OPTIONS] [FORMAT | HOST…]\n\
+Prints those volunteers that answer. Exits with 0 if any of the names exists, else with 1. FORMAT has a %d in it, for 1, 2, …\n\
 up to the first name that does not exist; without any word it is distcc%d.\n\
   -l      print the time that connecting took, in ms      -n      print addresses, not names\n\
   -x      print those that do not answer, with ,down      -v      say what happens\n\
@@ -113,13 +113,14 @@ impl Request {
     }
 }
 
-/// Asks, and calls `found` with each line in the order of the hosts; whether any host answered.
+/// Asks, and calls `found` with each line in the order of the hosts; whether any host exists, which
+/// is what distcc 3.4 ends with.
 pub fn list(request: &Request, mut found: impl FnMut(&str)) -> bool {
     let until = Instant::now() + request.total;
     let mut any = false;
     let mut tell = |hosts: Vec<(String, Option<SocketAddr>)>| {
         for (host, latency) in ask(request, hosts, until) {
-            any |= latency.is_ok();
+            any |= latency != Err(Trouble::NoSuchHost);
             if let Some(line) = line(request, &host, &latency) {
                 found(&line);
             }
@@ -151,7 +152,16 @@ fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
     (host, port).to_socket_addrs().ok()?.next()
 }
 
-type Answer = (String, Result<Duration, String>);
+type Answer = (String, Result<Duration, Trouble>);
+
+/// Why a host does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Trouble {
+    #[error("there is no such host")]
+    NoSuchHost,
+    #[error("{0}")]
+    Silent(String),
+}
 
 /// Asks some hosts at the same time.
 fn ask(request: &Request, hosts: Vec<(String, Option<SocketAddr>)>, until: Instant) -> Vec<Answer> {
@@ -162,8 +172,8 @@ fn ask(request: &Request, hosts: Vec<(String, Option<SocketAddr>)>, until: Insta
                     (true, Some(address)) => address.ip().to_string(),
                     _ => host,
                 };
-                let probed = address.ok_or_else(|| "there is no such host".to_owned());
-                (shown, probed.and_then(|address| probe(request, address, until)))
+                let probed = address.ok_or(Trouble::NoSuchHost);
+                (shown, probed.and_then(|address| probe(request, address, until).map_err(Trouble::Silent)))
             })
         });
         let asked: Vec<_> = asked.collect();
@@ -174,6 +184,9 @@ fn ask(request: &Request, hosts: Vec<(String, Option<SocketAddr>)>, until: Insta
 /// Connects, and compiles something if asked to; how long connecting took.
 fn probe(request: &Request, address: SocketAddr, until: Instant) -> Result<Duration, String> {
     let begun = Instant::now();
+    if request.connect.is_zero() {
+        return Ok(Duration::ZERO);
+    }
     let patience = request.connect.min(until.saturating_duration_since(begun));
     if patience.is_zero() {
         return Err("there was no time left".to_owned());
@@ -212,11 +225,11 @@ fn compile(stream: &mut TcpStream, compiler: &str, request: &Request) -> Result<
     }
 }
 
-fn line(request: &Request, host: &str, latency: &Result<Duration, String>) -> Option<String> {
+fn line(request: &Request, host: &str, latency: &Result<Duration, Trouble>) -> Option<String> {
     if let (true, Err(why)) = (request.verbose, latency) {
         eprintln!("lsdistcc: {host}: {why}");
     }
-    if latency.is_err() && !request.down {
+    if latency.is_err() && !request.down || *latency == Err(Trouble::NoSuchHost) {
         return None;
     }
     let mut line = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -228,10 +241,11 @@ fn line(request: &Request, host: &str, latency: &Result<Duration, String>) -> Op
         Version::V2 => ",lzo",
         Version::V3 => ",lzo,cpp",
     });
-    match latency {
-        Ok(latency) if request.latency => line.push_str(&format!(" {}", latency.as_millis())),
-        Ok(_) => {}
-        Err(_) => line.push_str(",down"),
+    if latency.is_err() {
+        line.push_str(",down");
+    }
+    if request.latency {
+        line.push_str(&format!(" {}", latency.as_ref().map_or(0, Duration::as_millis)));
     }
     Some(line)
 }
@@ -270,6 +284,10 @@ mod tests {
         assert!(!lines("-P2 127.0.0.%d -t0").0);
         assert_eq!(lines("127.0.0.1 no.such.host.invalid").1.len(), 1);
         drop(listener);
-        assert_eq!(lines("-x 127.0.0.1"), (false, vec![format!("127.0.0.1:{port},down")]));
+        assert_eq!(lines("127.0.0.1"), (true, vec![]), "the name exists");
+        assert_eq!(lines("no.such.host.invalid"), (false, vec![]));
+        assert_eq!(lines("-x 127.0.0.1 no.such.host.invalid").1, [format!("127.0.0.1:{port},down")]);
+        assert_eq!(lines("-x -l -P2 127.0.0.1").1, [format!("127.0.0.1:{port},lzo,down 0")]);
+        assert_eq!(lines("-c0 127.0.0.1").1, [format!("127.0.0.1:{port}")], "nobody asks whether it answers");
     }
 }
