@@ -30,6 +30,8 @@ const DRIFT: f64 = 0.005;
 const KNOWN_NOISE: f64 = 0.05;
 /// Hosts whose slowness differs by less count as alike, so that the user's order decides.
 const ALIKE: f64 = 1.25;
+/// The same where little was seen of one of them: the load of a moment doubles a short compile.
+const UNSURE_ALIKE: f64 = 2.0;
 
 /// What is expected of one task.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,6 +90,13 @@ impl Speed {
     /// The slowness on a coarse scale, for choosing: alike hosts compare equal.
     pub fn rank(&self) -> f64 {
         self.rank
+    }
+
+    /// The rank for choosing among hosts. A few samples do not make a host slower than one of which
+    /// nothing is known: the user's order has its reasons.
+    pub fn rank_to_choose(&self) -> f64 {
+        let doubtful = self.unsure() && (1.0..UNSURE_ALIKE).contains(&self.rank);
+        if doubtful { 1.0 } else { self.rank }
     }
 
     /// The rank, or where little is known of the place that of `others`, if theirs is worse: a client
@@ -243,6 +252,21 @@ mod tests {
         }
         let ratio = slow.slowness() / fast.slowness();
         assert!(ratio > 4.0, "{ratio}");
+    }
+
+    #[test]
+    fn a_sample_or_two_do_not_put_a_host_behind_one_that_was_not_tried() {
+        let mut speed = Speed::default();
+        speed.learn(2.0, 1.0);
+        assert!(speed.unsure() && speed.rank() > 1.0);
+        assert_eq!(speed.rank_to_choose(), Speed::default().rank_to_choose());
+        for _ in 0..20 {
+            speed.learn(2.0, 1.0);
+        }
+        assert!(speed.rank_to_choose() > 1.0);
+        let mut slow = Speed::default();
+        slow.learn(30.0, 1.0);
+        assert!(slow.rank_to_choose() > 1.0, "what is far slower shows at once");
     }
 
     #[test]

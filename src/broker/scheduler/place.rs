@@ -83,7 +83,7 @@ impl Scheduler {
                 continue;
             }
             let load = f64::from(host.used()) / f64::from(host.slots(seat.slots));
-            let score = host.speed.rank() * (1.0 + load);
+            let score = host.speed.rank_to_choose() * (1.0 + load);
             if best.is_none_or(|(_, least)| score < least) {
                 best = Some((seat.host, score));
             }
