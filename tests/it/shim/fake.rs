@@ -94,6 +94,13 @@ impl World {
     }
 }
 
+/// The requests that a played broker got: it tells of each after it has answered, so they may be a
+/// moment late.
+pub fn received(told: &Receiver<Request>, count: usize) -> Vec<Request> {
+    let in_time = (0..count).map_while(|_| told.recv_timeout(PATIENCE).ok()).collect::<Vec<_>>();
+    in_time.into_iter().chain(told.try_iter()).collect()
+}
+
 /// What a shim sent.
 pub struct Request {
     pub header: Header,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use distcc::common::protocol::local::Kind;
 
-use super::fake::{World, done, finish, play, send, shown, success};
+use super::fake::{World, done, finish, play, received, send, shown, success};
 
 /// Stands in for the broker's program: notes each start, and puts the socket on which the test
 /// listens already into place.
@@ -30,7 +30,7 @@ fn two_hundred_shims_at_once_start_one_broker() {
         assert_eq!(shown(&shim.wait_with_output().expect("its output")), "||0");
     }
     assert_eq!(starts(&world), ["--detach"]);
-    assert_eq!(told.try_iter().count(), 200);
+    assert_eq!(received(&told, 200).len(), 200);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_start_succeeds_where_the_end_of_children_is_not_told() {
     let mut command = world.command("/bin/bash");
     command.args(["-c", "trap '' CHLD; exec \"$0\" gcc -c a.c"]).arg(world.path("bin/distcc"));
     assert_eq!(shown(&finish(command)), "||0");
-    assert_eq!(told.try_iter().count(), 1);
+    assert_eq!(received(&told, 1).len(), 1);
 }
 
 #[test]
@@ -106,10 +106,10 @@ fn an_older_broker_is_drained_and_replaced() {
         }
     });
     assert_eq!(shown(&finish(world.shim("gcc -c a.c"))), "||0");
-    let kinds: Vec<Kind> = old.try_iter().map(|request| request.header.kind).collect();
+    let kinds: Vec<Kind> = received(&old, 2).iter().map(|request| request.header.kind).collect();
     assert_eq!(kinds, [Kind::Compile, Kind::Drain]);
     assert_eq!(starts(&world), ["--detach"]);
-    assert_eq!(told.try_iter().count(), 1);
+    assert_eq!(received(&told, 1).len(), 1);
 }
 
 #[test]
@@ -118,5 +118,5 @@ fn a_broker_that_listens_is_found_without_its_program() {
     let listener: UnixListener = world.listener("d/broker.sock");
     let told = play(listener, |stream, _| done(stream, &success()));
     assert_eq!(shown(&finish(world.shim("gcc -c a.c"))), "||0");
-    assert_eq!(told.try_iter().count(), 1);
+    assert_eq!(received(&told, 1).len(), 1);
 }
