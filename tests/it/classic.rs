@@ -83,9 +83,12 @@ impl StockDaemon {
             .into_owned()
     }
 
-    /// Compiles that succeeded, as its log has them.
-    fn compiled(&self) -> usize {
-        self.log().matches("COMPILE_OK").count()
+    /// Checks how many compiles succeeded, as its log has them. It writes there when a client has had
+    /// its answer.
+    fn expect_compiled(&self, count: usize, farm: &Farm) {
+        let compiled = || self.log().matches("COMPILE_OK").count();
+        wait_until("its log tells of the compiles", SETTLE_MAX, || compiled() >= count);
+        assert_eq!(compiled(), count, "{}", farm.status());
     }
 }
 
@@ -201,7 +204,7 @@ fn our_client_builds_with_stocks_daemon_in_each_version() {
             let hosts = format!("127.0.0.1:{}/8{options}", stock.port);
             let build = Build { farm: &farm, client: crate::farm::SHIM, hosts, more: Vec::new(), flags };
             expected += build.check(says_where(flags));
-            assert_eq!(stock.compiled(), expected, "{options} {flags:?}: {}", farm.status());
+            stock.expect_compiled(expected, &farm);
         }
         farm.finish();
     }
@@ -231,7 +234,7 @@ fn our_client_sends_file_sets_to_stocks_daemon_with_the_dependency_files_of_a_lo
             assert_eq!(remote, local, "{source:?}");
         }
     }
-    assert_eq!(stock.compiled(), 24, "{}", farm.status());
+    stock.expect_compiled(24, &farm);
     assert!(stock.log().matches("CDIR").count() >= 23, "texts were sent");
     farm.finish();
 }

@@ -114,10 +114,10 @@ where
 {
     let begun = Instant::now();
     let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
-    let answered = answer(&mut stream, &context, phase, &mut about).await;
+    let answered = deliver(&mut stream, &context, phase, &mut about).await;
     let (outcome, ended) = match &answered {
-        Ok(ended) if ended.is_success() => (Outcome::Ok, *ended),
-        Ok(ended) => (Outcome::Error, *ended),
+        Ok((ended, _)) if ended.is_success() => (Outcome::Ok, *ended),
+        Ok((ended, _)) => (Outcome::Error, *ended),
         Err(closed) => {
             let About { compiler, source } = &about;
             tracing::warn!(client = %peer, compiler, source, "refused: {closed}");
@@ -133,6 +133,10 @@ where
         about.compiler,
         about.source
     );
+    if let Ok((_, last)) = answered {
+        // The client that does not take its last byte has told so by going away.
+        let _ = send(&mut stream, &last, context.classic.silence_max).await;
+    }
     // Only a client that is well waits for this; one that is not has been waited for already.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
 }
@@ -150,12 +154,28 @@ impl About {
     }
 }
 
+/// Answers, but for the last byte: who has the whole answer finds its line in the log.
+async fn deliver<S>(
+    stream: &mut S,
+    context: &Arc<Context>,
+    phase: watch::Receiver<Phase>,
+    about: &mut About,
+) -> Result<(Ended, Vec<u8>), Closed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let Encoded { mut bytes, ended } = answer(stream, context, phase, about).await?;
+    let last = bytes.split_off(bytes.len().saturating_sub(1));
+    send(stream, &bytes, context.classic.silence_max).await?;
+    Ok((ended, last))
+}
+
 async fn answer<S>(
     stream: &mut S,
     context: &Arc<Context>,
     mut phase: watch::Receiver<Phase>,
     about: &mut About,
-) -> Result<Ended, Closed>
+) -> Result<Encoded, Closed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -163,27 +183,17 @@ where
     let received = receive::receive(&mut request, context, about).await?;
     drop(request);
     let control = Arc::new(Control::default());
-    let (mut reading, mut writing) = tokio::io::split(stream);
-    let response = {
-        let work = response(received, context, Arc::clone(&control));
-        tokio::pin!(work);
-        tokio::select! {
-            response = &mut work => response?,
-            () = gone(&mut reading) => {
-                control.cancel();
-                // The compiler has been killed: this ends at once, with its directory.
-                let _ = work.await;
-                return Err(Closed::Gone);
-            }
-            () = stopping(&mut phase) => {
-                control.cancel();
-                let _ = work.await;
-                return Err(Closed::Stopped);
-            }
-        }
+    let work = response(received, context, Arc::clone(&control));
+    tokio::pin!(work);
+    let why = tokio::select! {
+        response = &mut work => return response,
+        () = gone(stream) => Closed::Gone,
+        () = stopping(&mut phase) => Closed::Stopped,
     };
-    send(&mut writing, &response.bytes, context.classic.silence_max).await?;
-    Ok(response.ended)
+    control.cancel();
+    // The compiler has been killed: this ends at once, with its directory.
+    let _ = work.await;
+    Err(why)
 }
 
 /// Returns when the daemon ends at once.

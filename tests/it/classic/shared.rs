@@ -134,7 +134,7 @@ fn two_slots_are_never_three_jobs_whoever_comes_first() {
         finish(&stock, running);
     }
     assert_eq!(stock.gate.most(), 2, "{}", stock.gate.log());
-    assert_eq!(stock.compiled(), 8, "{}", farm.status());
+    stock.expect_compiled(8, &farm);
     farm.finish();
 }
 
