@@ -20,7 +20,7 @@ mod words;
 use self::words::{broker_command, distcc_command};
 use super::config::places;
 use super::faces::masquerade::{self, Done};
-use super::faces::{listing, monitor};
+use super::faces::{listing, monitor, pump};
 use super::host_lists;
 use super::scan::Scanner;
 use super::scheduler::rng::Rng;
@@ -51,6 +51,7 @@ pub fn run() -> ExitCode {
         Some("distcc") => run_distcc(),
         Some("distccmon-text") => finish(monitor(&words(), "distccmon-text")),
         Some("lsdistcc") => finish(Ok(listing(&words()))),
+        Some("pump" | "distcc-pump") => finish(pump()),
         _ => run_broker(),
     }
 }
@@ -218,6 +219,39 @@ fn listing(words: &[String]) -> ExitCode {
         }
     };
     if any { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a command in the environment that `pump` makes, or prints that.
+fn pump() -> Result<ExitCode, String> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let location = std::env::var_os("DISTCC_LOCATION").map(Into::into);
+    let directory = location.or_else(|| own.parent().map(Path::to_owned)).unwrap_or_default();
+    let path = pump::path_with(&directory, &std::env::var_os("PATH").unwrap_or_default());
+    let hosts = std::env::var("DISTCC_POTENTIAL_HOSTS").ok().map(|hosts| pump::hosts_of(&hosts));
+    match pump::read(&words) {
+        Some(pump::Wish::Run(command)) => {
+            let mut run = std::process::Command::new(&command[0]);
+            run.args(&command[1..]).env("PATH", path).envs(hosts.map(|hosts| ("DISTCC_HOSTS", hosts)));
+            let error = std::os::unix::process::CommandExt::exec(&mut run);
+            Err(format!("{}: {error}", Path::new(&command[0]).display()))
+        }
+        Some(pump::Wish::Startup) => {
+            let hosts = hosts.map(|hosts| pump::export("DISTCC_HOSTS", OsStr::new(&hosts)));
+            let lines = hosts.into_iter().chain([pump::export("PATH", &path)]);
+            lines.for_each(|line| drop(std::io::stdout().write_all(line.as_bytes())));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(pump::Wish::Shutdown) => Ok(ExitCode::SUCCESS),
+        Some(pump::Wish::Help) => {
+            print(pump::USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            complain(pump::USAGE.trim_end());
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// Fills a directory with links to the distcc beside this program.

@@ -30,7 +30,7 @@ const CONTROL_WORDS: [&str; 17] = [
 ];
 
 /// Names under which the broker's program is another tool of distcc 3.4.
-pub const FACES: [&[u8]; 2] = [b"distccmon-text", b"lsdistcc"];
+pub const FACES: [&[u8]; 4] = [b"distccmon-text", b"lsdistcc", b"pump", b"distcc-pump"];
 
 /// Endings of names that are sources or objects, never compilers.
 const FILE_ENDINGS: [&[u8]; 20] = [
@@ -137,6 +137,7 @@ mod tests {
     fn tools_of_stock_are_the_brokers_program_under_another_name() {
         check("distccmon-text 2", "control");
         check("/usr/bin/lsdistcc -p gcc", "control");
+        check("pump make -j8", "control");
         check("distcc --monitor 1", "control");
         check("distcc --masquerade /usr/lib/distcc", "control");
     }

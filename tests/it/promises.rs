@@ -12,8 +12,7 @@
 //! `classic::hostile::a_client_that_goes_away_has_its_compiler_killed`; 61 `classic::shared`.
 //!
 //! Promises that are none here: 27 (`DISTCC_PAUSE_TIME_MSEC`: jobs wait in a queue, nobody polls), 41
-//! (pump's demotion of a whole build: each file is decided on its own), 63 (`pump`: there is no
-//! include server; the broker scans).
+//! (pump's demotion of a whole build: each file is decided on its own).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -368,6 +367,30 @@ fn p62_lsdistcc_prints_those_that_answer_and_tries_a_compiler() {
     let stock =
         run(with_words(Command::new("/usr/bin/lsdistcc"), &format!("-r{port} -pgcc 127.0.0.1")), COMMAND_MAX);
     assert_eq!(stock.expect_success("stock's").stdout, outcome.stdout);
+    farm.finish();
+}
+
+#[test]
+fn p63_pump_returns_the_commands_status_and_leaves_nothing() {
+    let farm = Farm::new(1);
+    let pump = farm.bin().join("pump");
+    std::os::unix::fs::symlink(SHIM, &pump).expect("a link");
+    write(&farm, "a.c", "int a;\n");
+    let bin = std::path::Path::new(SHIM).parent().expect("a directory").display().to_string();
+    let mut command = farm.command(&pump);
+    command.args(["sh", "-c", "distcc gcc -c a.c && echo $PATH && exit 7"]);
+    let outcome = run(command, COMMAND_MAX);
+    assert_eq!(outcome.status.code(), Some(7), "{}", stderr(&outcome));
+    assert!(String::from_utf8_lossy(&outcome.stdout).starts_with(&format!("{bin}:")));
+    assert_eq!(farm.total("remote"), 1);
+    let mut shell = farm.command("sh");
+    let script = "eval `\"$0\" --startup`; echo $PATH; echo $DISTCC_HOSTS; \"$0\" --shutdown";
+    shell.env("DISTCC_POTENTIAL_HOSTS", "h1 h2/3").args(["-c", script]).arg(&pump);
+    let said = String::from_utf8(run(shell, COMMAND_MAX).expect_success("a shell").stdout).expect("text");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with(&format!("{bin}:")), "{said}");
+    assert_eq!(lines[1..], ["--randomize h1,cpp,lzo h2/3,cpp,lzo"]);
+    assert_eq!(run(farm.command(&pump), COMMAND_MAX).status.code(), Some(1));
     farm.finish();
 }
 
