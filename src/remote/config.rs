@@ -3,7 +3,6 @@
 //! Option names are those of distcc's own daemon where it has them.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -40,10 +39,10 @@ pub struct Config {
     #[arg(long, help_heading = "Network")]
     pub allow_private: bool,
 
-    /// Listen on this address of this machine. May be given several times. Without it: on all
+    /// Listen on this address of this machine, given as such or by a name, or `*`. May be given several times. Without it: on all
     /// addresses when --allow is given, else on the loopback ones.
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
-    pub listen: Vec<IpAddr>,
+    pub listen: Vec<String>,
 
     /// Listen on this TCP port; 0 takes any free one.
     #[arg(short, long, value_name = "PORT", default_value_t = DEFAULT_PORT, help_heading = "Network")]
@@ -55,7 +54,7 @@ pub struct Config {
 
     /// Serve one connection on stdin and stdout, as inetd and ssh start it, and exit. It is the
     /// default when stdin is a socket.
-    #[arg(long, conflicts_with = "daemon", help_heading = "Network")]
+    #[arg(long, help_heading = "Network")]
     pub inetd: bool,
 
     /// Like --inetd, for a broker that reaches this machine by ssh: its link lives for many jobs.
@@ -75,17 +74,30 @@ pub struct Config {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Jobs")]
     pub jobs: Option<u32>,
 
-    /// Run compilers with this niceness.
-    #[arg(short = 'N', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(i32).range(0..=19), help_heading = "Jobs")]
+    /// Add this to the niceness of compilers.
+    #[arg(
+        short = 'N',
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        allow_hyphen_values = true,
+        help_heading = "Jobs"
+    )]
     pub nice: i32,
 
-    /// Kill a compiler that runs longer than this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800), help_heading = "Jobs")]
+    /// Kill a compiler that runs longer than this many seconds; 0 means a week.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, help_heading = "Jobs")]
     pub job_lifetime: u64,
 
-    /// End the whole daemon after this many seconds, once the jobs that run have ended.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Daemon")]
-    pub lifetime: Option<u64>,
+    /// End the whole daemon after this many seconds, once the jobs that run have ended; 0 means never.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true,
+        help_heading = "Daemon"
+    )]
+    pub lifetime: u64,
 
     /// Tell the kernel how willingly to end this daemon when memory is short, from -1000 (never)
     /// to 1000.
@@ -133,16 +145,16 @@ pub struct Config {
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     pub log_file: Option<PathBuf>,
 
-    /// Print messages on stderr.
-    #[arg(long, conflicts_with = "log_file", help_heading = "Files")]
+    /// Print messages on stderr, and not into a file.
+    #[arg(long, help_heading = "Files")]
     pub log_stderr: bool,
 
     /// Say everything: --log-level=debug.
     #[arg(long, help_heading = "Files")]
     pub verbose: bool,
 
-    /// Say this much.
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info, help_heading = "Files")]
+    /// Say this much: error, warning, info or debug, or another word of syslog's.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level, help_heading = "Files")]
     pub log_level: Level,
 
     /// Write the process id to this file.
@@ -162,7 +174,7 @@ pub struct Config {
     #[arg(long, help_heading = "Daemon")]
     pub no_fork: bool,
 
-    /// When started as root, run as this user. The default is `distcc`, else `nobody`.
+    /// When started as root, run as this user. The default is `distcc`, else `distccd`, else `nobody`.
     #[arg(long, value_name = "USER", help_heading = "Daemon")]
     pub user: Option<String>,
 
@@ -193,6 +205,17 @@ pub struct Config {
     /// This is the detached part of --daemon.
     #[arg(long, hide = true, action = ArgAction::SetTrue)]
     pub detached: bool,
+
+    /// What was given and is not meant as it reads; distccd 3.4 lets it pass, too.
+    #[arg(skip)]
+    pub odd: Vec<String>,
+}
+
+/// The longest that a compiler may run, in seconds.
+const JOB_LIFETIME_MAX_S: u64 = 604_800;
+
+fn level(text: &str) -> Result<Level, std::convert::Infallible> {
+    Ok(Level::from_str(text, true).unwrap_or(Level::Unknown))
 }
 
 /// How much is said, in the words of distcc and of syslog.
@@ -209,6 +232,9 @@ pub enum Level {
     Info,
     /// Details.
     Debug,
+    /// A word that is no level; it means the default.
+    #[value(skip)]
+    Unknown,
 }
 
 impl From<Level> for tracing::level_filters::LevelFilter {
@@ -216,7 +242,7 @@ impl From<Level> for tracing::level_filters::LevelFilter {
         match level {
             Level::Error => Self::ERROR,
             Level::Warning => Self::WARN,
-            Level::Info => Self::INFO,
+            Level::Info | Level::Unknown => Self::INFO,
             Level::Debug => Self::DEBUG,
         }
     }
@@ -257,6 +283,7 @@ impl Config {
                 "peers are allowed by address (--allow) or come by ssh",
             ));
         }
+        config.take_what_is_odd();
         if config.allow_private {
             config.allow.extend(private_networks());
         }
@@ -268,6 +295,25 @@ impl Config {
             *path = absolute(path)?;
         }
         Ok(config)
+    }
+
+    /// Brings values within their bounds that are accepted beyond them.
+    fn take_what_is_odd(&mut self) {
+        let nice = self.nice.clamp(0, 19);
+        if nice != self.nice {
+            self.odd.push(format!("--nice {} is taken for {nice}", self.nice));
+            self.nice = nice;
+        }
+        if self.job_lifetime == 0 || self.job_lifetime > JOB_LIFETIME_MAX_S {
+            self.job_lifetime = JOB_LIFETIME_MAX_S;
+        }
+        if self.log_level == Level::Unknown {
+            self.odd.push("the level of --log-level is not known, and taken for info".to_owned());
+        }
+        if !self.ignored.is_empty() {
+            let words: Vec<_> = self.ignored.iter().map(|word| word.to_string_lossy()).collect();
+            self.odd.push(format!("words without meaning are ignored: {}", words.join(" ")));
+        }
     }
 
     /// Compilers at once, on a machine with so many processors.
@@ -345,10 +391,8 @@ mod tests {
             ("distccd --allow 300.0.0.1", "not an IPv4 or IPv6 address"),
             ("distccd --zeroconf", "--zeroconf is not offered"),
             ("distccd --auth", "GSSAPI"),
-            ("distccd --inetd --daemon", "--daemon"),
-            ("distccd --nice 99", "--nice"),
+            ("distccd --nice x", "--nice"),
             ("distccd --bogus", "--bogus"),
-            ("distccd --log-level loud", "loud"),
         ] {
             let answer = read(line).expect_err(line);
             assert_eq!(answer.status, exit::BAD_ARGUMENTS, "{line}");
@@ -366,6 +410,7 @@ mod tests {
             ("distccd --daemon --no-detach", false, Role::Foreground),
             ("distccd --no-fork", false, Role::Foreground),
             ("distccd --inetd --enable-tcp-insecure", false, Role::OneConnection),
+            ("distccd --daemon --inetd", false, Role::OneConnection),
             ("distccd --stdio", false, Role::OneConnection),
         ] {
             assert_eq!(read(line).unwrap().role(socket), role, "{line} {socket}");
@@ -375,12 +420,22 @@ mod tests {
     #[test]
     fn what_scripts_for_distccd_say_is_accepted() {
         let config = read("distccd --verbose --no-fifo -W --make-me-a-botnet --allow-private --allow build7 x --lifetime=9 --oom-score-adj -5").unwrap();
-        assert_eq!(
-            (config.log_level, config.lifetime, config.oom_score_adj),
-            (Level::Debug, Some(9), Some(-5))
-        );
+        assert_eq!((config.log_level, config.lifetime, config.oom_score_adj), (Level::Debug, 9, Some(-5)));
         assert!(config.enable_tcp_insecure && config.allow.len() > 8 && config.ignored.len() == 1);
         assert_eq!(read("distccd --no-fork -j 9").unwrap().slots(4), 1);
+    }
+
+    #[test]
+    fn what_stock_lets_pass_passes_and_is_told() {
+        let odd = |line: &str| read(line).unwrap().odd.join("; ");
+        assert_eq!(odd("distccd --nice 99"), "--nice 99 is taken for 19");
+        assert_eq!(odd("distccd --nice -5 -j 500"), "--nice -5 is taken for 0");
+        assert_eq!(odd("distccd x y"), "words without meaning are ignored: x y");
+        assert!(odd("distccd --log-level loud").contains("taken for info"));
+        let config = read("distccd --job-lifetime 0 --lifetime=0 --log-stderr --log-file x").unwrap();
+        assert_eq!((config.job_lifetime, config.lifetime, config.odd.len()), (JOB_LIFETIME_MAX_S, 0, 0));
+        let listen = read("distccd --listen localhost --listen *").unwrap().listen;
+        assert_eq!(listen, ["localhost", "*"]);
     }
 
     #[test]

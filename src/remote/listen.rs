@@ -47,7 +47,8 @@ pub struct Peer(pub Option<SocketAddr>);
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(address) => address.fmt(f),
+            // IPv4 clients of an IPv6 socket are shown as what they are.
+            Some(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f),
             None => f.write_str("stdin"),
         }
     }

@@ -1,5 +1,6 @@
 //! The daemon's log: to a file, to stderr, or to the system's log, in lines that begin as those
-//! of distccd 3.4 do: `distccd[PID] (…) LEVEL: `. Where stock names a function there is the time.
+//! of distccd 3.4 do: `distccd[PID] (…) LEVEL: `. Where stock names a function there is the time,
+//! but in the lines that scripts read.
 
 use std::fmt;
 use std::fs::File;
@@ -12,6 +13,10 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
+
+/// The target of lines that say how a job ended. Scripts know them by the name of the function that
+/// writes them in distccd 3.4.
+pub const JOB_SUMMARY: &str = "dcc_job_summary";
 
 /// Where the system's log listens (syslog(3)).
 const SYSTEM_LOG: &str = "/dev/log";
@@ -60,14 +65,17 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         write!(writer, "distccd[{}] ", std::process::id())?;
-        if self.with_time {
+        let target = event.metadata().target();
+        if target == JOB_SUMMARY {
+            write!(writer, "({target}) ")?;
+        } else if self.with_time {
             write!(writer, "(")?;
             SystemTime.format_time(&mut writer)?;
             write!(writer, ") ")?;
         }
         match *event.metadata().level() {
             Level::ERROR => write!(writer, "ERROR: ")?,
-            Level::WARN => write!(writer, "WARNING: ")?,
+            Level::WARN => write!(writer, "Warning: ")?,
             _ => {}
         }
         context.field_format().format_fields(writer.by_ref(), event)?;
@@ -147,10 +155,10 @@ mod tests {
         let (ours, theirs) = UnixDatagram::pair().expect("sockets");
         let log = SystemLog { socket: Some(ours) };
         let mut message = Message { log: &log, severity: 4, text: Vec::new() };
-        message.write_all(b"distccd[1] WARNING: refused\n").expect("memory");
+        message.write_all(b"distccd[1] Warning: refused\n").expect("memory");
         drop(message);
         let mut heard = [0; 100];
         let length = theirs.recv(&mut heard).expect("a message");
-        assert_eq!(&heard[..length], b"<28>distccd[1] WARNING: refused");
+        assert_eq!(&heard[..length], b"<28>distccd[1] Warning: refused");
     }
 }

@@ -6,7 +6,7 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 /// Who runs the daemon when root starts it and names nobody.
-const DEFAULT_USERS: [&str; 2] = ["distcc", "nobody"];
+const DEFAULT_USERS: [&str; 3] = ["distcc", "distccd", "nobody"];
 
 /// Why the daemon does not run as it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum PrivilegeError {
     #[error("there is no user {0}")]
     NoSuchUser(String),
     /// Neither of the default users exists.
-    #[error("there is neither a user distcc nor a user nobody; name one with --user")]
+    #[error("there is none of the users distcc, distccd and nobody; name one with --user")]
     NoDefaultUser,
     /// The kernel refused.
     #[error("cannot become user {user}: {error}")]

@@ -90,7 +90,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
     setup::raise_descriptor_limit();
     let standing = privileges::drop_root(config.user.as_deref())
         .map_err(|error| StartError { status: exit::SETUID_FAILED, why: error.to_string() })?;
-    setup::start_log(config, role)?;
+    setup::start_log(config, role);
     say_what_is_odd(config, standing);
     // Compilers need no set-uid programs. Only ever refused by kernels that have no such switch.
     let _ = rustix::thread::set_no_new_privs(true);
@@ -116,9 +116,8 @@ fn say_what_is_odd(config: &Config, standing: Standing) {
         Standing::Unchanged => tracing::warn!("--user is ignored: only root can become another user"),
         Standing::Ordinary => {}
     }
-    if !config.ignored.is_empty() {
-        let words: Vec<_> = config.ignored.iter().map(|word| word.to_string_lossy()).collect();
-        tracing::warn!("words without meaning are ignored: {}", words.join(" "));
+    for odd in &config.odd {
+        tracing::warn!("{odd}");
     }
     if config.enable_tcp_insecure {
         tracing::warn!("clients of the classic protocol may run any program (--enable-tcp-insecure)");
@@ -220,7 +219,14 @@ fn announce(config: &Config, port: u16) -> Result<(), StartError> {
     let write =
         |path: &PathBuf, text: String| fs::write(path, text).map_err(failed(exit::IO_FAILED, path.display()));
     if let Some(path) = &config.pid_file {
-        write(path, format!("{}\n", std::process::id()))?;
+        let written = write(path, format!("{}\n", std::process::id()));
+        if let Err(error) = written {
+            // The daemon serves all the same, as with distccd 3.4.
+            tracing::error!("failed to write the pid file: {error}");
+            if config.detached {
+                eprintln!("distccd: ERROR: failed to write the pid file: {error}");
+            }
+        }
     }
     if let Some(path) = &config.port_file {
         // Renamed into place, so that whoever waits for the file finds a number in it.
@@ -286,7 +292,7 @@ impl Ends {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             heeds_hangup: !config.detached,
-            lifetime: config.lifetime.map(Duration::from_secs),
+            lifetime: (config.lifetime > 0).then(|| Duration::from_secs(config.lifetime)),
         })
     }
 

@@ -20,6 +20,7 @@ use super::compile::{self, Product};
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
 use super::listen::Peer;
+use super::log::JOB_SUMMARY;
 use super::outbox::{Outbox, Source};
 use super::process::Control;
 use super::stats::{self, Outcome};
@@ -429,7 +430,7 @@ impl Session {
         self.context.stats.ended(outcome, &live.compiler, time);
         let Caller { peer, name } = &self.client;
         let ms = time.as_millis();
-        tracing::info!("client: {peer} {outcome} {result} time:{ms}ms {} job {job} of {name}", live.compiler);
+        tracing::info!(target: JOB_SUMMARY, "client: {peer} {outcome} {result} time:{ms}ms {} job {job} of {name}", live.compiler);
     }
 }
 

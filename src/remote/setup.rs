@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -73,12 +73,22 @@ pub struct Doors {
     pub page: Vec<TcpListener>,
 }
 
+/// What `--listen` names: an address, or a machine's addresses.
+fn addresses_of(name: &str) -> io::Result<Vec<IpAddr>> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let mut addresses: Vec<IpAddr> = (name, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
+    addresses.dedup();
+    Ok(addresses)
+}
+
 fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartError> {
     let bind = |address: IpAddr, port| {
         let address = SocketAddr::new(address, port);
         TcpListener::bind(address).map_err(failed(exit::BIND_FAILED, format!("cannot listen on {address}")))
     };
-    let (v4, v6) = match config.allow.is_empty() {
+    let (v4, v6) = match config.allow.is_empty() && config.listen.is_empty() {
         true => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
         false => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
     };
@@ -87,8 +97,12 @@ fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartErro
     let port = |listeners: &[TcpListener]| {
         listeners.first().and_then(|first| first.local_addr().ok()).map_or(wanted, |address| address.port())
     };
-    for address in &config.listen {
-        listeners.push(bind(*address, port(&listeners))?);
+    for name in config.listen.iter().filter(|name| *name != "*") {
+        let failed = failed(exit::BIND_FAILED, format!("--listen {name}"));
+        let addresses = addresses_of(name).map_err(failed)?;
+        for address in addresses {
+            listeners.push(bind(address, port(&listeners))?);
+        }
     }
     if listeners.is_empty() {
         // An IPv6 socket for all addresses takes IPv4 as well where the system is set so.
@@ -103,22 +117,24 @@ fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartErro
     Ok(listeners)
 }
 
-/// Sends messages where they belong from now on.
-///
-/// # Errors
-///
-/// Returns that the log file cannot be opened.
-pub fn start_log(config: &Config, role: Role) -> Result<(), StartError> {
-    let destination = match &config.log_file {
-        Some(path) => {
-            let file = File::options().append(true).create(true).mode(0o640).open(path);
-            Destination::File(file.map_err(failed(exit::IO_FAILED, path.display()))?)
-        }
-        None if config.log_stderr || role == Role::Foreground => Destination::Stderr,
-        None => Destination::System,
+/// Sends messages where they belong from now on. A file that cannot be opened keeps no daemon from
+/// its work, as with distccd 3.4.
+pub fn start_log(config: &Config, role: Role) {
+    let open = |path| File::options().append(true).create(true).mode(0o640).open(path);
+    let file = config.log_file.as_ref().filter(|_| !config.log_stderr).map(|path| (path, open(path)));
+    let destination = match &file {
+        Some((_, Ok(file))) => file.try_clone().map_or(Destination::System, Destination::File),
+        _ if config.log_stderr || role == Role::Foreground => Destination::Stderr,
+        _ => Destination::System,
     };
     log::start(destination, config.log_level.into());
-    Ok(())
+    if let Some((path, Err(error))) = &file {
+        tracing::error!("failed to open logfile {}: {error}", path.display());
+        if role == Role::Daemon {
+            // Nobody may read the system's log, and whoever started this still listens.
+            eprintln!("distccd: ERROR: failed to open logfile {}: {error}", path.display());
+        }
+    }
 }
 
 /// Raises the limit on open files to what the connections that are taken may need.
@@ -173,7 +189,8 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         load_max: config.max_load.unwrap_or(processors * 4),
     };
     let limits = Limits {
-        nice: config.nice,
+        // Compilers' niceness is the daemon's own and this much more.
+        nice: (rustix::process::getpriority_process(None).unwrap_or(0) + config.nice).min(19),
         file_bytes: OUTPUT_MAX_BYTES,
         memory_bytes: config.job_memory.map(|mib| mib << 20),
     };

@@ -23,6 +23,7 @@ use self::receive::Received;
 use super::hurry::{Crowd, Hurried};
 use super::job::Context;
 use super::listen::Peer;
+use super::log::JOB_SUMMARY;
 use super::process::Control;
 use super::session::Phase;
 use super::stats::{self, Outcome};
@@ -128,6 +129,7 @@ where
     context.stats.ended(outcome, &about.compiler, time);
     // The line that scripts read.
     tracing::info!(
+        target: JOB_SUMMARY,
         "client: {peer} {outcome} {} time:{ms}ms {} {}",
         stats::status(ended),
         about.compiler,

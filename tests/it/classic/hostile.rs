@@ -183,6 +183,15 @@ fn a_thousand_idle_connections_keep_nobody_waiting() {
     let idle: Vec<TcpStream> = (0..1000).map(|_| connect(&farm)).collect();
     compiles(&farm);
     drop(idle);
+    // Nor do those that begin a request and send no more of it: the patience for that is minutes.
+    let begun = |_| {
+        let mut stream = connect(&farm);
+        stream.write_all(&Request::of(1).number(Token::Argc, 5).0).ok();
+        stream
+    };
+    let begun: Vec<TcpStream> = (0..2000).map(begun).collect();
+    compiles(&farm);
+    drop(begun);
     farm.finish();
 }
 

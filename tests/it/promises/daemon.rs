@@ -90,13 +90,66 @@ fn p43_it_detaches_by_default_and_serves_when_the_command_returns() {
 }
 
 #[test]
+fn p44_nobody_who_only_dawdles_holds_a_daemon_that_is_told_to_end() {
+    let ground = Ground::new();
+    let port = ground.start("");
+    let (idle, mut begun) = (connect(port), connect(port));
+    std::io::Write::write_all(&mut begun, b"DIST00000001ARGC00000005ARGV00000003gcc").expect("a socket");
+    // A whole exchange behind them: both have been taken.
+    assert_eq!(all_of(connect(port), b"DIST00000009"), b"");
+    ground.stop();
+    drop((idle, begun));
+}
+
+#[test]
+fn p49_the_niceness_of_compilers_is_the_daemons_and_more() {
+    let ground = Ground::new();
+    let own: i32 = String::from_utf8_lossy(&Command::new("nice").output().expect("nice").stdout)
+        .trim()
+        .parse()
+        .expect("a number");
+    let expected = own + 11;
+    // It is given its niceness a moment after it has been started.
+    let script = format!(
+        "#!/bin/sh\nn=0\nwhile [ $(nice) -lt {expected} ] && [ $n -lt 500 ]; do n=$((n+1)); done\nnice >&2\nexit 3\n"
+    );
+    fs::write(ground.path("tell-cc"), script).expect("our own file");
+    rustix::fs::chmod(ground.path("tell-cc"), rustix::fs::Mode::from_bits_retain(0o755))
+        .expect("our own file");
+    let port = dead_port();
+    let words = format!("--nice 7 --enable-tcp-insecure --port {port} --listen 127.0.0.1");
+    let daemon = ground.command(&words);
+    let mut command = Command::new("nice");
+    command.args(["-n", "4"]).arg(daemon.get_program()).args(daemon.get_args());
+    assert!(command.output().expect("distccd can be started").status.success());
+    let compiler = ground.path("tell-cc").display().to_string();
+    let said = String::from_utf8_lossy(&all_of(connect(port), request(&compiler).as_bytes())).into_owned();
+    assert!(said.contains(&format!("SERR00000003{expected}\n")), "{said}");
+    ground.stop();
+}
+
+#[test]
+fn p54_a_log_or_a_pid_file_that_cannot_be_written_keeps_no_daemon_from_its_work() {
+    let ground = Ground::new();
+    let port = dead_port();
+    let mut command = ground.command(&format!("--port {port} --listen 127.0.0.1 --lifetime 2"));
+    command.args(["--log-file", "/nonexistent/log", "--pid-file", "/nonexistent/pid"]);
+    let output = command.output().expect("distccd can be started");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("/nonexistent/log") && said.contains("/nonexistent/pid"), "{said}");
+    assert_eq!(all_of(connect(port), b"DIST00000009"), b"");
+    wait_until("it ends by itself", SETTLE_MAX, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+}
+
+#[test]
 fn p45_others_are_closed_at_once_with_nothing_sent_and_a_warning_in_the_log() {
     let ground = Ground::new();
     let port = ground.start("--allow 192.0.2.1 --allow 198.51.100.0/24");
     for question in [&b"DIST00000001ARGC00000001"[..], b""] {
         assert_eq!(all_of(connect(port), question), b"");
     }
-    assert!(ground.log().contains("WARNING: refused: address 127.0.0.1 is not allowed"), "{}", ground.log());
+    assert!(ground.log().contains("Warning: refused: address 127.0.0.1 is not allowed"), "{}", ground.log());
     ground.stop();
 }
 
@@ -164,19 +217,29 @@ fn p56_only_compilers_in_the_folder_run_for_clients_of_stock() {
     fs::create_dir(ground.path("allowed")).expect("our own directory");
     std::os::unix::fs::symlink("/usr/bin/distcc", ground.path("allowed/cc")).expect("a link");
     let port = ground.start(&format!("--whitelist-dir {}", ground.path("allowed").display()));
-    let request = |compiler: &str| {
-        let mut request = "DIST00000001ARGC00000005".to_owned();
-        for word in [compiler, "-c", "a.c", "-o", "a.o"] {
-            request.push_str(&format!("ARGV{:08x}{word}", word.len()));
-        }
-        request + "DOTI00000007int a;\n"
-    };
     let said = |compiler: &str| all_of(connect(port), request(compiler).as_bytes());
     assert!(said("cc").starts_with(b"DONE00000001STAT00000000"));
     assert_eq!(said("nonsense-cc"), b"");
     assert_eq!(said("/bin/sh"), b"");
     assert!(ground.log().contains("none of the folders of allowed compilers"), "{}", ground.log());
+    // The line that scripts read.
+    let log = ground.log();
+    let line = log.lines().find(|line| line.contains("COMPILE_OK")).expect("a line");
+    assert!(line.contains("] (dcc_job_summary) client: 127.0.0.1:"), "{line}");
+    assert!(
+        line.contains(" COMPILE_OK exit:0 sig:0 core:0 ret:0 time:") && line.ends_with("ms cc a.c"),
+        "{line}"
+    );
     ground.stop();
+}
+
+/// A compile of a source of one line, as a client of version 1 sends it.
+fn request(compiler: &str) -> String {
+    let mut request = "DIST00000001ARGC00000005".to_owned();
+    for word in [compiler, "-c", "a.c", "-o", "a.o"] {
+        request.push_str(&format!("ARGV{:08x}{word}", word.len()));
+    }
+    request + "DOTI00000007int a;\n"
 }
 
 #[test]
