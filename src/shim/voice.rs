@@ -8,7 +8,8 @@
 
 use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::{FromRawFd, RawFd};
 
 use super::relay::write_whole;
 use super::settings::Settings;
@@ -26,7 +27,12 @@ pub struct Voice<'a> {
 impl<'a> Voice<'a> {
     /// A voice that speaks where `settings` say.
     pub fn new(settings: &'a Settings) -> Self {
-        Voice { settings, elsewhere: OnceCell::new() }
+        let elsewhere = OnceCell::new();
+        if let (None, Some(number)) = (&settings.log, settings.message_descriptor) {
+            // At once: later the number might be of a descriptor of our own.
+            let _ = elsewhere.set(inherited(number).ok());
+        }
+        Voice { settings, elsewhere }
     }
 
     /// Whether `note` says anything; for messages that cost something to make.
@@ -82,20 +88,31 @@ impl<'a> Voice<'a> {
         self.elsewhere.get_or_init(|| self.open()).as_ref()
     }
 
-    /// Opens what the settings name; says so when that cannot be opened.
+    /// Opens the log file; says so when that cannot be done.
     fn open(&self) -> Option<File> {
-        let (path, create) = match (&self.settings.log, self.settings.message_descriptor) {
-            (Some(log), _) => (log.as_path().to_owned(), true),
-            (None, Some(number)) => (format!("/proc/self/fd/{number}").into(), false),
-            (None, None) => return None,
-        };
-        let opened = OpenOptions::new().append(true).create(create).open(&path);
+        let path = self.settings.log.as_ref()?.as_path();
+        let opened = OpenOptions::new().append(true).create(true).open(path);
         opened
             .inspect_err(|error| {
                 let text = format!("ERROR: failed to open logfile {}: {error}", path.display());
                 write_to_stderr(named(&text).as_bytes());
             })
             .ok()
+    }
+}
+
+/// A copy of a descriptor that we were given. Opening it anew by its name in /proc would ask for a
+/// right that its giver may have had, and we have not.
+#[allow(unsafe_code, reason = "a number in a variable has no safe type")]
+fn inherited(number: u32) -> io::Result<File> {
+    let number = RawFd::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the call touches no memory, and fails for a number that is no descriptor; what it
+    // returns is new, and belongs to nobody else.
+    unsafe {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(io::Error::last_os_error()),
+            copy => Ok(File::from_raw_fd(copy)),
+        }
     }
 }
 

@@ -192,6 +192,24 @@ fn our_words_go_to_the_log_and_the_compilers_to_stderr() {
 }
 
 #[test]
+fn a_descriptor_for_messages_need_not_be_one_that_could_be_opened_again() {
+    use std::io::Read;
+    let world = World::new("echo compiled >&2");
+    // A socket: its name in /proc opens nothing.
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let mut command = world.shim("gcc -c a.c");
+    command.env("UNCACHED_ERR_FD", "0").stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+    assert_eq!(shown(&finish(command)), "|compiled\n|0");
+    let mut said = String::new();
+    ours.read_to_string(&mut said).expect("text");
+    assert!(said.contains("Warning: a.c: ") && said.contains("; compiling here\n"), "{said}");
+    // Where there is no such descriptor, messages are on stderr.
+    let mut command = world.shim("gcc -c a.c");
+    command.env("UNCACHED_ERR_FD", "77");
+    assert!(shown(&finish(command)).contains("Warning: a.c: "));
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_said_and_the_words_go_to_stderr() {
     let world = World::new("echo compiled");
     let mut command = world.shim("gcc -c a.c");
