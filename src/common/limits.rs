@@ -53,3 +53,30 @@ pub const CLASSIC_FILES_MAX: u64 = 64 << 10;
 
 /// Their unpacked bytes, summed: as much as one preprocessed text.
 pub const CLASSIC_FILES_MAX_BYTES: u64 = PREPROCESSED_MAX_BYTES;
+
+/// Entries of one input set, and items that one message names. The largest translation units of
+/// Boost and of browsers read under 10,000 files; a toolchain has a few hundred.
+pub const INPUTS_MAX: usize = 256 << 10;
+
+/// The longest word of a command or entry of an environment (`MAX_ARG_STRLEN`, execve(2)).
+pub const ITEM_MAX_BYTES: usize = 128 << 10;
+
+/// What a link's table of items may hold, in bytes: a million headers.
+pub const ITEMS_MAX_BYTES: usize = 256 << 20;
+
+/// Words of one hermetic command, and entries of its environment, each.
+pub const WORDS_MAX: usize = 64 << 10;
+
+/// A bundle of small files, unpacked: enough for compression to find what they share. A larger file
+/// is a bundle of its own.
+pub const BUNDLE_BYTES: u64 = 256 << 10;
+
+/// The largest single input of a hermetic compile. The largest compilers are under 200 MiB.
+pub const INPUT_MAX_BYTES: u64 = 1 << 30;
+
+/// Bytes of bundles that a broker may send beyond what the volunteer has granted on a link: a
+/// megabit at a tenth of a second is far less.
+pub const BUNDLE_WINDOW_BYTES: u64 = 4 << 20;
+
+/// Files that one compile may make.
+pub const PRODUCTS_MAX: usize = 4096;

@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod classify;
 pub mod exit;
 pub mod hosts;
+pub mod inputs;
 pub mod invocation;
 pub mod limits;
 pub mod place;

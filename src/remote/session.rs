@@ -233,6 +233,14 @@ impl Session {
             ToVolunteer::Cancel { job } => self.on_cancel(job),
             ToVolunteer::Window { job, bytes } => self.on_window(job, u64::from(bytes)),
             ToVolunteer::Ping { token } => self.outbox.message(&ToBroker::Pong { token }),
+            ToVolunteer::Define { .. }
+            | ToVolunteer::Forget
+            | ToVolunteer::Provision { .. }
+            | ToVolunteer::Compile { .. }
+            | ToVolunteer::Bundle { .. }
+            | ToVolunteer::Unavailable { .. } => {
+                return Err(LinkEnd::Protocol("hermetic compiles are not done here".to_owned()));
+            }
         }
         Ok(())
     }

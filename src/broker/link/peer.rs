@@ -227,6 +227,11 @@ impl Peer {
             ToBroker::Window { job, bytes } => self.widen(job, bytes),
             ToBroker::Refused { job, why } => self.refused(job, &why),
             ToBroker::Result(result) => self.result(result)?,
+            ToBroker::Able { .. } => {}
+            ToBroker::Provisioned { .. }
+            | ToBroker::NeedFiles { .. }
+            | ToBroker::BundleWindow { .. }
+            | ToBroker::Compiled(_) => return Err(LinkError::Protocol("an answer to nothing".to_owned())),
         }
         Ok(None)
     }
@@ -255,7 +260,7 @@ impl Peer {
         let failure = match refusal {
             Refusal::NoSuchToolchain { .. } => Failure::NoToolchain { why },
             Refusal::Overloaded { .. } => Failure::Overloaded { why },
-            Refusal::Forbidden { .. } => Failure::Refused { why },
+            Refusal::Forbidden { .. } | Refusal::InputsChanged { .. } => Failure::Refused { why },
             Refusal::TimedOut { .. } => Failure::Deadline,
             Refusal::Failed { .. } => Failure::Host { why },
         };

@@ -93,6 +93,43 @@ pub struct CompileJob {
     /// The family for which alone this verdict holds, when gcc and clang would do different
     /// things: with a compiler of the other family the job is compiled here.
     pub family: Option<Family>,
+    /// What the command means where the client's own files are there.
+    pub hermetic: Hermetic,
+}
+
+/// A command as it stands, run among the client's own files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hermetic {
+    /// Why the job can be done in this way alone: what preprocessed text cannot carry.
+    pub needed: Option<LocalReason>,
+    /// Why it cannot be done in this way: what must be said differently elsewhere.
+    pub refused: Option<LocalReason>,
+    /// What options name to be read besides what the preprocessor includes, as written: response
+    /// files, profiles, lists of the sanitizers, specs, plugins.
+    pub reads: Vec<Read>,
+    /// What a local compile may make.
+    pub products: Products,
+}
+
+/// Something that an option names to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// As written: relative to the working directory, or absolute.
+    pub path: Bytes,
+    /// Whether it is a folder of which everything is read.
+    pub whole_folder: bool,
+    /// Whether it may be absent: the compiler then goes without.
+    pub optional: bool,
+}
+
+/// The files that a compile may make, as the compiler names them: relative to the working directory,
+/// or absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Products {
+    /// By their whole names; the first is the object or assembly file.
+    pub names: Vec<Bytes>,
+    /// By how their names begin, up to the number of a pass or the like.
+    pub beginnings: Vec<Bytes>,
 }
 
 /// Where a text output goes.

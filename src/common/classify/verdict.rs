@@ -3,7 +3,7 @@
 use super::names::{default_dependencies, default_output, is_probe, preprocessed_name};
 use super::scan::{Dependencies, Scan, Source};
 use super::table::Emit;
-use super::{CompileJob, Destination, Driver, Family, Language, PreprocessArgument};
+use super::{CompileJob, Destination, Driver, Family, Hermetic, Language, PreprocessArgument, Products};
 use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
 use crate::common::reason::{LocalReason, OptionRule};
@@ -40,6 +40,19 @@ pub(super) fn conclude(compiler: &Bytes, driver: Driver, mut scan: Scan) -> Resu
     };
     let mut compile = scan.compile;
     compile.extend(tail(emit, language));
+    let native = scan.native.first().and_then(|&at| match &compile[at] {
+        Argument::Plain(option) => Some(LocalReason::NativeUnresolved { option: option.clone() }),
+        Argument::Input | Argument::Output(_) => None,
+    });
+    let mut names = vec![output.clone()];
+    if let Some(Destination::File(file)) = &plan.destination {
+        names.push(file.clone());
+    }
+    let hermetic = Hermetic {
+        refused: native,
+        products: Products { names, ..Products::default() },
+        ..Hermetic::default()
+    };
     Ok(CompileJob {
         compiler: compiler.clone(),
         language,
@@ -51,6 +64,7 @@ pub(super) fn conclude(compiler: &Bytes, driver: Driver, mut scan: Scan) -> Resu
         compile,
         native: scan.native,
         family,
+        hermetic,
     })
 }
 

@@ -16,6 +16,17 @@
 //!   Window … ────────────────────────────────▶
 //! ```
 //!
+//! A hermetic job is a `Compile` in the place of a `Job`, with items defined before it; the files
+//! that the volunteer lacks come in bundles, which belong to no job:
+//!
+//! ```text
+//!   Define, Compile ─────────────────────────▶
+//!        ◀────────────────── NeedFiles          (what is neither in its store nor asked for)
+//!   Bundle, then data … (within the window) ─▶
+//!        ◀────────────────────── BundleWindow …
+//!        ◀────────────────────────────── Compiled, then data …
+//! ```
+//!
 //! What is not in the types:
 //!
 //! - **Windows.** Each direction of each job starts with [`crate::common::limits::LINK_WINDOW_BYTES`]; `Window` adds to it.
@@ -23,6 +34,7 @@
 //!   A side grants no more than what is still to come, so a small blob sees no `Window` at all.
 //! - **Input** is exactly [`Blob::packed`](crate::common::action::Blob::packed) bytes of zstd
 //!   with a window of at most 2^24 (all of zstd's levels up to 19).
+//! - **Bundles** share one window, [`crate::common::limits::BUNDLE_WINDOW_BYTES`] at first.
 //! - **Result data** is the packed bytes of stdout, stderr and outputs, one behind the other; each
 //!   part is a zstd frame of its own, an empty part has no bytes. A chunk may span parts.
 //! - **Unfinished**, for credits, is a job until it is refused, cancelled, or its last byte sent.
@@ -40,6 +52,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::common::action::{Action, Ended};
+use crate::common::bytes::Bytes;
+use crate::common::inputs::{Item, Runs};
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
@@ -81,6 +95,8 @@ pub enum FrameKind {
     Message = 0,
     /// A piece of the data of `job`, in order.
     Data = 1,
+    /// A piece of the bundle whose number is in `job`, in order.
+    Bundle = 2,
 }
 
 /// Length, kind and job of a frame: 9 bytes, little-endian.
@@ -127,6 +143,7 @@ impl FrameHeader {
         let (kind, limit) = match kind {
             0 => (FrameKind::Message, LINK_FRAME_MAX_BYTES),
             1 => (FrameKind::Data, LINK_CHUNK_MAX_BYTES),
+            2 => (FrameKind::Bundle, LINK_CHUNK_MAX_BYTES),
             other => return Err(FrameError::Kind(other)),
         };
         if length > limit {
@@ -174,6 +191,75 @@ pub enum ToVolunteer {
         /// Comes back in the answer.
         token: u64,
     },
+    /// From now on these numbers mean these items. A number is defined once, until `Forget`.
+    Define {
+        /// Numbers and items.
+        items: Vec<(u32, Item)>,
+    },
+    /// All numbers are forgotten; jobs that are under way keep what they have.
+    Forget,
+    /// Have these inputs ready: a toolchain, before jobs need it. Answered by `Provisioned`.
+    Provision {
+        /// Comes back in the answer.
+        provision: u32,
+        /// What.
+        inputs: Runs,
+    },
+    /// Do this with these very files. Those that are missing are asked for by `NeedFiles`.
+    Compile {
+        /// The job's number on this link, never used twice.
+        job: u32,
+        /// What to do.
+        compile: Box<Compile>,
+        /// Give up this long after the job has arrived, in milliseconds.
+        deadline_ms: u32,
+    },
+    /// These files follow as data of this bundle: one zstd frame of their contents, one behind the
+    /// other.
+    Bundle {
+        /// The bundle's number on this link, never used twice.
+        bundle: u32,
+        /// The numbers of the files.
+        items: Vec<u32>,
+        /// Length of the frame, in bytes.
+        packed: u64,
+    },
+    /// These files, which were asked for, are not what they were; jobs that need them must be
+    /// refused.
+    Unavailable {
+        /// Their numbers.
+        items: Vec<u32>,
+    },
+}
+
+/// A hermetic compile: the client's own command among the client's own paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compile {
+    /// Number of the word that is the driver's absolute path.
+    pub program: u32,
+    /// Numbers of the words of the command; the first is what the driver sees as its own name.
+    pub argv: Vec<u32>,
+    /// Numbers of the words `NAME=value` of the environment; all that the compiler sees but for
+    /// `TMPDIR`.
+    pub environment: Vec<u32>,
+    /// Number of the word that is the working directory: a path that an entry of the set names.
+    pub cwd: u32,
+    /// The terminal that stderr is, if it is one.
+    pub terminal: Option<Terminal>,
+    /// All that exists for the compiler, its toolchain included.
+    pub inputs: Runs,
+    /// The [`reading_digest`](crate::common::inputs::reading_digest) that the compile's dependencies
+    /// must have, when that is known.
+    pub reads: Option<Digest>,
+}
+
+/// What a compiler asks a terminal for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its width; 0 where it does not tell.
+    pub columns: u16,
+    /// Its height; 0 where it does not tell.
+    pub rows: u16,
 }
 
 /// What a volunteer says.
@@ -227,6 +313,77 @@ pub enum ToBroker {
     Fatal {
         /// Why.
         why: String,
+    },
+    /// What it can do besides preprocessed compiles; said once, behind the hello.
+    Able {
+        /// Whether it takes `Compile`.
+        hermetic: bool,
+        /// How jobs are confined, for people: `namespaces`, or why there are none.
+        sandbox: String,
+    },
+    /// The inputs of a `Provision` are there, or cannot be.
+    Provisioned {
+        /// Which.
+        provision: u32,
+        /// Why they cannot be there; empty when they are.
+        trouble: String,
+    },
+    /// Send these files, each in one bundle or another. Each is asked for once until it has come.
+    NeedFiles {
+        /// Their numbers.
+        items: Vec<u32>,
+    },
+    /// This much more of bundles may be sent, all of the link's together.
+    BundleWindow {
+        /// Bytes granted on top of what was granted before.
+        bytes: u32,
+    },
+    /// The compiler of a `Compile` ran. The data of stdout, stderr and products follow, packed, in
+    /// this order.
+    Compiled(Compiled),
+}
+
+/// What a compiler did with a hermetic job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// The job's number.
+    pub job: u32,
+    /// How the compiler ended.
+    pub ended: Ended,
+    /// What it printed on stdout.
+    pub stdout: Part,
+    /// What it printed on stderr.
+    pub stderr: Part,
+    /// What it left in its writable layer, by path; nothing unless it exited with 0.
+    pub products: Vec<Product>,
+    /// Whether it read what it should have.
+    pub audit: Audit,
+    /// From start of the compiler to its end, in microseconds.
+    pub wall_us: u64,
+    /// User and system time of the compiler and its children, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// A file that a hermetic compile made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// Its absolute path, which leads through no link.
+    pub path: Bytes,
+    /// Its contents.
+    pub part: Part,
+}
+
+/// What the compiler read, against what the client said it would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audit {
+    /// The compiler does not tell all that it read, or nothing was asked.
+    Unchecked,
+    /// The same.
+    Agrees,
+    /// Something else.
+    Differs {
+        /// The absolute paths that it read, as it names them; cut off where they would not fit.
+        read: Vec<Bytes>,
     },
 }
 
@@ -291,6 +448,12 @@ pub enum Refusal {
     #[error("{detail}")]
     Failed {
         /// What failed.
+        detail: String,
+    },
+    /// The client could not send an input as it was announced.
+    #[error("an input changed: {detail}")]
+    InputsChanged {
+        /// Which.
         detail: String,
     },
 }
