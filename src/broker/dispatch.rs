@@ -12,8 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::clock::Clock;
 use super::config::Config;
 use super::host_lists::NO_ZEROCONF;
+use super::hermetic::Hermetic;
 use super::link::LinkHandle;
-use super::link::connection::{self, LinkEvent, Reporter};
+use super::link::connection::{self, LinkEvent, Reporter, Surroundings};
 use super::notices::Notices;
 use super::scheduler::Scheduler;
 use super::scheduler::api::{
@@ -22,7 +23,7 @@ use super::scheduler::api::{
 use super::state::phases::{self, Shown, StateFiles};
 use super::state::slots::{self, SlotFiles, SlotLease};
 use super::status::{HostReport, JobReport, Report};
-use super::volunteers::{Ssh, Volunteers};
+use super::volunteers::{Form, Ssh, Volunteers};
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::HostList;
@@ -110,7 +111,7 @@ pub enum Whither {
 #[allow(missing_docs, reason = "the scheduler's actions, addressed to one session")]
 pub enum Command {
     Prepare {
-        as_set: bool,
+        form: Form,
     },
     CancelPrepare,
     Send {
@@ -153,6 +154,7 @@ struct Job {
 pub struct Dispatcher {
     config: Arc<Config>,
     clock: Clock,
+    hermetic: Arc<Hermetic>,
     scheduler: Scheduler,
     jobs: HashMap<JobId, Job>,
     volunteers: Volunteers,
@@ -166,11 +168,16 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher with nothing to do, and where its links' events come from.
-    pub fn new(config: Arc<Config>, clock: Clock) -> (Self, mpsc::Receiver<(HostId, LinkEvent)>) {
+    pub fn new(
+        config: Arc<Config>,
+        clock: Clock,
+        hermetic: Arc<Hermetic>,
+    ) -> (Self, mpsc::Receiver<(HostId, LinkEvent)>) {
         let (link_events, receiver) = mpsc::channel(1024);
         let dispatcher = Dispatcher {
             scheduler: Scheduler::new(config.scheduler.clone(), config.seed),
             clock,
+            hermetic,
             jobs: HashMap::new(),
             volunteers: Volunteers::new(config.seed),
             toolchains: HashMap::new(),
@@ -329,9 +336,9 @@ impl Dispatcher {
 
     fn on_link(&mut self, host: HostId, event: LinkEvent) {
         match event {
-            LinkEvent::Up { handle, build, slots } => {
-                tracing::info!(host = %self.volunteers.name(host), %build, ?slots, "volunteer is up");
-                self.volunteers.up(host, handle);
+            LinkEvent::Up { handle, build, slots, sandbox } => {
+                tracing::info!(host = %self.volunteers.name(host), %build, ?slots, %sandbox, "volunteer is up");
+                self.volunteers.up(host, handle, &sandbox);
                 // Until it says how many of them are ours.
                 if let Some(jobs) = slots {
                     self.handle(Event::Credit { host, jobs });
@@ -371,8 +378,8 @@ impl Dispatcher {
         match action {
             Action::Prepare { job } => {
                 let uses = self.jobs.get(&job).map(|job| job.uses.clone()).unwrap_or_default();
-                let as_set = self.volunteers.take_sets(&uses);
-                self.command(job, Command::Prepare { as_set });
+                let form = self.volunteers.form(&uses);
+                self.command(job, Command::Prepare { form });
             }
             Action::CancelPrepare { job } => self.command(job, Command::CancelPrepare),
             Action::Send { job, host, deadline } => self.send(job, host, deadline),
@@ -480,7 +487,12 @@ impl Dispatcher {
     fn connect(&mut self, host: HostId) {
         let route = self.volunteers.route(host);
         let reporter = Reporter { host, owner: self.link_events.clone() };
-        self.links.spawn(connection::run(route, self.config.client.clone(), self.clock, reporter));
+        let surroundings = Surroundings {
+            client: self.config.client.clone(),
+            clock: self.clock,
+            hermetic: Arc::clone(&self.hermetic),
+        };
+        self.links.spawn(connection::run(route, surroundings, reporter));
     }
 
     fn report(&self) -> Report {

@@ -91,7 +91,7 @@ pub async fn ask(
     let printed = output.stdout.len() as u64 + output.stderr.len() as u64;
     // For a terminal a compiler prints in another way than it does for us; and gcc, when it says
     // anything, may have more to say behind its front end.
-    let unsure = (invocation.stderr_is_terminal || !clang) && !output.stderr.is_empty();
+    let unsure = (invocation.terminal.is_some() || !clang) && !output.stderr.is_empty();
     if !output.status.success() || !output.stdout.is_empty() || unsure || printed > MESSAGES_MAX_BYTES {
         return Err(repeat());
     }

@@ -16,7 +16,9 @@ pub mod deliver;
 pub mod dispatch;
 pub mod faces;
 pub mod frontend;
+pub mod hermetic;
 pub mod host_lists;
+pub mod inputs;
 pub mod link;
 pub mod listen;
 pub mod log;
@@ -45,6 +47,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use config::Config;
 use dispatch::{Dispatcher, Message};
+use hermetic::Hermetic;
 use host_lists::HostLists;
 use listen::{Door, DoorError, fresh_scratch};
 use outcome::Diagnosed;
@@ -61,8 +64,12 @@ pub struct Shared {
     compilers: Compilers,
     host_lists: HostLists,
     diagnosed: Diagnosed,
+    /// The files of hermetic jobs.
+    hermetic: Arc<Hermetic>,
     /// File sets for volunteers of the classic protocol's version 3.
     file_sets: FileSets,
+    /// Preprocessors that may run at once for jobs that were to travel as files, and cannot.
+    preprocessors: Semaphore,
     /// Front ends that may run here at once (see [`frontend`]).
     front_ends: Semaphore,
     jobs: AtomicU64,
@@ -166,15 +173,19 @@ fn open_door(places: Vec<crate::common::place::Place>) -> Result<Door, DoorError
 async fn live(door: Door, config: Arc<Config>) {
     let clock = clock::Clock::start();
     let (inbox, messages) = mpsc::channel(4096);
-    let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock);
+    let hermetic = Arc::new(Hermetic::default());
+    let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock, Arc::clone(&hermetic));
     let front_ends = Semaphore::new(config.local_slots.compile as usize);
+    let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);
     let shared = Arc::new(Shared {
         config,
         inbox,
         compilers: Compilers::default(),
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
+        hermetic,
         file_sets: FileSets::default(),
+        preprocessors,
         front_ends,
         jobs: AtomicU64::new(1),
         stopping: watch::Sender::new(false),

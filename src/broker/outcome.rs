@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::deliver::{Delivery, deliver};
 use super::frontend;
-use super::link::{Answer, PackedBlob, Packing};
+use super::link::{PackedBlob, Packing, TextAnswer};
 use super::plan::Plan;
 use super::prepare::Prepared;
 use tokio::sync::Semaphore;
@@ -54,7 +54,11 @@ pub struct Work<'a> {
 /// # Errors
 ///
 /// Returns why the job must be compiled here instead; then nothing was written.
-pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Result<Outcome, LocalReason> {
+pub async fn finish(
+    work: Work<'_>,
+    answer: TextAnswer,
+    diagnosed: &Diagnosed,
+) -> Result<Outcome, LocalReason> {
     let result = &answer.result;
     let stderr = match diagnostics(&work, &answer).await {
         Ok(stderr) => stderr,
@@ -96,7 +100,7 @@ pub async fn finish(work: Work<'_>, answer: Answer, diagnosed: &Diagnosed) -> Re
 }
 
 /// What a local compile would print on stderr, when the remote one leaves no doubt about that.
-async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalReason> {
+async fn diagnostics(work: &Work<'_>, answer: &TextAnswer) -> Result<Vec<u8>, LocalReason> {
     let result = &answer.result;
     match result.ended {
         Ended::Killed(_) => return Err(LocalReason::RemoteKilled),
@@ -115,13 +119,13 @@ async fn diagnostics(work: &Work<'_>, answer: &Answer) -> Result<Vec<u8>, LocalR
 }
 
 /// What a failed compile said elsewhere, where that is final.
-fn told(answer: &Answer) -> Result<Outcome, LocalReason> {
+fn told(answer: &TextAnswer) -> Result<Outcome, LocalReason> {
     let (stdout, stderr) = (message(answer, 0)?, message(answer, 1)?);
     Ok(Outcome { ended: answer.result.ended, stdout, stderr, host: None })
 }
 
 /// What the compiler printed: its stdout (0) or its stderr (1).
-fn message(answer: &Answer, which: usize) -> Result<Vec<u8>, LocalReason> {
+fn message(answer: &TextAnswer, which: usize) -> Result<Vec<u8>, LocalReason> {
     let parts = [&answer.result.stdout, &answer.result.stderr];
     let begin: u64 = parts[..which].iter().map(|part| part.packed).sum();
     let packed = answer.packed.get(begin as usize..(begin + parts[which].packed) as usize);
@@ -139,14 +143,19 @@ fn dependency_delivery(work: &Work<'_>, text: Option<&Vec<u8>>) -> Vec<Delivery>
 }
 
 /// The one output of a compile, checked against its digest.
-fn unpack_outputs(answer: &Answer) -> Result<Option<Vec<u8>>, LocalReason> {
+fn unpack_outputs(answer: &TextAnswer) -> Result<Option<Vec<u8>>, LocalReason> {
     let messages = answer.result.stdout.packed + answer.result.stderr.packed;
     let Some(part) = answer.result.outputs.first() else { return Ok(None) };
     let packed = answer.packed.get(messages as usize..(messages + part.packed) as usize);
     unpack(packed.unwrap_or_default(), part, answer.packing).map(Some)
 }
 
-fn unpack(packed: &[u8], part: &Part, packing: Packing) -> Result<Vec<u8>, LocalReason> {
+/// The contents of a part, which have the length and the digest that were announced.
+///
+/// # Errors
+///
+/// Returns [`LocalReason::NoVolunteer`] when they have not.
+pub fn unpack(packed: &[u8], part: &Part, packing: Packing) -> Result<Vec<u8>, LocalReason> {
     let wrong = |why: &str| LocalReason::NoVolunteer { why: format!("the answer was damaged: {why}") };
     if part.size == 0 {
         return Ok(Vec::new());

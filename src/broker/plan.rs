@@ -18,7 +18,7 @@ use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
     CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
-    environment_reason, is_probe_directory, refuse_classic, remote_environment,
+    environment_reason, expand_responses, is_probe_directory, refuse_classic, remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
@@ -41,6 +41,10 @@ pub struct Plan {
     pub arguments: Vec<Argument>,
     /// The remote command's environment.
     pub environment: Vec<Bytes>,
+    /// The command as the user gave it, response files expanded.
+    pub expanded: Vec<Bytes>,
+    /// The environment of the command among the client's own files.
+    pub hermetic_environment: Vec<Bytes>,
     /// What this compile is called from one build to the next.
     pub task: TaskKey,
 }
@@ -89,8 +93,12 @@ impl Planner<'_> {
         }
         let arguments = remote_arguments(&job, &compiler, invocation).await?;
         let environment = remote_environment(&invocation.env);
+        let hermetic_environment = hermetic_environment(&invocation.env);
         let task = task_key(invocation);
-        Ok(Plan { job: *job, compiler, hosts, arguments, environment, task })
+        let words = invocation.argv.get(1..).unwrap_or_default();
+        let mut expanded = vec![job.compiler.clone()];
+        expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
+        Ok(Plan { job: *job, compiler, hosts, arguments, environment, expanded, hermetic_environment, task })
     }
 }
 
@@ -148,6 +156,13 @@ impl Plan {
     pub fn is_text(&self) -> bool {
         self.arguments.contains(&Argument::Plain(Bytes::from("-S")))
     }
+}
+
+/// TODO-MERGE: replaced by classify::hermetic_environment.
+fn hermetic_environment(env: &[Bytes]) -> Vec<Bytes> {
+    let names = ["PATH", "PWD", "LANG", "LC_ALL", "TERM", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
+    let wanted = |entry: &&Bytes| names.iter().any(|name| entry.starts_with(format!("{name}=").as_bytes()));
+    env.iter().filter(wanted).cloned().collect()
 }
 
 /// What a daemon sees of the source's name: enough for its log, and nothing that it could

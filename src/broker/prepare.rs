@@ -82,7 +82,7 @@ pub async fn prepare(
         return Err(LocalReason::PreprocessorFailed);
     }
     let stderr = contents(&messages, MESSAGES_MAX_BYTES).map_err(broker)?;
-    if invocation.stderr_is_terminal && !stderr.is_empty() {
+    if invocation.terminal.is_some() && !stderr.is_empty() {
         return Err(LocalReason::PreprocessorDiagnostics);
     }
     let dependencies = match dependencies {

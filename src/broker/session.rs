@@ -14,14 +14,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::dispatch::{About, Command, Message, NewJob, Whither};
-use super::link::{Answer, LinkHandle, Order, PackedBlob};
+use super::hermetic::result;
+use super::inputs::{Inputs, Source};
+use super::link::{Answer, FilesOrder, LinkHandle, NativeHandle, Order, Work};
 use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
-use super::prepare::{self, Prepared, Workshop};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
-use super::sets::FileSet;
 use super::state::slots::SlotLease;
-use super::volunteers::Ssh;
+use super::volunteers::{Form, Ssh};
 use super::{AtWork, Shared};
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
@@ -149,7 +149,7 @@ async fn compile(
         job,
         work: JoinSet::new(),
         preparing: None,
-        prepared: None,
+        inputs: None,
         attempts: Vec::new(),
         answers: Vec::new(),
         at_work: Some(at_work),
@@ -167,7 +167,7 @@ fn source_name(invocation: &Invocation, plan: Option<&Plan>) -> String {
 
 /// What a session's own tasks bring.
 enum Progress {
-    Prepared(Result<Prepared, LocalReason>),
+    Prepared(Result<Inputs, LocalReason>),
     Attempted(HostId, Result<Answer, Failure>),
     Finished(Result<Outcome, LocalReason>),
 }
@@ -188,7 +188,7 @@ struct Session {
     job: JobId,
     work: JoinSet<Progress>,
     preparing: Option<AbortHandle>,
-    prepared: Option<Arc<Prepared>>,
+    inputs: Option<Arc<Inputs>>,
     attempts: Vec<Attempt>,
     answers: Vec<(HostId, Answer)>,
     /// Until a compiler runs under the lease.
@@ -200,38 +200,62 @@ struct Way {
     link: LinkHandle,
     /// Should it speak the classic protocol.
     classic: Version,
-    /// All that the compile reads, in place of a text.
-    set: Option<Arc<FileSet>>,
     /// Ours for as long as the attempt lasts.
     _slot: SlotLease,
 }
 
+/// What every attempt at a job is made of.
+struct Task {
+    plan: Arc<Plan>,
+    invocation: Arc<Invocation>,
+    inputs: Arc<Inputs>,
+    deadline: Duration,
+}
+
 impl Way {
-    async fn attempt(self, plan: &Plan, invocation: &Invocation, order: Order) -> Result<Answer, Failure> {
-        match self.link {
-            // It came up when the job was prepared for others.
-            LinkHandle::Native(_) if self.set.is_some() => {
-                Err(Failure::Refused { why: "takes no file sets".to_owned() })
-            }
-            LinkHandle::Native(link) => link.attempt(order).await,
+    async fn attempt(self, task: &Task) -> Result<Answer, Failure> {
+        match &self.link {
+            LinkHandle::Native(link) => task.natively(link).await,
             LinkHandle::Classic(link) => {
-                let classic = plan.classic_order(invocation, self.classic, self.set).await;
-                link.attempt(order, classic.map_err(|why| Failure::Refused { why })?).await
+                let order = task.text_order().await?;
+                let set = task.inputs.made_text().and_then(|text| text.set.clone());
+                let classic = task.plan.classic_order(&task.invocation, self.classic, set).await;
+                task.bounded(link.attempt(order, classic.map_err(|why| Failure::Refused { why })?)).await
             }
         }
     }
 }
 
-/// The job's inputs as a file set; `None` when its text must be sent.
-async fn file_set(shared: &Arc<Shared>, plan: &Arc<Plan>, invocation: &Arc<Invocation>) -> Option<Prepared> {
-    let (shared, plan, invocation) = (shared.clone(), plan.clone(), invocation.clone());
-    let work = move || shared.file_sets.prepare(&plan, &invocation);
-    match tokio::task::spawn_blocking(work).await.ok()? {
-        Ok(prepared) => Some(prepared),
-        Err(why) => {
-            tracing::debug!(%why, "the text is sent");
-            None
+impl Task {
+    /// As files where the volunteer takes them and the job can be sent so, else as a text.
+    async fn natively(&self, link: &NativeHandle) -> Result<Answer, Failure> {
+        if let Some(files) = self.inputs.files().filter(|_| link.is_hermetic())
+            && link.provide(&files.toolchain).await?
+        {
+            let order = FilesOrder { job: Arc::clone(files), deadline: self.deadline };
+            return self.bounded(link.attempt(Work::Files(order))).await;
         }
+        let order = self.text_order().await?;
+        if self.inputs.made_text().is_some_and(|text| text.set.is_some()) {
+            // It came up when the job was made ready for others.
+            return Err(Failure::Refused { why: "takes no file sets".to_owned() });
+        }
+        self.bounded(link.attempt(Work::Text(order))).await
+    }
+
+    async fn text_order(&self) -> Result<Order, Failure> {
+        let text = self.inputs.text().await.map_err(|reason| Failure::Unpreparable { reason })?;
+        let input = text.input.clone();
+        Ok(Order { action: Box::new(self.plan.action(&input)), input, deadline: self.deadline })
+    }
+
+    /// The volunteer enforces the deadline; this is for one that does not.
+    async fn bounded(
+        &self,
+        attempt: impl Future<Output = Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let grace = self.deadline + Duration::from_secs(10);
+        timeout(grace, attempt).await.unwrap_or(Err(Failure::Deadline))
     }
 }
 
@@ -284,14 +308,14 @@ impl Session {
 
     async fn obey(&mut self, command: Command) -> io::Result<Next> {
         match command {
-            Command::Prepare { as_set } => self.start_preparing(as_set),
+            Command::Prepare { form } => self.start_preparing(form),
             Command::CancelPrepare => {
                 if let Some(task) = self.preparing.take() {
                     task.abort();
                 }
             }
             Command::Send { host, name, link, classic, slot, deadline } => {
-                self.start_attempt(host, name, Way { link, classic, set: None, _slot: slot }, deadline);
+                self.start_attempt(host, name, Way { link, classic, _slot: slot }, deadline);
             }
             Command::Cancel { host } => {
                 self.attempts.retain(|attempt| {
@@ -317,61 +341,49 @@ impl Session {
         Ok(Next::Continue)
     }
 
-    fn start_preparing(&mut self, as_set: bool) {
-        let (Some(plan), invocation) = (self.plan.clone(), self.invocation.clone()) else { return };
-        let (shared, settings) = (self.shared.clone(), self.settings);
-        let task = self.work.spawn(async move {
-            if as_set && let Some(prepared) = file_set(&shared, &plan, &invocation).await {
-                return Progress::Prepared(Ok(prepared));
-            }
-            let workshop = Workshop { program: &plan.compiler.program, scratch: &shared.config.scratch };
-            let prepared = prepare::prepare(workshop, &invocation, &plan.job).await;
-            if settings.save_temps
-                && let Ok(prepared) = &prepared
-            {
-                prepare::save(prepared, &plan.job, &invocation);
-            }
-            Progress::Prepared(prepared)
-        });
+    fn start_preparing(&mut self, form: Form) {
+        let Some(plan) = self.plan.clone() else { return };
+        let source = Source {
+            shared: self.shared.clone(),
+            plan,
+            invocation: self.invocation.clone(),
+            save_temps: self.settings.save_temps,
+        };
+        let task = self.work.spawn(async move { Progress::Prepared(Inputs::make(source, form).await) });
         self.preparing = Some(task);
     }
 
     fn start_attempt(&mut self, host: HostId, name: Arc<str>, way: Way, deadline: Duration) {
-        let (Some(plan), Some(prepared)) = (self.plan.clone(), &self.prepared) else { return };
-        let input: PackedBlob = prepared.input.clone();
-        let way = Way { set: prepared.set.clone(), ..way };
+        let (Some(plan), Some(inputs)) = (self.plan.clone(), self.inputs.clone()) else { return };
         let deadline = match self.settings.io_timeout_is_set {
             true => deadline.min(self.settings.io_timeout),
             false => deadline,
         };
-        let order = Order { action: Box::new(plan.action(&input)), input, deadline };
-        let invocation = self.invocation.clone();
-        let task = self.work.spawn(async move {
-            // The volunteer enforces the deadline; this is for one that does not.
-            let grace = deadline + Duration::from_secs(10);
-            let outcome = timeout(grace, way.attempt(&plan, &invocation, order)).await;
-            Progress::Attempted(host, outcome.unwrap_or(Err(Failure::Deadline)))
-        });
+        let task = Task { plan, invocation: self.invocation.clone(), inputs, deadline };
+        let task = self.work.spawn(async move { Progress::Attempted(host, way.attempt(&task).await) });
         self.attempts.push(Attempt { host, name, task });
     }
 
     fn take(&mut self, host: HostId) {
-        let (Some(plan), Some(prepared)) = (self.plan.clone(), self.prepared.clone()) else { return };
+        let (Some(plan), Some(inputs)) = (self.plan.clone(), self.inputs.clone()) else { return };
         let Some(at) = self.answers.iter().position(|(answered, _)| *answered == host) else { return };
         let (_, answer) = self.answers.swap_remove(at);
         let name =
             self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
         let (invocation, shared, settings) = (self.invocation.clone(), self.shared.clone(), self.settings);
         self.work.spawn(async move {
-            let front_ends = &shared.front_ends;
-            let work = outcome::Work {
-                plan: &plan,
-                prepared: &prepared,
-                invocation: &invocation,
-                settings,
-                front_ends,
+            let outcome = match (answer, inputs.made_text()) {
+                (Answer::Files(answer), _) => result::finish(&plan, &invocation, answer).await,
+                (Answer::Text(answer), Some(prepared)) => {
+                    let front_ends = &shared.front_ends;
+                    let (plan, invocation) = (&*plan, &*invocation);
+                    let work = outcome::Work { plan, prepared, invocation, settings, front_ends };
+                    outcome::finish(work, answer, &shared.diagnosed).await
+                }
+                (Answer::Text(_), None) => {
+                    Err(LocalReason::NoVolunteer { why: "it answered another question".to_owned() })
+                }
             };
-            let outcome = outcome::finish(work, answer, &shared.diagnosed).await;
             Progress::Finished(outcome.map(|outcome| Outcome { host: name, ..outcome }))
         });
     }
@@ -379,13 +391,15 @@ impl Session {
     async fn advance(&mut self, progress: Progress) -> io::Result<Next> {
         let job = self.job;
         match progress {
-            Progress::Prepared(Ok(prepared)) => {
+            Progress::Prepared(Ok(inputs)) => {
                 self.preparing = None;
-                let known = !self.settings.remote_is_final()
-                    && self.plan.as_ref().is_some_and(|plan| {
-                        self.shared.diagnosed.contains(&outcome::fingerprint(plan, &prepared.input))
-                    });
-                self.prepared = Some(Arc::new(prepared));
+                let known = match (&self.plan, inputs.made_text()) {
+                    (Some(plan), Some(text)) if !self.settings.remote_is_final() => {
+                        self.shared.diagnosed.contains(&outcome::fingerprint(plan, &text.input))
+                    }
+                    _ => false,
+                };
+                self.inputs = Some(Arc::new(inputs));
                 self.tell(match known {
                     true => Event::Unpreparable { job, reason: LocalReason::RemoteDiagnostics },
                     false => Event::Prepared { job },
@@ -394,7 +408,7 @@ impl Session {
             }
             Progress::Prepared(Err(reason)) => self.tell(Event::Unpreparable { job, reason }).await,
             Progress::Attempted(host, Ok(answer)) => {
-                let compile = Duration::from_micros(answer.result.wall_us);
+                let compile = answer.wall();
                 self.answers.push((host, answer));
                 self.tell(Event::Answered { job, host, compile }).await;
             }
@@ -424,7 +438,7 @@ impl Session {
     async fn lease(&mut self, run: Run) -> io::Result<Next> {
         // What was done so far is of no use any more.
         self.work.abort_all();
-        self.prepared = None;
+        self.inputs = None;
         self.answers.clear();
         write(&mut self.stream, Kind::Run, &wire::encode(&run)).await?;
         if run.forbidden.is_some() {

@@ -21,6 +21,10 @@ struct Volunteer {
     route: Route,
     classic: Version,
     link: Option<LinkHandle>,
+    /// Whether it took hermetic compiles when it was last up.
+    hermetic: Option<bool>,
+    /// How it confines jobs, in its own words.
+    sandbox: String,
     credit_why: String,
     round_trip: Option<Duration>,
 }
@@ -120,8 +124,16 @@ impl Volunteers {
         let number = HostId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
         let name = route.address.to_string().into();
         self.numbers.insert(key, number);
-        let (link, round_trip) = (None, None);
-        self.known.push(Volunteer { name, route, classic, link, credit_why: String::new(), round_trip });
+        self.known.push(Volunteer {
+            name,
+            route,
+            classic,
+            link: None,
+            hermetic: None,
+            sandbox: String::new(),
+            credit_why: String::new(),
+            round_trip: None,
+        });
         number
     }
 
@@ -154,20 +166,41 @@ impl Volunteers {
         Some((volunteer.name.clone(), volunteer.link.clone()?))
     }
 
-    /// Whether a job that goes to one of these is best sent as a file set: all of them that are up
-    /// take one.
-    pub fn take_sets(&self, uses: &[HostUse]) -> bool {
-        let mut up =
-            uses.iter().map(|host| self.get(host.host)).filter(|host| host.link.is_some()).peekable();
-        let takes = |host: &Volunteer| {
+    /// In which form the inputs of a job that goes to one of these are best made ready. Should it go
+    /// to one that needs another, that is made when the time comes.
+    pub fn form(&self, uses: &[HostUse]) -> Form {
+        let hosts = || uses.iter().map(|host| self.get(host.host));
+        let takes_sets = |host: &Volunteer| {
             host.classic == Version::V3 && matches!(host.link, Some(LinkHandle::Classic(_)))
         };
-        up.peek().is_some() && up.all(takes)
+        if hosts().any(|host| host.link.is_some())
+            && hosts().filter(|host| host.link.is_some()).all(takes_sets)
+        {
+            return Form::ClassicSet;
+        }
+        // Of one that was never met the best is hoped for: a scan costs next to nothing.
+        match hosts().any(|host| host.hermetic.unwrap_or(true)) {
+            true => Form::Files,
+            false => Form::Text,
+        }
     }
 
     /// Its link is up.
-    pub fn up(&mut self, host: HostId, link: LinkHandle) {
-        self.get_mut(host).link = Some(link);
+    pub fn up(&mut self, host: HostId, link: LinkHandle, sandbox: &str) {
+        let volunteer = self.get_mut(host);
+        volunteer.hermetic = Some(matches!(&link, LinkHandle::Native(link) if link.is_hermetic()));
+        volunteer.sandbox = printable(sandbox);
+        volunteer.link = Some(link);
+    }
+
+    /// Whether it takes hermetic compiles, if that is known.
+    pub fn is_hermetic(&self, host: HostId) -> Option<bool> {
+        self.get(host).hermetic
+    }
+
+    /// How it confines jobs, in its own words; may be empty.
+    pub fn sandbox(&self, host: HostId) -> &str {
+        &self.get(host).sandbox
     }
 
     /// Its link is down.
@@ -180,8 +213,7 @@ impl Volunteers {
 
     /// Why it takes fewer jobs than it has slots.
     pub fn credit(&mut self, host: HostId, why: &str) {
-        // A peer's words, for status: kept short.
-        self.get_mut(host).credit_why = why.chars().take(200).filter(|letter| !letter.is_control()).collect();
+        self.get_mut(host).credit_why = printable(why);
     }
 
     /// The reason given with its credit; may be empty.
@@ -198,4 +230,20 @@ impl Volunteers {
     pub fn last_round_trip(&self, host: HostId) -> Option<Duration> {
         self.get(host).round_trip
     }
+}
+
+/// A peer's words, for status: kept short.
+fn printable(words: &str) -> String {
+    words.chars().take(200).filter(|letter| !letter.is_control()).collect()
+}
+
+/// How the inputs of a job travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As the files themselves, to a volunteer of ours that can confine the compile to them.
+    Files,
+    /// As a set of files for a volunteer of the classic protocol.
+    ClassicSet,
+    /// As a preprocessed text.
+    Text,
 }

@@ -16,10 +16,19 @@ pub struct Invocation {
     pub env: Vec<Bytes>,
     /// The file mode creation mask.
     pub umask: u32,
-    /// Whether stderr is a terminal: compilers colour and wrap diagnostics for one.
-    pub stderr_is_terminal: bool,
+    /// The terminal that stderr is, if it is one: compilers colour and wrap diagnostics for one.
+    pub terminal: Option<Terminal>,
     /// Where the shim runs, to tell whether the broker sees the same files.
     pub origin: Origin,
+}
+
+/// What a compiler asks a terminal for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its width; 0 where it does not tell.
+    pub columns: u16,
+    /// Its height; 0 where it does not tell.
+    pub rows: u16,
 }
 
 /// What identifies the shim's view of the machine.

@@ -132,6 +132,15 @@ pub enum LocalReason {
     /// The volunteer's compiler was killed by a signal, or ran out of what the volunteer allows.
     #[error("the remote compiler was killed")]
     RemoteKilled,
+    /// The volunteer's compiler read other files than were sent for it to read.
+    #[error("the remote compiler read other files than the scanner found")]
+    Audit,
+    /// A volunteer sent a file that this command does not make.
+    #[error("the volunteer made {output}, which this command does not make here")]
+    UnexpectedOutput {
+        /// The file.
+        output: Bytes,
+    },
     /// No listed host can take the job, and it was tried where it could be.
     #[error("no volunteer could do it: {why}")]
     NoVolunteer {
@@ -224,6 +233,8 @@ impl LocalReason {
             Self::Text { .. } => "text",
             Self::RemoteDiagnostics => "remote-diagnostics",
             Self::RemoteKilled => "remote-killed",
+            Self::Audit => "audit",
+            Self::UnexpectedOutput { .. } => "unexpected-output",
             Self::NoVolunteer { .. } => "no-volunteer",
             Self::Sooner => "sooner",
             Self::Straggler => "straggler",

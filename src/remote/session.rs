@@ -147,6 +147,8 @@ where
         draining: false,
     };
     session.outbox.message(&session.hello());
+    let sandbox = "not there yet".to_owned();
+    session.outbox.message(&ToBroker::Able { hermetic: false, sandbox });
     let end = session.serve(&mut frames, &mut told, &batches, phase).await;
     // Jobs that want to tell something must not wait for a loop that is over.
     drop(told);

@@ -2,10 +2,10 @@
 
 use rustix::fs::{Mode, stat};
 use rustix::process::{getcwd, getpid, umask};
-use rustix::termios::isatty;
+use rustix::termios::{isatty, tcgetwinsize};
 
 use crate::common::bytes::Bytes;
-use crate::common::invocation::{Invocation, Origin};
+use crate::common::invocation::{Invocation, Origin, Terminal};
 
 /// The working directory; `None` when it has been removed or lies outside of our root.
 pub fn cwd() -> Option<Bytes> {
@@ -20,9 +20,19 @@ pub fn invocation(argv: Vec<Bytes>, cwd: Option<Bytes>, env: Vec<Bytes>) -> Invo
         cwd: cwd.unwrap_or_default(),
         env,
         umask: current_umask(),
-        stderr_is_terminal: isatty(rustix::stdio::stderr()),
+        terminal: terminal(),
         origin: origin(),
     }
+}
+
+/// What a compiler would find out about stderr.
+fn terminal() -> Option<Terminal> {
+    let stderr = rustix::stdio::stderr();
+    if !isatty(stderr) {
+        return None;
+    }
+    let size = tcgetwinsize(stderr);
+    Some(size.map_or(Terminal::default(), |size| Terminal { columns: size.ws_col, rows: size.ws_row }))
 }
 
 /// The mask can only be read by setting it; nothing else runs in this process meanwhile.

@@ -21,7 +21,7 @@ mod request;
 
 pub use self::dependencies::Columns;
 use super::transport::{Carrier, Farewell, Purpose, Route, Stream};
-use super::{Answer, Order, Packing};
+use super::{Answer, Order, Packing, TextAnswer};
 use crate::broker::scheduler::api::Failure;
 use crate::broker::sets::FileSet;
 use crate::common::action::Ended;
@@ -99,7 +99,7 @@ impl ClassicHandle {
             let answered = exchange(&mut stream, &request, &classic).await;
             drop(stream);
             match answered {
-                Ok((response, wall)) => answer(&response, wall, &order, &classic),
+                Ok((response, wall)) => answer(&response, wall, &order, &classic).map(Answer::Text),
                 Err(error) => Err(self.explain(&error, connection.carrier, &classic).await),
             }
         };
@@ -229,7 +229,7 @@ fn answer(
     wall: Duration,
     order: &Order,
     classic: &ClassicOrder,
-) -> Result<Answer, Failure> {
+) -> Result<TextAnswer, Failure> {
     let ended = match (response.status & 0x7f, (response.status >> 8 & 0xff) as i32) {
         (0, code) => Ended::Exited(code),
         (signal, _) => Ended::Killed(signal as i32),
@@ -260,7 +260,8 @@ fn answer(
         wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
         cpu_us: 0,
     };
-    Ok(Answer { result, packed: parts.map(Vec::as_slice).concat(), packing: Packing::Plain, dependencies })
+    let packed = parts.map(Vec::as_slice).concat();
+    Ok(TextAnswer { result, packed, packing: Packing::Plain, dependencies })
 }
 
 /// Statuses that are the daemon's own, not a compiler's: gcc and clang exit with less than 100.

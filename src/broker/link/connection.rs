@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::classic::ClassicHandle;
 use super::peer::{LinkError, News, Peer};
+use super::supply::{Bundle, ToPack};
 use super::transport::{Farewell, Purpose, Route, Stream};
 use super::{LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
+use crate::broker::hermetic::Hermetic;
 use crate::broker::scheduler::api::HostId;
 use crate::common::protocol::link::{FrameHeader, HELLO_TIMEOUT};
 
@@ -38,6 +41,8 @@ pub enum LinkEvent {
         build: String,
         /// Its slots, if it tells.
         slots: Option<u32>,
+        /// How it confines jobs, for people.
+        sandbox: String,
     },
     /// See [`News`].
     Credit {
@@ -53,6 +58,17 @@ pub enum LinkEvent {
         /// Why.
         why: String,
     },
+}
+
+/// What links need of the broker.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Who the client is, for the volunteers' logs.
+    pub client: String,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where files that volunteers ask for come from.
+    pub hermetic: Arc<Hermetic>,
 }
 
 /// Where a link's events go, with the host that they are of.
@@ -73,13 +89,13 @@ impl Reporter {
 
 /// Opens a link and runs it until it ends. Everything that the owner must know is reported;
 /// `Down` is always the last.
-pub async fn run(route: Route, client: String, clock: Clock, reporter: Reporter) {
-    let why = live(Arc::new(route), client, clock, &reporter).await;
+pub async fn run(route: Route, surroundings: Surroundings, reporter: Reporter) {
+    let why = live(Arc::new(route), &surroundings, &reporter).await;
     reporter.report(LinkEvent::Down { why }).await;
 }
 
 /// Opens a link and runs it until it ends; says why it did.
-async fn live(route: Arc<Route>, client: String, clock: Clock, reporter: &Reporter) -> String {
+async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> String {
     let begun = Instant::now();
     let connection = match timeout(CONNECT_TIMEOUT, route.connect(Purpose::Link)).await {
         Ok(Ok(connection)) => connection,
@@ -88,7 +104,7 @@ async fn live(route: Arc<Route>, client: String, clock: Clock, reporter: &Report
     };
     let round_trip = begun.elapsed();
     let carried = connection.carrier.is_some();
-    let end = serve(connection.stream, client, clock, reporter, carried).await;
+    let end = serve(connection.stream, surroundings, reporter, carried).await;
     let farewell = match connection.carrier {
         Some(carrier) if end.before_hello => carrier.farewell().await,
         _ => Farewell::Ended,
@@ -108,7 +124,8 @@ async fn live(route: Arc<Route>, client: String, clock: Clock, reporter: &Report
 async fn classic(route: Arc<Route>, reporter: &Reporter) -> String {
     let (handle, mut lost) = ClassicHandle::new(route);
     let handle = LinkHandle::Classic(handle);
-    reporter.report(LinkEvent::Up { handle, build: "of the classic protocol".to_owned(), slots: None }).await;
+    let (build, sandbox) = ("of the classic protocol".to_owned(), String::new());
+    reporter.report(LinkEvent::Up { handle, build, slots: None, sandbox }).await;
     // The dispatcher holds a handle until it hears that the host is down.
     lost.recv().await.unwrap_or_default()
 }
@@ -125,15 +142,14 @@ struct End {
 /// Runs an open link until it ends, and says how it did.
 async fn serve(
     stream: Box<dyn Stream>,
-    client: String,
-    clock: Clock,
+    surroundings: &Surroundings,
     reporter: &Reporter,
     carried: bool,
 ) -> End {
     let (handle, mut commands) = NativeHandle::new();
-    let mut peer = Peer::new(clock.now(), client);
+    let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone());
     let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
-    let ended = exchange(stream, &mut link, &mut commands, clock, reporter).await;
+    let ended = exchange(stream, &mut link, &mut commands, surroundings, reporter).await;
     let before_hello = link.handle.is_some();
     let (why, closed) = match ended {
         Ok(()) => ("closed the connection".to_owned(), true),
@@ -183,13 +199,18 @@ async fn exchange(
     stream: Box<dyn Stream>,
     link: &mut Link<'_>,
     commands: &mut mpsc::UnboundedReceiver<LinkCommand>,
-    clock: Clock,
+    surroundings: &Surroundings,
     reporter: &Reporter,
 ) -> Result<(), EndOfLink> {
+    let clock = surroundings.clock;
+    let mut packing: JoinSet<Bundle> = JoinSet::new();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut input, mut output, mut written) = (Vec::new(), Vec::new(), 0);
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
     loop {
+        while let Some(files) = link.peer.next_to_pack() {
+            pack(&mut packing, files, &surroundings.hermetic);
+        }
         if written == output.len() {
             output.clear();
             written = 0;
@@ -212,10 +233,16 @@ async fn exchange(
                 }
             }
             command = commands.recv() => match command {
-                Some(LinkCommand::Start { job, order, reply }) => link.peer.start(job, order, reply),
+                Some(LinkCommand::Start { job, work, reply }) => link.peer.start(job, work, reply),
                 Some(LinkCommand::Cancel { job }) => link.peer.cancel(job),
+                Some(LinkCommand::Provision { provision, toolchain, reply }) => {
+                    link.peer.provision(provision, &toolchain, reply);
+                }
                 None => return Ok(()),
             },
+            Some(packed) = packing.join_next() => {
+                link.peer.packed(packed.map_err(io::Error::other)?);
+            }
             () = sleep_until(wake) => {
                 if link.handle.is_some() {
                     return Err(EndOfLink::NoHello);
@@ -224,6 +251,16 @@ async fn exchange(
             }
         }
     }
+}
+
+/// Packs files on a thread that may wait for the disk.
+fn pack(packing: &mut JoinSet<Bundle>, files: ToPack, hermetic: &Arc<Hermetic>) {
+    let hermetic = Arc::clone(hermetic);
+    packing.spawn(async move {
+        let gone = files.files.iter().map(|(number, _)| *number).collect();
+        let packed = spawn_blocking(move || hermetic.pack(&files)).await;
+        packed.unwrap_or(Bundle { gone, ..Bundle::default() })
+    });
 }
 
 /// Hands every whole frame in `input` to the peer and keeps the rest.
@@ -242,10 +279,10 @@ async fn take_frames(
         };
         let Some(body) = rest.get(..header.length as usize) else { break };
         match link.peer.receive(clock.now(), header, body)? {
-            Some(News::Up { build, slots }) => {
+            Some(News::Up { build, slots, hermetic, sandbox }) => {
                 if let Some(handle) = link.handle.take() {
-                    let handle = LinkHandle::Native(handle);
-                    reporter.report(LinkEvent::Up { handle, build, slots: Some(slots) }).await;
+                    let handle = LinkHandle::Native(handle.able(hermetic));
+                    reporter.report(LinkEvent::Up { handle, build, slots: Some(slots), sandbox }).await;
                 }
             }
             Some(News::Credit { jobs, why }) => reporter.report(LinkEvent::Credit { jobs, why }).await,

@@ -6,19 +6,27 @@
 //! beyond it is an error.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Answer, Order, Packing};
+use self::transfer::{Announced, Job};
+use super::known::{Defined, Known};
+use super::supply::{Bundle, Supply, ToPack};
+use super::{Answer, Work};
+use crate::broker::hermetic::ToolchainSet;
 use crate::broker::scheduler::api::{Failure, Moment};
-use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
+use crate::common::inputs::Runs;
+use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, JobResult, OPENING, PING_INTERVAL, Part, Refusal, SILENCE_MAX, ToBroker,
+    Compiled, FrameHeader, FrameKind, JobResult, OPENING, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker,
     ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
+
+mod transfer;
 
 /// What a volunteer said that concerns more than one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +37,10 @@ pub enum News {
         build: String,
         /// Its slots, all clients together.
         slots: u32,
+        /// Whether it takes hermetic compiles.
+        hermetic: bool,
+        /// How it confines jobs, for people.
+        sandbox: String,
     },
     /// It will hold this many of our jobs.
     Credit {
@@ -63,28 +75,19 @@ pub enum LinkError {
     Fatal(String),
 }
 
-/// The transfer of one job's data in both directions.
-struct Job {
-    order: Box<Order>,
-    reply: oneshot::Sender<Result<Answer, Failure>>,
-    /// Whether the volunteer asked for the input.
-    wanted: bool,
-    sent: usize,
-    window: u64,
-    result: Option<JobResult>,
-    expected: u64,
-    received: Vec<u8>,
-    ungranted: u64,
-}
-
 /// The state of one link.
 pub struct Peer {
     jobs: BTreeMap<u32, Job>,
     /// Jobs with input to send, in turn.
     sending: VecDeque<u32>,
+    /// Toolchains that are on their way.
+    provisions: BTreeMap<u32, oneshot::Sender<Result<(), Failure>>>,
+    known: Known,
+    supply: Supply,
     /// Encoded messages, before any data.
     outbox: Vec<u8>,
-    greeted: bool,
+    /// Its build and slots, once it has said hello.
+    greeting: Option<(String, u32)>,
     heard: Moment,
     pinged: Moment,
 }
@@ -98,29 +101,68 @@ impl Peer {
         Peer {
             jobs: BTreeMap::new(),
             sending: VecDeque::new(),
+            provisions: BTreeMap::new(),
+            known: Known::default(),
+            supply: Supply::default(),
             outbox,
-            greeted: false,
+            greeting: None,
             heard: now,
             pinged: now,
         }
     }
 
     /// Begins an attempt.
-    pub fn start(&mut self, job: u32, order: Box<Order>, reply: oneshot::Sender<Result<Answer, Failure>>) {
-        let deadline_ms = u32::try_from(order.deadline.as_millis()).unwrap_or(u32::MAX);
-        push_message(&mut self.outbox, &ToVolunteer::Job { job, action: order.action.clone(), deadline_ms });
-        let state = Job {
-            order,
-            reply,
-            wanted: false,
-            sent: 0,
-            window: LINK_WINDOW_BYTES,
-            result: None,
-            expected: 0,
-            received: Vec::new(),
-            ungranted: 0,
+    pub fn start(&mut self, job: u32, work: Box<Work>, reply: oneshot::Sender<Result<Answer, Failure>>) {
+        let deadline_ms = u32::try_from(work.deadline().as_millis()).unwrap_or(u32::MAX);
+        let message = match &*work {
+            Work::Text(order) => ToVolunteer::Job { job, action: order.action.clone(), deadline_ms },
+            Work::Files(order) => {
+                let files = &order.job;
+                if !self.define(files.generation, &files.items) {
+                    let _ = reply.send(Err(outdated()));
+                    return;
+                }
+                ToVolunteer::Compile { job, compile: Box::new(files.compile.clone()), deadline_ms }
+            }
         };
-        self.jobs.insert(job, state);
+        push_message(&mut self.outbox, &message);
+        self.jobs.insert(job, Job::new(work, reply));
+    }
+
+    /// Has a toolchain made ready.
+    pub fn provision(
+        &mut self,
+        provision: u32,
+        toolchain: &ToolchainSet,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    ) {
+        if !self.define(toolchain.generation, &toolchain.items) {
+            let _ = reply.send(Err(outdated()));
+            return;
+        }
+        let mut numbers: Vec<u32> = toolchain.items.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        push_message(&mut self.outbox, &ToVolunteer::Provision { provision, inputs: Runs::of(&numbers) });
+        self.provisions.insert(provision, reply);
+    }
+
+    /// Whether the volunteer can be told of these items, and has been.
+    fn define(&mut self, generation: u32, items: &[(u32, Arc<crate::common::inputs::Item>)]) -> bool {
+        let defined = self.known.define(generation, items, &mut self.outbox);
+        if defined == Defined::Anew {
+            self.supply.forget();
+        }
+        defined != Defined::Over
+    }
+
+    /// Files that the volunteer asked for and that can be packed now.
+    pub fn next_to_pack(&mut self) -> Option<ToPack> {
+        self.supply.next_to_pack()
+    }
+
+    /// They have been packed.
+    pub fn packed(&mut self, bundle: Bundle) {
+        self.supply.packed(bundle, &mut self.outbox);
     }
 
     /// Gives up an attempt; late frames of it are ignored.
@@ -135,11 +177,14 @@ impl Peer {
         for (_, job) in std::mem::take(&mut self.jobs) {
             let _ = job.reply.send(Err(Failure::Host { why: why.to_owned() }));
         }
+        for (_, reply) in std::mem::take(&mut self.provisions) {
+            let _ = reply.send(Err(Failure::Host { why: why.to_owned() }));
+        }
     }
 
     /// Whether there is anything to send.
     pub fn has_output(&self) -> bool {
-        !self.outbox.is_empty() || !self.sending.is_empty()
+        !self.outbox.is_empty() || !self.sending.is_empty() || self.supply.has_output()
     }
 
     /// Appends what is to be sent next to `out`: all messages, then one chunk of each job in turn,
@@ -147,17 +192,25 @@ impl Peer {
     pub fn fill(&mut self, out: &mut Vec<u8>) {
         const ENOUGH: usize = 256 << 10;
         out.append(&mut self.outbox);
-        while out.len() < ENOUGH {
-            let Some(number) = self.sending.pop_front() else { return };
-            let Some(job) = self.jobs.get_mut(&number) else { continue };
-            let rest = &job.order.input.bytes[job.sent..];
-            let length = rest.len().min(LINK_CHUNK_MAX_BYTES as usize).min(job.window as usize);
-            push_data(out, number, &rest[..length]);
-            job.sent += length;
-            job.window -= length as u64;
-            if job.sent < job.order.input.bytes.len() && job.window > 0 {
-                self.sending.push_back(number);
+        while out.len() < ENOUGH && (self.supply.has_output() || !self.sending.is_empty()) {
+            if self.supply.has_output() {
+                self.supply.fill(out);
             }
+            self.fill_input(out);
+        }
+    }
+
+    /// Appends one chunk of the next job's input.
+    fn fill_input(&mut self, out: &mut Vec<u8>) {
+        let Some(number) = self.sending.pop_front() else { return };
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let rest = &job.input()[job.sent..];
+        let length = rest.len().min(LINK_CHUNK_MAX_BYTES as usize).min(job.window as usize);
+        push_data(out, number, &rest[..length]);
+        job.sent += length;
+        job.window -= length as u64;
+        if job.sent < job.input().len() && job.window > 0 {
+            self.sending.push_back(number);
         }
     }
 
@@ -171,7 +224,7 @@ impl Peer {
         if silence >= SILENCE_MAX {
             return Err(LinkError::Silent(silence));
         }
-        if self.greeted && now.since(self.pinged) >= PING_INTERVAL {
+        if self.greeting.is_some() && now.since(self.pinged) >= PING_INTERVAL {
             self.pinged = now;
             push_message(&mut self.outbox, &ToVolunteer::Ping { token: now.0 });
         }
@@ -200,7 +253,7 @@ impl Peer {
             return Ok(None);
         }
         let message = wire::decode(body).map_err(|error| LinkError::Protocol(error.to_string()))?;
-        if !self.greeted && !matches!(message, ToBroker::Hello { .. } | ToBroker::Fatal { .. }) {
+        if self.greeting.is_none() && !matches!(message, ToBroker::Hello { .. } | ToBroker::Fatal { .. }) {
             return Err(LinkError::Protocol("spoke before its hello".to_owned()));
         }
         self.receive_message(now, message)
@@ -212,8 +265,11 @@ impl Peer {
                 if version != VERSION {
                     return Err(LinkError::Version { ours: VERSION, theirs: version });
                 }
-                self.greeted = true;
-                return Ok(Some(News::Up { build, slots }));
+                self.greeting = Some((build, slots));
+            }
+            ToBroker::Able { hermetic, sandbox } => {
+                let (build, slots) = self.greeting.clone().unwrap_or_default();
+                return Ok(Some(News::Up { build, slots, hermetic, sandbox }));
             }
             ToBroker::Credit { jobs, why } => return Ok(Some(News::Credit { jobs, why })),
             ToBroker::Draining => return Ok(Some(News::Credit { jobs: 0, why: "draining".to_owned() })),
@@ -227,11 +283,10 @@ impl Peer {
             ToBroker::Window { job, bytes } => self.widen(job, bytes),
             ToBroker::Refused { job, why } => self.refused(job, &why),
             ToBroker::Result(result) => self.result(result)?,
-            ToBroker::Able { .. } => {}
-            ToBroker::Provisioned { .. }
-            | ToBroker::NeedFiles { .. }
-            | ToBroker::BundleWindow { .. }
-            | ToBroker::Compiled(_) => return Err(LinkError::Protocol("an answer to nothing".to_owned())),
+            ToBroker::Compiled(compiled) => self.compiled(compiled)?,
+            ToBroker::Provisioned { provision, trouble } => self.provisioned(provision, &trouble),
+            ToBroker::NeedFiles { items } => self.need_files(&items)?,
+            ToBroker::BundleWindow { bytes } => self.supply.widen(bytes),
         }
         Ok(None)
     }
@@ -247,7 +302,7 @@ impl Peer {
 
     fn widen(&mut self, number: u32, bytes: u32) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
-        let stalled = job.wanted && job.window == 0 && job.sent < job.order.input.bytes.len();
+        let stalled = job.wanted && job.window == 0 && job.sent < job.input().len();
         job.window = job.window.saturating_add(u64::from(bytes));
         if stalled && bytes > 0 {
             self.sending.push_back(number);
@@ -267,34 +322,46 @@ impl Peer {
         let _ = job.reply.send(Err(failure));
     }
 
+    fn provisioned(&mut self, provision: u32, trouble: &str) {
+        let Some(reply) = self.provisions.remove(&provision) else { return };
+        let _ = reply.send(match trouble.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Overloaded { why: format!("could not take the toolchain: {trouble}") }),
+        });
+    }
+
+    fn need_files(&mut self, items: &[u32]) -> Result<(), LinkError> {
+        for &number in items {
+            let item = self.known.get(number);
+            let item =
+                item.ok_or_else(|| LinkError::Protocol("wants a file that it was not told of".to_owned()))?;
+            self.supply.want(number, Arc::clone(item));
+        }
+        Ok(())
+    }
+
     fn result(&mut self, result: JobResult) -> Result<(), LinkError> {
         let number = result.job;
         let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
-        if job.result.is_some() {
-            return Err(LinkError::Protocol("two results of one job".to_owned()));
-        }
-        let outputs = if result.ended.is_success() { job.order.action.outputs.len() } else { 0 };
-        if result.outputs.len() != outputs {
-            return Err(LinkError::Protocol(format!(
-                "{} outputs where {outputs} were asked for",
-                result.outputs.len()
-            )));
-        }
-        job.expected = checked_length(&result)?;
-        job.result = Some(result);
+        job.announce(Announced::Text(result))?;
+        self.finish_if_whole(number);
+        Ok(())
+    }
+
+    fn compiled(&mut self, compiled: Compiled) -> Result<(), LinkError> {
+        let number = compiled.job;
+        let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
+        job.announce(Announced::Files(compiled))?;
         self.finish_if_whole(number);
         Ok(())
     }
 
     fn receive_data(&mut self, number: u32, body: &[u8]) -> Result<(), LinkError> {
         let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
-        if job.result.is_none() || job.received.len() as u64 + body.len() as u64 > job.expected {
+        if !job.take(body) {
             return Err(LinkError::Protocol("more data than the result announced".to_owned()));
         }
-        job.received.extend_from_slice(body);
-        job.ungranted += body.len() as u64;
-        let wants_more = (job.received.len() as u64) < job.expected;
-        if wants_more && job.ungranted >= LINK_WINDOW_BYTES / 2 {
+        if !job.is_whole() && job.ungranted >= LINK_WINDOW_BYTES / 2 {
             let bytes = u32::try_from(std::mem::take(&mut job.ungranted)).unwrap_or(u32::MAX);
             push_message(&mut self.outbox, &ToVolunteer::Window { job: number, bytes });
         }
@@ -303,32 +370,17 @@ impl Peer {
     }
 
     fn finish_if_whole(&mut self, number: u32) {
-        let whole = |job: &Job| job.result.is_some() && job.received.len() as u64 == job.expected;
-        if !self.jobs.get(&number).is_some_and(whole) {
-            return;
+        if self.jobs.get(&number).is_some_and(Job::is_whole)
+            && let Some(job) = self.jobs.remove(&number)
+        {
+            job.finish();
         }
-        let job = self.jobs.remove(&number).expect("it was just there");
-        let result = job.result.expect("whole jobs have one");
-        let _ = job.reply.send(Ok(Answer {
-            result,
-            packed: job.received,
-            packing: Packing::Zstd,
-            dependencies: None,
-        }));
     }
 }
 
-/// The sum of the packed lengths, after checking every length against the limits.
-fn checked_length(result: &JobResult) -> Result<u64, LinkError> {
-    // zstd never grows data by more than this.
-    let worst = |size: u64| size + size / 128 + 1024;
-    let fits = |part: &Part, limit: u64| part.size <= limit && part.packed <= worst(part.size);
-    let messages = fits(&result.stdout, MESSAGES_MAX_BYTES) && fits(&result.stderr, MESSAGES_MAX_BYTES);
-    if !messages || !result.outputs.iter().all(|part| fits(part, OUTPUT_MAX_BYTES)) {
-        return Err(LinkError::Protocol("a result larger than the limits".to_owned()));
-    }
-    let parts = [&result.stdout, &result.stderr];
-    Ok(parts.into_iter().chain(&result.outputs).map(|part| part.packed).sum())
+/// The job's numbers were made before the table was begun anew.
+fn outdated() -> Failure {
+    Failure::Refused { why: "it waited so long that the names of its files are forgotten".to_owned() }
 }
 
 #[cfg(test)]

@@ -153,12 +153,14 @@ impl Scanner {
     }
 
     fn input_file(&mut self, file: &Scanned, layout: &mut Layout) -> InputFile {
+        let (modified, inode) = self.disk.modified(&file.path).unwrap_or_default();
         InputFile {
             path: file.path.clone(),
             real: layout.resolve(&file.path),
             digest: self.disk.digest(file.content),
             size: self.disk.length(file.content),
-            modified: self.disk.modified(&file.path).unwrap_or_default(),
+            modified,
+            inode,
         }
     }
 

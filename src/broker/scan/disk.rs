@@ -87,6 +87,9 @@ struct ContentEntry {
     path: Box<[u8]>,
 }
 
+/// When a file was modified (seconds, nanoseconds), and its device and inode.
+type Modified = ((i64, i64), (u64, u64));
+
 /// What a directory lists: each name, and whether it is a symbolic link.
 type Names = QuickMap<Box<[u8]>, bool>;
 
@@ -124,12 +127,13 @@ impl Disk {
         self.contents.get(content as usize).map_or(0, |entry| entry.size)
     }
 
-    /// When the file at this path was modified, as of the last look at it.
-    pub fn modified(&mut self, path: &[u8]) -> Option<(i64, i64)> {
+    /// When the file at this path was modified, and its device and inode, as of the last look at it.
+    pub fn modified(&mut self, path: &[u8]) -> Option<Modified> {
         if !self.files.contains_key(path) {
             self.look(path);
         }
-        Some(self.files.get(path)?.stamp?.modified)
+        let stamp = self.files.get(path)?.stamp?;
+        Some((stamp.modified, (stamp.device, stamp.inode)))
     }
 
     /// The bytes of that digest, if they are in memory or still on disk.

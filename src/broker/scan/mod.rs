@@ -21,7 +21,7 @@ pub mod expression;
 pub mod facts;
 pub mod files;
 mod include;
-mod layout;
+pub mod layout;
 pub mod macros;
 pub mod options;
 pub mod pragma;

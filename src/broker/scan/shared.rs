@@ -38,6 +38,8 @@ pub struct InputFile {
     /// When the file was modified: seconds and nanoseconds since 1970. gcc compares it for
     /// `#pragma once`, and `__TIMESTAMP__` shows it.
     pub modified: (i64, i64),
+    /// Its device and inode: clang takes two files of one inode for one.
+    pub inode: (u64, u64),
 }
 
 /// A symbolic link on the way to a file or directory.

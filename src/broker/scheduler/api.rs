@@ -206,6 +206,12 @@ pub enum Failure {
     },
     /// The attempt's deadline passed. The job is tried elsewhere once.
     Deadline,
+    /// The host takes the job in another form than it was made ready in, and it cannot be made ready
+    /// in that one: run it here. No fault of the host's.
+    Unpreparable {
+        /// Why.
+        reason: LocalReason,
+    },
 }
 
 /// What the broker must do.

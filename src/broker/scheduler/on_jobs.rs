@@ -158,6 +158,9 @@ impl Scheduler {
         if matches!(&job.phase, Phase::Remote { attempts, .. } if !attempts.is_empty()) {
             return;
         }
+        if let Failure::Unpreparable { reason } = failure {
+            return self.bring_home(id, reason.clone(), actions);
+        }
         let enough = matches!(failure, Failure::Refused { .. })
             || route.deadlines >= 2
             || route.attempts >= self.config.attempts_max
@@ -250,6 +253,10 @@ fn note_failure(route: &mut Route, host: usize, failure: &Failure) -> String {
             route.mark_tried(host);
             route.deadlines += 1;
             "it gave no answer in time".to_owned()
+        }
+        Failure::Unpreparable { reason } => {
+            route.mark_tried(host);
+            reason.to_string()
         }
         Failure::NoToolchain { why } => {
             route.declined.push(host);

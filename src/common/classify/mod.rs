@@ -178,6 +178,15 @@ pub fn classify(argv: &[Bytes], read_response_file: &ResponseReader<'_>) -> Verd
     }
 }
 
+/// The words of a command with its response files expanded, the compiler itself not among them.
+///
+/// # Errors
+///
+/// Returns why a response file cannot be expanded.
+pub fn expand_responses(words: &[Bytes], read: &ResponseReader<'_>) -> Result<Vec<Bytes>, LocalReason> {
+    response::expand(words, read)
+}
+
 /// [`classify`], with the reason as an error.
 fn job(argv: &[Bytes], read: &ResponseReader<'_>) -> Result<CompileJob, LocalReason> {
     let (compiler, words) = argv.split_first().ok_or(LocalReason::NotACompile)?;

@@ -131,8 +131,21 @@ pub fn push_message(out: &mut Vec<u8>, message: &impl serde::Serialize) {
 ///
 /// Panics when `chunk` is larger than a data frame may be.
 pub fn push_data(out: &mut Vec<u8>, job: u32, chunk: &[u8]) {
+    push_chunk(out, FrameKind::Data, job, chunk);
+}
+
+/// Appends one link frame with a piece of a bundle to `out`.
+///
+/// # Panics
+///
+/// Panics when `chunk` is larger than a data frame may be.
+pub fn push_bundle(out: &mut Vec<u8>, bundle: u32, chunk: &[u8]) {
+    push_chunk(out, FrameKind::Bundle, bundle, chunk);
+}
+
+fn push_chunk(out: &mut Vec<u8>, kind: FrameKind, number: u32, chunk: &[u8]) {
     assert!(chunk.len() <= LINK_CHUNK_MAX_BYTES as usize, "chunks are cut to size by the caller");
-    let header = FrameHeader { length: chunk.len() as u32, kind: FrameKind::Data, job };
+    let header = FrameHeader { length: chunk.len() as u32, kind, job: number };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(chunk);
 }

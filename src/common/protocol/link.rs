@@ -7,7 +7,7 @@
 //! ```text
 //! broker                                     volunteer
 //!   OPENING Hello ───────────────────────────▶
-//!        ◀───────────────────────── Hello, Credit
+//!        ◀─────────────────── Hello, Able, Credit
 //!   Job ─────────────────────────────────────▶
 //!        ◀──────────────────────────── NeedInput     (only when the blob is not in its store)
 //!   data … (within the window) ──────────────▶
@@ -54,11 +54,12 @@ use serde::{Deserialize, Serialize};
 use crate::common::action::{Action, Ended};
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Item, Runs};
+use crate::common::invocation::Terminal;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
 /// The protocol of this build.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -251,15 +252,6 @@ pub struct Compile {
     /// The [`reading_digest`](crate::common::inputs::reading_digest) that the compile's dependencies
     /// must have, when that is known.
     pub reads: Option<Digest>,
-}
-
-/// What a compiler asks a terminal for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terminal {
-    /// Its width; 0 where it does not tell.
-    pub columns: u16,
-    /// Its height; 0 where it does not tell.
-    pub rows: u16,
 }
 
 /// What a volunteer says.

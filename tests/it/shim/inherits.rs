@@ -24,7 +24,7 @@ fn arguments_environment_directory_and_mask_arrive_as_they_are() {
     assert_eq!(invocation.argv, expected.map(Bytes::from));
     assert_eq!(invocation.cwd, Bytes::from(&*directory));
     assert_eq!(invocation.umask, 0o027);
-    assert!(!invocation.stderr_is_terminal);
+    assert_eq!(invocation.terminal, None);
     assert_eq!(invocation.variable("ODD"), Some(&b"\x80=\n"[..]));
     let path = format!("{}:/usr/bin:/bin", world.text("c"));
     assert_eq!(invocation.variable("PATH"), Some(path.as_bytes()));

@@ -1,13 +1,14 @@
 //! The broker's half of a link against hand-made frames of a volunteer.
 
 use super::*;
-use crate::broker::link::PackedBlob;
+use crate::broker::link::{Order, PackedBlob};
 use crate::common::action::{Action, Blob, Ended, InputSet, OutputName};
+use crate::common::protocol::link::Part;
 use crate::common::toolchain::{Digest, Toolchain};
 
 const NOW: Moment = Moment(0);
 
-fn order(input: &[u8]) -> Box<Order> {
+fn order(input: &[u8]) -> Box<Work> {
     let digest = Digest::of(input);
     let blob = Blob { digest, size: input.len() as u64, packed: input.len() as u64 };
     let toolchain = Toolchain {
@@ -25,7 +26,7 @@ fn order(input: &[u8]) -> Box<Order> {
         outputs: vec![OutputName { suffix: ".o".to_owned() }],
     };
     let input = PackedBlob { blob, bytes: input.into() };
-    Box::new(Order { action: Box::new(action), input, deadline: Duration::from_secs(60) })
+    Box::new(Work::Text(Order { action: Box::new(action), input, deadline: Duration::from_secs(60) }))
 }
 
 fn part(length: usize) -> Part {
@@ -111,6 +112,7 @@ fn an_answer_is_given_when_its_last_byte_has_come() {
     assert!(outcome.try_recv().is_err());
     data(&mut peer, 1, 1).expect("fine");
     let answer = outcome.try_recv().expect("an outcome").expect("an answer");
+    let Answer::Text(answer) = answer else { panic!("{answer:?}") };
     assert_eq!(answer.packed.len(), 10);
 }
 

@@ -1,0 +1,161 @@
+//! Hermetic mode: the compile's own files travel, not a preprocessed text.
+//!
+//! [`Hermetic::prepare`] says which files a compile reads (the include scanner), puts them together
+//! with its toolchain's (its closure), and numbers what a link must know ([`dictionary`]). What a
+//! volunteer lacks of it, it asks for; [`bundle`] packs it. What comes back, [`result`] puts in place.
+
+pub mod bundle;
+pub mod dictionary;
+pub mod named;
+pub mod result;
+pub mod set;
+
+use std::sync::Arc;
+
+use self::dictionary::{Dictionary, Numbered};
+use self::set::{File, Inode, SetBuilder};
+use super::link::supply::{Bundle, ToPack};
+use super::plan::Plan;
+use super::scan::{Declined, InputSet, Question, SharedScanner};
+use crate::common::bytes::Bytes;
+use crate::common::inputs::{Entry, Item, Runs, reading_digest};
+use crate::common::invocation::Invocation;
+use crate::common::protocol::link::Compile;
+use crate::common::reason::LocalReason;
+use crate::common::toolchain::Digest;
+
+/// What hermetic mode remembers.
+#[derive(Default)]
+pub struct Hermetic {
+    /// The broker's one scanner.
+    pub scanner: SharedScanner,
+    dictionary: Dictionary,
+    digests: named::Digests,
+}
+
+/// A hermetic job, ready to be sent to any volunteer that can.
+#[derive(Debug)]
+pub struct FilesJob {
+    /// Of the numbers.
+    pub generation: u32,
+    /// All items that `compile` names.
+    pub items: Vec<Numbered>,
+    /// The message, but for the job's number.
+    pub compile: Compile,
+    /// The part of the items that is its toolchain.
+    pub toolchain: Arc<ToolchainSet>,
+}
+
+/// A toolchain as volunteers are sent it.
+#[derive(Debug)]
+pub struct ToolchainSet {
+    /// Of its contents.
+    pub digest: Digest,
+    /// Of the numbers.
+    pub generation: u32,
+    /// Its files, links and folders.
+    pub items: Vec<Numbered>,
+}
+
+/// Why a job does not travel as files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHermetic {
+    /// The command must say something else elsewhere.
+    #[error("{0}")]
+    Command(LocalReason),
+    /// The compiler cannot be sent.
+    #[error("compiler: {0}")]
+    Toolchain(String),
+    /// Which files it reads is not certain.
+    #[error("scan: {0}")]
+    Declined(#[from] Declined),
+    /// The result depends on the time of day, which is another there.
+    #[error("a file mentions the date or the time")]
+    Clock,
+    /// A file that an option names is not there, or not plain.
+    #[error("{0} cannot be read")]
+    Unreadable(Bytes),
+}
+
+impl Hermetic {
+    /// Makes a job's inputs ready. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it must go another way.
+    pub fn prepare(&self, plan: &Plan, invocation: &Invocation) -> Result<FilesJob, NotHermetic> {
+        if let Some(reason) = &plan.job.hermetic.refused {
+            return Err(NotHermetic::Command(reason.clone()));
+        }
+        let toolchain = self.toolchain(plan)?;
+        let mut argv = plan.expanded.clone();
+        argv[0] = Bytes::from(plan.compiler.program.as_path());
+        let question = Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false };
+        let scanned = self.scanner.inputs(&question)?;
+        if scanned.clock {
+            return Err(NotHermetic::Clock);
+        }
+        let mut builder = SetBuilder::default();
+        for (_, item) in &toolchain.items {
+            if let Item::Entry(entry) = &**item {
+                builder.entry(entry);
+            }
+        }
+        add_scanned(&mut builder, &scanned);
+        named::add(&mut builder, plan, invocation, &self.digests)?;
+        let reads = reading_digest(scanned.files.iter().map(|file| &*file.path));
+        Ok(self.number(builder.finish(), reads, toolchain, plan, invocation))
+    }
+
+    /// Packs files that a volunteer asks for. Blocking.
+    pub fn pack(&self, files: &ToPack) -> Bundle {
+        bundle::pack(files, &self.scanner)
+    }
+
+    fn toolchain(&self, plan: &Plan) -> Result<Arc<ToolchainSet>, NotHermetic> {
+        let (digest, entries): (Digest, Vec<Entry>) =
+            plan.compiler.closure().map_err(NotHermetic::Toolchain)?;
+        let (generation, items) = self.dictionary.number(entries.into_iter().map(Item::Entry));
+        Ok(Arc::new(ToolchainSet { digest, generation, items }))
+    }
+
+    fn number(
+        &self,
+        entries: Vec<Entry>,
+        reads: Digest,
+        toolchain: Arc<ToolchainSet>,
+        plan: &Plan,
+        invocation: &Invocation,
+    ) -> FilesJob {
+        let count = entries.len();
+        let program = Bytes::from(plan.compiler.program.as_path());
+        let words = [program, invocation.cwd.clone()].into_iter();
+        let words = words.chain(plan.hermetic_environment.iter().cloned());
+        let words = words.chain(invocation.argv.iter().cloned());
+        let items = entries.into_iter().map(Item::Entry).chain(words.map(Item::Word));
+        let (generation, items) = self.dictionary.number(items);
+        let number = |at: usize| items.get(at).map_or(0, |(number, _)| *number);
+        let mut inputs: Vec<u32> = items[..count].iter().map(|(number, _)| *number).collect();
+        inputs.sort_unstable();
+        let environment = count + 2..count + 2 + plan.hermetic_environment.len();
+        let compile = Compile {
+            program: number(count),
+            cwd: number(count + 1),
+            environment: environment.clone().map(number).collect(),
+            argv: (environment.end..items.len()).map(number).collect(),
+            terminal: invocation.terminal,
+            inputs: Runs::of(&inputs),
+            reads: Some(reads),
+        };
+        FilesJob { generation, items, compile, toolchain }
+    }
+}
+
+fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {
+    for file in scanned.files.iter().chain(&scanned.probed) {
+        let inode = Inode { identity: file.inode, modified_s: file.modified.0 };
+        builder.file(&file.real, File { digest: file.digest, size: file.size, inode });
+    }
+    scanned.links.iter().for_each(|link| builder.link(&link.path, &link.target));
+    scanned.directories.iter().for_each(|path| builder.folder(path));
+}

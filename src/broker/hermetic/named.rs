@@ -1,0 +1,205 @@
+//! What a command names besides what it includes: files that options read, folders that outputs are
+//! written to, the working directory by the name that `$PWD` has for it.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::NotHermetic;
+use super::set::{File, Inode, SetBuilder};
+use crate::broker::plan::Plan;
+use crate::broker::scan::layout::Layout;
+use crate::common::bytes::Bytes;
+use crate::common::classify::Read;
+use crate::common::invocation::Invocation;
+use crate::common::limits::{INPUT_MAX_BYTES, INPUTS_MAX};
+use crate::common::toolchain::Digest;
+
+/// Digests remembered; beyond it the memory starts afresh.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// A change that is younger could be followed by another one of the same time stamp.
+const SETTLED: Duration = Duration::from_millis(20);
+
+/// Folders in folders, below one that is read whole.
+const DEPTH_MAX: usize = 16;
+
+/// Digests of files that options name.
+#[derive(Debug, Default)]
+pub struct Digests(Mutex<HashMap<PathBuf, (Stamp, Digest)>>);
+
+/// How a file looked: it is unchanged while all of this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Stamp {
+            identity: (found.dev(), found.ino()),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+}
+
+impl Digests {
+    /// The file at a real path, as part of a set.
+    fn file(&self, path: &Path, found: &Metadata) -> Option<File> {
+        let stamp = Stamp::of(found);
+        let file = |digest| {
+            let inode = Inode { identity: stamp.identity, modified_s: stamp.modified.0 };
+            File { digest, size: stamp.size, inode }
+        };
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some((_, digest)) = known.filter(|(known, _)| *known == stamp) {
+            return Some(file(digest));
+        }
+        if stamp.size > INPUT_MAX_BYTES {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+        let digest = Digest(*hasher.finalize().as_bytes());
+        let settled = found
+            .modified()
+            .is_ok_and(|then| SystemTime::now().duration_since(then).is_ok_and(|age| age > SETTLED));
+        if settled {
+            let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if memory.len() >= REMEMBERED_MAX {
+                memory.clear();
+            }
+            memory.insert(path.to_owned(), (stamp, digest));
+        }
+        Some(file(digest))
+    }
+}
+
+/// Adds all of it to a set.
+///
+/// # Errors
+///
+/// Returns [`NotHermetic::Unreadable`] for what must be there and is not.
+pub fn add(
+    builder: &mut SetBuilder,
+    plan: &Plan,
+    invocation: &Invocation,
+    digests: &Digests,
+) -> Result<(), NotHermetic> {
+    let cwd = invocation.cwd.as_path();
+    let mut layout = Layout::default();
+    layout.directory(&invocation.cwd);
+    if let Some(pwd) = invocation.variable("PWD").filter(|pwd| pwd.starts_with(b"/")) {
+        layout.directory(pwd);
+    }
+    let products = &plan.job.hermetic.products;
+    for product in products.names.iter().chain(&products.beginnings) {
+        if let Some(folder) = cwd.join(product.as_path()).parent() {
+            layout.directory(&Bytes::from(folder));
+        }
+    }
+    for read in &plan.job.hermetic.reads {
+        let path = Bytes::from_path(cwd.join(read.path.as_path()));
+        add_read(builder, &mut layout, read, &path, digests)?;
+    }
+    let (links, directories) = layout.finish();
+    links.iter().for_each(|link| builder.link(&link.path, &link.target));
+    directories.iter().for_each(|path| builder.folder(path));
+    Ok(())
+}
+
+fn add_read(
+    builder: &mut SetBuilder,
+    layout: &mut Layout,
+    read: &Read,
+    path: &Bytes,
+    digests: &Digests,
+) -> Result<(), NotHermetic> {
+    let real = Bytes::from(&layout.resolve(path)[..]);
+    let unreadable = || NotHermetic::Unreadable(read.path.clone());
+    match fs::metadata(real.as_path()) {
+        Ok(found) if found.is_file() => {
+            let file = digests.file(real.as_path(), &found).ok_or_else(unreadable)?;
+            builder.file(&real, file);
+            Ok(())
+        }
+        Ok(found) if found.is_dir() && read.whole_folder => {
+            layout.directory(path);
+            let mut left = INPUTS_MAX / 4;
+            add_folder(builder, real.as_path(), digests, DEPTH_MAX, &mut left).ok_or_else(unreadable)
+        }
+        Ok(found) if found.is_dir() => {
+            layout.directory(path);
+            Ok(())
+        }
+        Err(error) if read.optional && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(unreadable()),
+    }
+}
+
+/// Adds all that is in a folder; `None` when something in it cannot be sent.
+fn add_folder(
+    builder: &mut SetBuilder,
+    folder: &Path,
+    digests: &Digests,
+    depth: usize,
+    left: &mut usize,
+) -> Option<()> {
+    for entry in fs::read_dir(folder).ok()? {
+        *left = left.checked_sub(1)?;
+        let path = entry.ok()?.path();
+        let name = Bytes::from(path.as_path());
+        let found = fs::symlink_metadata(&path).ok()?;
+        if found.is_symlink() {
+            builder.link(&name, &Bytes::from(fs::read_link(&path).ok()?.as_path()));
+        } else if found.is_dir() {
+            builder.folder(&name);
+            add_folder(builder, &path, digests, depth.checked_sub(1)?, left)?;
+        } else if found.is_file() {
+            builder.file(&name, digests.file(&path, &found)?);
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_has_another_digest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("profile");
+        let digests = Digests::default();
+        for text in ["one", "two"] {
+            fs::write(&path, text).expect("written");
+            let found = fs::metadata(&path).expect("there");
+            let file = digests.file(&path, &found).expect("a file");
+            assert_eq!(file.digest, Digest::of(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_whole_folder_has_all_that_is_in_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let top = directory.path().canonicalize().expect("a path");
+        fs::create_dir_all(top.join("a/b")).expect("folders");
+        fs::write(top.join("a/b/x"), "x").expect("written");
+        std::os::unix::fs::symlink("b/x", top.join("a/link")).expect("a link");
+        let mut builder = SetBuilder::default();
+        let mut left = 10;
+        add_folder(&mut builder, &top.join("a"), &Digests::default(), DEPTH_MAX, &mut left).expect("all");
+        let paths: Vec<PathBuf> =
+            builder.finish().iter().map(|entry| entry.path.as_path().to_owned()).collect();
+        assert_eq!(paths, [top.join("a/b"), top.join("a/b/x"), top.join("a/link")]);
+        assert!(add_folder(&mut SetBuilder::default(), &top, &Digests::default(), 1, &mut left).is_none());
+    }
+}

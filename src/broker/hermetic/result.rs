@@ -1,0 +1,136 @@
+//! From a hermetic compile's answer to what the user gets, or to the reason why it must not be that.
+//!
+//! What the compiler printed is what it would have printed here: same command, same files, same
+//! names. What it made is put in place, but only under names that this command makes here: a
+//! volunteer never chooses where it writes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::broker::deliver::{Delivery, check_destination, deliver};
+use crate::broker::link::FilesAnswer;
+use crate::broker::link::Packing;
+use crate::broker::outcome::{Outcome, unpack};
+use crate::broker::plan::Plan;
+use crate::common::action::Ended;
+use crate::common::bytes::Bytes;
+use crate::common::invocation::Invocation;
+use crate::common::protocol::link::{Audit, Part, Product};
+use crate::common::reason::LocalReason;
+
+/// Larger results are unpacked and written off the event loop.
+const INLINE_MAX_BYTES: u64 = 4 << 20;
+
+/// Checks an answer and puts its products in place.
+///
+/// # Errors
+///
+/// Returns why the job must be compiled here instead; then nothing was written.
+pub async fn finish(
+    plan: &Arc<Plan>,
+    invocation: &Arc<Invocation>,
+    answer: FilesAnswer,
+) -> Result<Outcome, LocalReason> {
+    check(&answer)?;
+    let size: u64 = answer.compiled.products.iter().map(|product| product.part.size).sum();
+    if size <= INLINE_MAX_BYTES {
+        return place(plan, invocation, &answer);
+    }
+    let (plan, invocation) = (Arc::clone(plan), Arc::clone(invocation));
+    let task = tokio::task::spawn_blocking(move || place(&plan, &invocation, &answer));
+    task.await.map_err(|error| LocalReason::Broker { why: error.to_string() })?
+}
+
+/// Whether the answer can be what the user sees.
+fn check(answer: &FilesAnswer) -> Result<(), LocalReason> {
+    match answer.compiled.ended {
+        Ended::Killed(_) => return Err(LocalReason::RemoteKilled),
+        // What a failed compile removes here, it does not know of there.
+        Ended::Exited(status) if status != 0 => return Err(LocalReason::RemoteDiagnostics),
+        Ended::Exited(_) => {}
+    }
+    match &answer.compiled.audit {
+        Audit::Unchecked | Audit::Agrees => Ok(()),
+        Audit::Differs { .. } => Err(LocalReason::Audit),
+    }
+}
+
+fn place(plan: &Plan, invocation: &Invocation, answer: &FilesAnswer) -> Result<Outcome, LocalReason> {
+    let compiled = &answer.compiled;
+    let mut parts = Parts { packed: &answer.packed };
+    let (stdout, stderr) = (parts.next(&compiled.stdout)?, parts.next(&compiled.stderr)?);
+    let allowed = Allowed::new(plan, invocation);
+    let mut deliveries = Vec::with_capacity(compiled.products.len());
+    for product in &compiled.products {
+        let contents = parts.next(&product.part)?;
+        let replaces = allowed.check(product)? && !plan.is_text();
+        deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, replaces });
+    }
+    deliver(&deliveries, invocation.umask).map_err(|error| LocalReason::Broker { why: error.to_string() })?;
+    Ok(Outcome { ended: compiled.ended, stdout, stderr, host: None })
+}
+
+/// The bytes of an answer, part by part.
+struct Parts<'a> {
+    packed: &'a [u8],
+}
+
+impl Parts<'_> {
+    fn next(&mut self, part: &Part) -> Result<Vec<u8>, LocalReason> {
+        let (this, rest) = self.packed.split_at_checked(part.packed as usize).unwrap_or_default();
+        self.packed = rest;
+        unpack(this, part, Packing::Zstd)
+    }
+}
+
+/// The names that a command may make.
+struct Allowed<'a> {
+    plan: &'a Plan,
+    cwd: &'a Path,
+    /// By real path; the first name is the main output.
+    names: HashMap<PathBuf, bool>,
+}
+
+impl<'a> Allowed<'a> {
+    fn new(plan: &'a Plan, invocation: &'a Invocation) -> Self {
+        let cwd = invocation.cwd.as_path();
+        let names = plan.job.hermetic.products.names.iter().enumerate();
+        let names = names.filter_map(|(at, name)| Some((real(&cwd.join(name.as_path()))?, at == 0)));
+        // Of a name that stands twice, the first counts.
+        let mut known = HashMap::new();
+        names.for_each(|(path, first)| *known.entry(path).or_default() |= first);
+        Allowed { plan, cwd, names: known }
+    }
+
+    /// Whether a product is the main output; an error when it may not be made at all.
+    fn check(&self, product: &Product) -> Result<bool, LocalReason> {
+        let path = product.path.as_path();
+        let refused = || LocalReason::UnexpectedOutput { output: product.path.clone() };
+        let known = self.names.get(path).copied();
+        let begins = || {
+            let beginnings = &self.plan.job.hermetic.products.beginnings;
+            beginnings.iter().any(|beginning| self.begins(path, beginning))
+        };
+        if known.is_none() && !begins() || !check_destination(path) {
+            return Err(refused());
+        }
+        Ok(known.unwrap_or(false))
+    }
+
+    /// Whether a path lies where `beginning` does, and begins as it does.
+    fn begins(&self, path: &Path, beginning: &Bytes) -> bool {
+        let Some(beginning) = real(&self.cwd.join(beginning.as_path())) else { return false };
+        let name = |path: &Path| path.file_name().map(|name| name.as_encoded_bytes().to_vec());
+        let starts = match (name(path), name(&beginning)) {
+            (Some(name), Some(start)) => name.starts_with(&start),
+            _ => false,
+        };
+        starts && path.parent() == beginning.parent()
+    }
+}
+
+/// The path without links, but for what lies at its end.
+fn real(path: &Path) -> Option<PathBuf> {
+    Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}

@@ -1,0 +1,128 @@
+//! A job's inputs, in the form that a volunteer takes: as files, or as a preprocessed text.
+//!
+//! A job is made ready in the form that suits most of the hosts that it may go to. Should it go to
+//! one that needs a text after all, the text is made then, once, whoever else wants it.
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::Shared;
+use super::hermetic::{FilesJob, NotHermetic};
+use super::plan::Plan;
+use super::prepare::{self, Prepared, Workshop};
+use super::volunteers::Form;
+use crate::common::invocation::Invocation;
+use crate::common::reason::LocalReason;
+
+/// The job that inputs are of.
+#[derive(Clone)]
+pub struct Source {
+    /// What belongs to no job.
+    pub shared: Arc<Shared>,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// What the user ran.
+    pub invocation: Arc<Invocation>,
+    /// Whether the text is kept for people (`DISTCC_SAVE_TEMPS`).
+    pub save_temps: bool,
+}
+
+/// A job's inputs.
+pub struct Inputs {
+    source: Source,
+    files: Option<Arc<FilesJob>>,
+    text: OnceCell<Result<Arc<Prepared>, LocalReason>>,
+}
+
+impl Inputs {
+    /// Makes a job's inputs ready.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the job must be compiled here.
+    pub async fn make(source: Source, form: Form) -> Result<Self, LocalReason> {
+        let inputs = |files, text| Inputs { source: source.clone(), files, text };
+        match form {
+            Form::Files => match source.files().await {
+                Ok(files) => return Ok(inputs(Some(Arc::new(files)), OnceCell::new())),
+                Err(why) => source.must_be_text(&why)?,
+            },
+            Form::ClassicSet => {
+                if let Some(prepared) = source.classic_set().await {
+                    return Ok(inputs(None, OnceCell::new_with(Some(Ok(Arc::new(prepared))))));
+                }
+            }
+            Form::Text => {}
+        }
+        let text = source.text().await?;
+        Ok(inputs(None, OnceCell::new_with(Some(Ok(Arc::new(text))))))
+    }
+
+    /// The files, if they could be told.
+    pub fn files(&self) -> Option<&Arc<FilesJob>> {
+        self.files.as_ref()
+    }
+
+    /// The text, if it has been made.
+    pub fn made_text(&self) -> Option<&Arc<Prepared>> {
+        self.text.get()?.as_ref().ok()
+    }
+
+    /// The text, which is made now if it has not been.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is none.
+    pub async fn text(&self) -> Result<Arc<Prepared>, LocalReason> {
+        let make = || async {
+            let closed = |_| LocalReason::Broker { why: "it ends".to_owned() };
+            let _slot = self.source.shared.preprocessors.acquire().await.map_err(closed)?;
+            self.source.text().await.map(Arc::new)
+        };
+        self.text.get_or_init(make).await.clone()
+    }
+}
+
+impl Source {
+    async fn files(&self) -> Result<FilesJob, NotHermetic> {
+        let Source { shared, plan, invocation, .. } = self.clone();
+        let work = move || shared.hermetic.prepare(&plan, &invocation);
+        let ended = |error| NotHermetic::Toolchain(format!("a thread ended: {error}"));
+        tokio::task::spawn_blocking(work).await.map_err(ended)?
+    }
+
+    /// A job that does not travel as files travels as a text, unless that cannot carry it.
+    fn must_be_text(&self, why: &NotHermetic) -> Result<(), LocalReason> {
+        tracing::debug!(source = %self.plan.job.source, %why, "not sent as files");
+        match &self.plan.job.hermetic.needed {
+            None => Ok(()),
+            Some(reason) => Err(reason.clone()),
+        }
+    }
+
+    async fn classic_set(&self) -> Option<Prepared> {
+        let Source { shared, plan, invocation, .. } = self.clone();
+        let work = move || shared.file_sets.prepare(&plan, &invocation);
+        match tokio::task::spawn_blocking(work).await.ok()? {
+            Ok(prepared) => Some(prepared),
+            Err(why) => {
+                tracing::debug!(%why, "the text is sent");
+                None
+            }
+        }
+    }
+
+    async fn text(&self) -> Result<Prepared, LocalReason> {
+        let plan = &self.plan;
+        if let Some(reason) = &plan.job.hermetic.needed {
+            return Err(reason.clone());
+        }
+        let workshop = Workshop { program: &plan.compiler.program, scratch: &self.shared.config.scratch };
+        let prepared = prepare::prepare(workshop, &self.invocation, &plan.job).await?;
+        if self.save_temps {
+            prepare::save(&prepared, &plan.job, &self.invocation);
+        }
+        Ok(prepared)
+    }
+}
