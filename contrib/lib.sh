@@ -33,8 +33,10 @@ find_programs() {
 
 # Starts N volunteers with J slots each, everything below the directory $farm:  start_farm N J
 # Exports DISTCC_DIR and DISTCC_HOSTS; the broker starts with the first compile.
+# Where $bare is set, they have no compilers, and the folders in $bare are not there.
 start_farm() {
-    local number port as_root=()
+    local number port as_root=() surroundings=()
+    [ -z "${bare:-}" ] || surroundings=(env HIDDEN="$bare" "$root/contrib/without-compilers")
     farm_pids=()
     # Else it would give root up, and with it the way into our temporary directory.
     [ "$(id -u)" != 0 ] || as_root=(--user root)
@@ -43,7 +45,7 @@ start_farm() {
     export DISTCC_DIR=$farm/home DISTCC_HOSTS= TMPDIR=$farm/tmp
     for ((number = 1; number <= $1; number++)); do
         mkdir -p "$farm/volunteer$number"
-        "$bin/distccd" --no-detach --listen 127.0.0.1 --port 0 --port-file "$farm/port$number" --jobs "$2" \
+        "${surroundings[@]}" "$bin/distccd" --no-detach --listen 127.0.0.1 --port 0 --port-file "$farm/port$number" --jobs "$2" \
             --temp-dir "$farm/volunteer$number" --log-file "$farm/volunteer$number.log" --nice 0 \
             "${as_root[@]}" --max-load 100000 \
             </dev/null >"$farm/volunteer$number.out" 2>&1 &
