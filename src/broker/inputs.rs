@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::Shared;
+use super::cache::Slot;
 use super::hermetic::{FilesJob, NotHermetic};
+use super::link::FilesAnswer;
 use super::plan::Plan;
 use super::prepare::{self, Prepared, Workshop};
 use super::volunteers::Form;
@@ -32,6 +34,8 @@ pub struct Source {
 pub struct Inputs {
     source: Source,
     files: Option<Arc<FilesJob>>,
+    /// Where its result is kept.
+    slot: Option<Slot>,
     text: OnceCell<Result<Arc<Prepared>, LocalReason>>,
 }
 
@@ -42,21 +46,42 @@ impl Inputs {
     ///
     /// Returns why the job must be compiled here.
     pub async fn make(source: Source, form: Form) -> Result<Self, LocalReason> {
-        let inputs = |files, text| Inputs { source: source.clone(), files, text };
         match form {
             Form::Files => match source.files().await {
-                Ok(files) => return Ok(inputs(Some(Arc::new(files)), OnceCell::new())),
+                Ok(files) => return Ok(Inputs::of_files(source, files)),
                 Err(why) => source.must_be_text(&why)?,
             },
             Form::ClassicSet => {
                 if let Some(prepared) = source.classic_set().await {
-                    return Ok(inputs(None, OnceCell::new_with(Some(Ok(Arc::new(prepared))))));
+                    return Ok(Inputs::of_text(source, prepared));
                 }
             }
             Form::Text => {}
         }
         let text = source.text().await?;
-        Ok(inputs(None, OnceCell::new_with(Some(Ok(Arc::new(text))))))
+        Ok(Inputs::of_text(source, text))
+    }
+
+    fn of_files(source: Source, files: FilesJob) -> Self {
+        let slot = source.shared.caches.slot(&files, &source.invocation);
+        Inputs { source, files: Some(Arc::new(files)), slot, text: OnceCell::new() }
+    }
+
+    fn of_text(source: Source, text: Prepared) -> Self {
+        Inputs { source, files: None, slot: None, text: OnceCell::new_with(Some(Ok(Arc::new(text)))) }
+    }
+
+    /// The result of an equal job, if it is kept.
+    pub async fn find_result(&self) -> Option<FilesAnswer> {
+        let (slot, shared) = (self.slot.clone()?, Arc::clone(&self.source.shared));
+        tokio::task::spawn_blocking(move || shared.caches.find(&slot)).await.ok()?
+    }
+
+    /// Keeps a result that has been delivered.
+    pub fn keep_result(&self, answer: &Arc<FilesAnswer>) {
+        if let Some(slot) = &self.slot {
+            self.source.shared.caches.keep(slot.clone(), answer);
+        }
     }
 
     /// The files, if they could be told.

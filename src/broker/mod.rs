@@ -9,6 +9,7 @@
 //!
 //! Sessions do, the scheduler decides, the dispatcher carries between them.
 
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -45,6 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use cache::Caches;
 use config::Config;
 use dispatch::{Dispatcher, Message};
 use hermetic::Hermetic;
@@ -66,6 +68,8 @@ pub struct Shared {
     diagnosed: Diagnosed,
     /// The files of hermetic jobs.
     hermetic: Arc<Hermetic>,
+    /// Results of earlier hermetic jobs.
+    caches: Caches,
     /// File sets for volunteers of the classic protocol's version 3.
     file_sets: FileSets,
     /// Preprocessors that may run at once for jobs that were to travel as files, and cannot.
@@ -176,6 +180,7 @@ async fn live(door: Door, config: Arc<Config>) {
     let hermetic = Arc::new(Hermetic::default());
     let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock, Arc::clone(&hermetic));
     let front_ends = Semaphore::new(config.local_slots.compile as usize);
+    let (caches, to_write) = Caches::new();
     let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);
     let shared = Arc::new(Shared {
         config,
@@ -184,6 +189,7 @@ async fn live(door: Door, config: Arc<Config>) {
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
         hermetic,
+        caches,
         file_sets: FileSets::default(),
         preprocessors,
         front_ends,
@@ -193,11 +199,13 @@ async fn live(door: Door, config: Arc<Config>) {
     });
     tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
     let on_signal = stop_on_signal(shared.clone());
+    let keeper = shared.clone();
     let dispatch = dispatcher.run(messages, link_events);
     tokio::select! {
         () = door.serve(shared) => {}
         () = dispatch => {}
         () = on_signal => {}
+        () = keeper.caches.write(to_write) => {}
     }
 }
 

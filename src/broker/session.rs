@@ -168,6 +168,8 @@ fn source_name(invocation: &Invocation, plan: Option<&Plan>) -> String {
 /// What a session's own tasks bring.
 enum Progress {
     Prepared(Result<Inputs, LocalReason>),
+    /// The result of an equal job is in place.
+    Found(Outcome),
     Attempted(HostId, Result<Answer, Failure>),
     Finished(Result<Outcome, LocalReason>),
 }
@@ -257,6 +259,21 @@ impl Task {
         let grace = self.deadline + Duration::from_secs(10);
         timeout(grace, attempt).await.unwrap_or(Err(Failure::Deadline))
     }
+}
+
+/// Makes a job's inputs ready, and looks whether its result is kept.
+async fn prepare(source: Source, form: Form) -> Progress {
+    let (plan, invocation) = (source.plan.clone(), source.invocation.clone());
+    let inputs = match Inputs::make(source, form).await {
+        Ok(inputs) => inputs,
+        Err(reason) => return Progress::Prepared(Err(reason)),
+    };
+    if let Some(answer) = inputs.find_result().await
+        && let Ok(outcome) = result::finish(&plan, &invocation, Arc::new(answer)).await
+    {
+        return Progress::Found(outcome);
+    }
+    Progress::Prepared(Ok(inputs))
 }
 
 /// Whether the session goes on.
@@ -349,7 +366,7 @@ impl Session {
             invocation: self.invocation.clone(),
             save_temps: self.settings.save_temps,
         };
-        let task = self.work.spawn(async move { Progress::Prepared(Inputs::make(source, form).await) });
+        let task = self.work.spawn(prepare(source, form));
         self.preparing = Some(task);
     }
 
@@ -373,7 +390,14 @@ impl Session {
         let (invocation, shared, settings) = (self.invocation.clone(), self.shared.clone(), self.settings);
         self.work.spawn(async move {
             let outcome = match (answer, inputs.made_text()) {
-                (Answer::Files(answer), _) => result::finish(&plan, &invocation, answer).await,
+                (Answer::Files(answer), _) => {
+                    let answer = Arc::new(answer);
+                    let outcome = result::finish(&plan, &invocation, Arc::clone(&answer)).await;
+                    if outcome.is_ok() {
+                        inputs.keep_result(&answer);
+                    }
+                    outcome
+                }
                 (Answer::Text(answer), Some(prepared)) => {
                     let front_ends = &shared.front_ends;
                     let (plan, invocation) = (&*plan, &*invocation);
@@ -413,6 +437,10 @@ impl Session {
                 self.tell(Event::Answered { job, host, compile }).await;
             }
             Progress::Attempted(host, Err(failure)) => self.tell(Event::Failed { job, host, failure }).await,
+            Progress::Found(outcome) => {
+                self.tell(Event::Found { job }).await;
+                return self.done(outcome).await;
+            }
             Progress::Finished(Ok(outcome)) => return self.done(outcome).await,
             Progress::Finished(Err(reason)) => self.tell(Event::Unusable { job, reason }).await,
         }

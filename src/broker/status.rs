@@ -84,6 +84,9 @@ pub struct JobReport {
 pub struct TotalsReport {
     /// Jobs whose outputs came from a volunteer.
     pub remote: u64,
+    /// Jobs whose outputs came from the cache of results.
+    #[serde(default)]
+    pub cached: u64,
     /// Jobs that ran here.
     pub local: u64,
     /// Those, by reason.
@@ -173,6 +176,7 @@ impl Report {
         let reasons = totals.local.iter().map(|(key, count)| ((*key).to_owned(), *count));
         let totals = TotalsReport {
             remote: totals.remote,
+            cached: totals.found,
             local: totals.local.values().sum(),
             local_reasons: reasons.collect(),
             retried: totals.retried,
@@ -264,8 +268,8 @@ impl Report {
         let totals = &self.totals;
         let _ = writeln!(
             text,
-            "\n{} jobs remote, {} here; {} retried, {} hedged, {} abandoned",
-            totals.remote, totals.local, totals.retried, totals.hedged, totals.abandoned
+            "\n{} jobs remote, {} cached, {} here; {} retried, {} hedged, {} abandoned",
+            totals.remote, totals.cached, totals.local, totals.retried, totals.hedged, totals.abandoned
         );
         for (reason, count) in &totals.local_reasons {
             let _ = writeln!(text, "    {count:>7} here: {reason}");

@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod inputs;
 pub mod invocation;
 pub mod limits;
+pub mod lru;
 pub mod place;
 pub mod program;
 pub mod protocol;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::bytes::Bytes;
 use super::invocation::Invocation;
 
 /// How long a connection may be silent by default, in seconds (distcc(1), `DISTCC_IO_TIMEOUT`).
@@ -59,10 +60,86 @@ impl Settings {
     }
 }
 
+/// Where results are kept (`DISTCC_CACHE`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheSetting {
+    /// Nowhere.
+    Off,
+    /// In a directory.
+    On {
+        /// Which; `None` where neither the variable nor the environment leads to one.
+        directory: Option<Bytes>,
+        /// How much is kept, in bytes, where that is said.
+        size: Option<u64>,
+    },
+}
+
+/// Reads `DISTCC_CACHE`: `off`, an absolute directory, a size such as `10G`, or both with a comma
+/// between them. Without it, or with something else, results are kept below `$XDG_CACHE_HOME` or
+/// `~/.cache`.
+pub fn cache_setting(invocation: &Invocation) -> CacheSetting {
+    let set = invocation.variable("DISTCC_CACHE").unwrap_or_default();
+    if matches!(set, b"off" | b"0") {
+        return CacheSetting::Off;
+    }
+    let (mut directory, mut size) = (None, None);
+    for word in set.split(|&byte| byte == b',') {
+        match word {
+            [b'/', ..] => directory = Some(Bytes::from(word)),
+            _ => size = read_size(word).or(size),
+        }
+    }
+    CacheSetting::On { directory: directory.or_else(|| default_cache(invocation)), size }
+}
+
+fn default_cache(invocation: &Invocation) -> Option<Bytes> {
+    let absolute = |name| invocation.variable(name).filter(|path| path.starts_with(b"/"));
+    let below = |base: &[u8], rest: &[u8]| Bytes([base, rest].concat());
+    match absolute("XDG_CACHE_HOME") {
+        Some(base) => Some(below(base, b"/distcc/results")),
+        None => absolute("HOME").map(|home| below(home, b"/.cache/distcc/results")),
+    }
+}
+
+/// A number of bytes, with `K`, `M`, `G` or `T` behind it or not; powers of 1024.
+fn read_size(word: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(word).ok()?.trim();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::bytes::Bytes;
+
+    #[test]
+    fn where_results_are_kept_is_read_from_one_variable() {
+        let of = |environment: &[&str]| {
+            let env = environment.iter().map(|&entry| Bytes::from(entry)).collect();
+            cache_setting(&Invocation { env, ..Invocation::default() })
+        };
+        let on =
+            |directory: Option<&str>, size| CacheSetting::On { directory: directory.map(Bytes::from), size };
+        assert_eq!(of(&["DISTCC_CACHE=off", "HOME=/h"]), CacheSetting::Off);
+        assert_eq!(of(&[]), on(None, None));
+        assert_eq!(of(&["HOME=/h"]), on(Some("/h/.cache/distcc/results"), None));
+        assert_eq!(of(&["HOME=/h", "XDG_CACHE_HOME=/c"]), on(Some("/c/distcc/results"), None));
+        assert_eq!(of(&["DISTCC_CACHE=/x", "HOME=/h"]), on(Some("/x"), None));
+        assert_eq!(of(&["DISTCC_CACHE=/x,2G"]), on(Some("/x"), Some(2 << 30)));
+        assert_eq!(
+            of(&["DISTCC_CACHE=500M", "HOME=/h"]),
+            on(Some("/h/.cache/distcc/results"), Some(500 << 20))
+        );
+        assert_eq!(of(&["DISTCC_CACHE=99999999999999T"]), on(None, None));
+    }
 
     fn of(environment: &[&str]) -> Settings {
         let env = environment.iter().map(|&entry| Bytes::from(entry)).collect();

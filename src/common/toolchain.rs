@@ -18,6 +18,20 @@ impl Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Reads what [`Display`](std::fmt::Display) writes: 64 hexadecimal digits.
+    pub fn parse(hex: &str) -> Option<Self> {
+        let bytes = hex.as_bytes();
+        if bytes.len() != 64 {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+            let (high, low) = (char::from(pair[0]).to_digit(16)?, char::from(pair[1]).to_digit(16)?);
+            *byte = (high << 4 | low) as u8;
+        }
+        Some(Digest(digest))
+    }
+
     /// The first 16 hexadecimal digits: enough for people to tell two apart.
     pub fn short(&self) -> String {
         self.to_string()[..16].to_owned()
@@ -119,6 +133,14 @@ mod tests {
     #[test]
     fn a_program_that_is_no_compiler_has_no_banner() {
         assert_eq!(read_banner("usage: tool [-h]\n"), None);
+    }
+
+    #[test]
+    fn a_digest_is_read_as_it_is_written() {
+        let digest = Digest::of(b"text");
+        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+        assert_eq!(Digest::parse(&digest.short()), None);
+        assert_eq!(Digest::parse(&"x".repeat(64)), None);
     }
 
     #[test]

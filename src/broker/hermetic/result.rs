@@ -30,7 +30,7 @@ const INLINE_MAX_BYTES: u64 = 4 << 20;
 pub async fn finish(
     plan: &Arc<Plan>,
     invocation: &Arc<Invocation>,
-    answer: FilesAnswer,
+    answer: Arc<FilesAnswer>,
 ) -> Result<Outcome, LocalReason> {
     check(&answer)?;
     let size: u64 = answer.compiled.products.iter().map(|product| product.part.size).sum();

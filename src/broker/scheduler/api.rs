@@ -109,6 +109,12 @@ pub enum Event {
         /// Which.
         job: JobId,
     },
+    /// While its inputs were made ready, the job's result was found to be known; what remains is to
+    /// deliver it.
+    Found {
+        /// Which.
+        job: JobId,
+    },
     /// The job's inputs cannot be sent; it must run here.
     Unpreparable {
         /// Which.
@@ -217,7 +223,7 @@ pub enum Failure {
 /// What the broker must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Make the job's inputs ready; answered by `Prepared` or `Unpreparable`.
+    /// Make the job's inputs ready; answered by `Prepared`, `Unpreparable` or `Found`.
     Prepare {
         /// Which.
         job: JobId,

@@ -164,6 +164,7 @@ impl Scheduler {
                 self.on_arrived_local(job, build, local, reason);
             }
             Event::Prepared { job } => self.on_prepared(job),
+            Event::Found { job } => self.on_found(job, actions),
             Event::Unpreparable { job, reason } => self.on_unpreparable(job, reason, actions),
             Event::Answered { job, host, compile } => self.on_answered(job, host, compile, actions),
             Event::Failed { job, host, failure } => self.on_failed(job, host, &failure, actions),

@@ -94,6 +94,16 @@ impl Scheduler {
         }
     }
 
+    /// Whatever was decided meanwhile, the job has what it wanted.
+    pub(super) fn on_found(&mut self, id: JobId, actions: &mut Vec<Action>) {
+        if !self.jobs.contains_key(&id) {
+            return;
+        }
+        self.cancel_attempts(id, None, actions);
+        self.totals.found += 1;
+        self.finish(id);
+    }
+
     pub(super) fn on_unpreparable(&mut self, job: JobId, reason: LocalReason, actions: &mut Vec<Action>) {
         if self.phase(job) == Some(&Phase::Preparing) {
             // It has ended by itself, so there is nothing to cancel.

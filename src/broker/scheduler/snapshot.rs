@@ -113,6 +113,8 @@ pub enum PhaseView {
 pub struct Totals {
     /// Jobs whose answer came from a volunteer.
     pub remote: u64,
+    /// Jobs whose result was known.
+    pub found: u64,
     /// Attempts that followed a failed one.
     pub retried: u64,
     /// Second attempts beside a slow one.

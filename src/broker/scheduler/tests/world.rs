@@ -267,6 +267,9 @@ impl World {
         self.truth(job).preparing = false;
         if self.chance(troubles) {
             self.feed(Event::Unpreparable { job, reason: LocalReason::PreprocessorFailed });
+        } else if self.chance(troubles) {
+            self.over(job);
+            self.feed(Event::Found { job });
         } else {
             self.feed(Event::Prepared { job });
         }

@@ -1,0 +1,76 @@
+//! One result as a file: a mark, the length of what follows, the announcement, the packed bytes, and
+//! the digest of all that.
+
+use crate::broker::link::FilesAnswer;
+use crate::common::protocol::link::Compiled;
+use crate::common::protocol::wire;
+use crate::common::toolchain::Digest;
+
+/// What such files begin with; the number is raised when anything behind it changes.
+const MARK: [u8; 8] = *b"DCCache1";
+
+/// The bytes of an entry.
+pub fn encode(answer: &FilesAnswer) -> Vec<u8> {
+    let announcement = wire::encode(&answer.compiled);
+    let mut bytes = Vec::with_capacity(announcement.len() + answer.packed.len() + 64);
+    bytes.extend_from_slice(&MARK);
+    bytes.extend_from_slice(&(announcement.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&announcement);
+    bytes.extend_from_slice(&answer.packed);
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(&digest.0);
+    bytes
+}
+
+/// The result in an entry; `None` for anything but a whole one.
+pub fn decode(bytes: &[u8]) -> Option<FilesAnswer> {
+    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if Digest::of(body).0 != *digest {
+        return None;
+    }
+    let (length, rest) = body.strip_prefix(&MARK)?.split_first_chunk()?;
+    let (announcement, packed) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let compiled: Compiled = wire::decode(announcement).ok()?;
+    Some(FilesAnswer { compiled, packed: packed.to_vec() })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::common::action::Ended;
+    use crate::common::protocol::link::{Audit, Part};
+
+    pub fn answer(packed: &[u8]) -> FilesAnswer {
+        let part = Part { digest: Digest::of(b""), size: 0, packed: 0 };
+        let compiled = Compiled {
+            job: 1,
+            ended: Ended::Exited(0),
+            stdout: part,
+            stderr: part,
+            products: Vec::new(),
+            audit: Audit::Agrees,
+            wall_us: 1,
+            cpu_us: 1,
+        };
+        FilesAnswer { compiled, packed: packed.to_vec() }
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_was() {
+        let (answer, back) = (answer(b"packed"), decode(&encode(&answer(b"packed"))).expect("an entry"));
+        assert_eq!((back.compiled, back.packed), (answer.compiled, answer.packed));
+    }
+
+    #[test]
+    fn an_entry_that_rotted_or_was_cut_off_is_none() {
+        let whole = encode(&answer(b"packed"));
+        for cut in 0..whole.len() {
+            assert!(decode(&whole[..cut]).is_none(), "{cut}");
+        }
+        for at in 0..whole.len() {
+            let mut rotten = whole.clone();
+            rotten[at] ^= 1;
+            assert!(decode(&rotten).is_none(), "{at}");
+        }
+    }
+}

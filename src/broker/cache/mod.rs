@@ -1,0 +1,216 @@
+//! Results of hermetic compiles, kept on this machine's disk.
+//!
+//! The key holds everything that the result depends on ([`action_digest`]): a hermetic compile sees
+//! nothing else. Only results that were audited and do not depend on the time of day are kept; each
+//! is checked by its digest whenever it is read, and a volunteer never sees this directory.
+
+mod disk;
+mod entry;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use self::disk::Disk;
+use super::hermetic::FilesJob;
+use super::link::FilesAnswer;
+use crate::common::inputs::{Entry, EntryKind, Item};
+use crate::common::invocation::Invocation;
+use crate::common::protocol::link::Audit;
+use crate::common::settings::{CacheSetting, cache_setting};
+use crate::common::toolchain::Digest;
+
+/// How much is kept where nobody says, in bytes.
+const SIZE_DEFAULT: u64 = 5 << 30;
+
+/// Directories that one broker uses.
+const DIRECTORIES_MAX: usize = 16;
+
+/// Results that wait to be written; more are not kept.
+const WAITING_MAX: usize = 64;
+
+/// Where one job's result is looked for, and kept.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    disk: Arc<Disk>,
+    key: Digest,
+}
+
+/// All caches of one broker.
+pub struct Caches {
+    open: Mutex<HashMap<PathBuf, Arc<Disk>>>,
+    to_write: mpsc::Sender<(Slot, Arc<FilesAnswer>)>,
+    counts: Counts,
+}
+
+/// What has been asked for.
+#[derive(Debug, Default)]
+pub struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    stored: AtomicU64,
+}
+
+/// Results on their way to the disk.
+pub type ToWrite = mpsc::Receiver<(Slot, Arc<FilesAnswer>)>;
+
+impl Caches {
+    /// Caches, and what [`Caches::write`] is to be given.
+    pub fn new() -> (Self, ToWrite) {
+        let (to_write, waiting) = mpsc::channel(WAITING_MAX);
+        (Caches { open: Mutex::default(), to_write, counts: Counts::default() }, waiting)
+    }
+
+    /// Where the result of a job is, if it is anywhere: `None` when its environment wants no cache.
+    pub fn slot(&self, job: &FilesJob, invocation: &Invocation) -> Option<Slot> {
+        let (directory, size) = match cache_setting(invocation) {
+            CacheSetting::Off => return None,
+            CacheSetting::On { directory, size } => (directory?, size.unwrap_or(SIZE_DEFAULT)),
+        };
+        let directory = directory.as_path().to_owned();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= DIRECTORIES_MAX && !open.contains_key(&directory) {
+            open.clear();
+        }
+        let disk = open.entry(directory).or_insert_with_key(|path| Arc::new(Disk::new(path.clone())));
+        disk.bound(size);
+        Some(Slot { disk: Arc::clone(disk), key: action_digest(job) })
+    }
+
+    /// The kept result, if there is one. Blocking.
+    pub fn find(&self, slot: &Slot) -> Option<FilesAnswer> {
+        let found = slot.disk.read(&slot.key);
+        let count = if found.is_some() { &self.counts.hits } else { &self.counts.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps a result that has been delivered, if it is one to keep.
+    pub fn keep(&self, slot: Slot, answer: &Arc<FilesAnswer>) {
+        if answer.compiled.audit == Audit::Agrees && answer.compiled.ended.is_success() {
+            // When the disk cannot follow, the next build will bring it again.
+            let _ = self.to_write.try_send((slot, Arc::clone(answer)));
+        }
+    }
+
+    /// Writes results to disk, one after the other, for as long as the broker lives.
+    pub async fn write(&self, mut waiting: ToWrite) {
+        while let Some((slot, answer)) = waiting.recv().await {
+            let write = tokio::task::spawn_blocking(move || slot.disk.write(&slot.key, &answer));
+            match write.await {
+                Ok(Ok(())) => drop(self.counts.stored.fetch_add(1, Ordering::Relaxed)),
+                Ok(Err(error)) => tracing::debug!(%error, "a result was not kept"),
+                Err(error) => tracing::warn!(%error, "a result was not kept"),
+            }
+        }
+    }
+
+    /// Hits, misses and results that were stored.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&self.counts.hits), of(&self.counts.misses), of(&self.counts.stored))
+    }
+}
+
+/// The digest of all that a hermetic compile's result depends on: its toolchain and its inputs by path
+/// and content, its command, environment, directory and terminal. Names that are not there need no
+/// place in it: what is not an input does not exist for the compile.
+fn action_digest(job: &FilesJob) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("distcc action 1");
+    let mut text = |kind: u8, bytes: &[u8]| {
+        hasher.update(&[kind]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    for (_, item) in &job.items {
+        match &**item {
+            Item::Word(word) => text(0, word),
+            Item::Entry(Entry { path, kind }) => {
+                text(1, path);
+                match kind {
+                    EntryKind::Folder => text(2, b""),
+                    EntryKind::Link { target } => text(3, target),
+                    EntryKind::File(file) => {
+                        text(4, &file.digest.0);
+                        let [twin, age] = [file.twin, file.age].map(u16::to_le_bytes);
+                        text(5, &[&twin[..], &age, &[u8::from(file.executable)]].concat());
+                    }
+                }
+            }
+        }
+    }
+    let compile = &job.compile;
+    // Which of the words are the command, which the environment.
+    text(6, &(compile.argv.len() as u64).to_le_bytes());
+    text(7, &(compile.environment.len() as u64).to_le_bytes());
+    if let Some(terminal) = compile.terminal {
+        text(8, &[terminal.columns.to_le_bytes(), terminal.rows.to_le_bytes()].concat());
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::hermetic::ToolchainSet;
+    use crate::common::bytes::Bytes;
+    use crate::common::inputs::{FileEntry, Runs};
+    use crate::common::invocation::Terminal;
+    use crate::common::protocol::link::Compile;
+
+    fn file(path: &str, content: &str) -> Item {
+        let digest = Digest::of(content.as_bytes());
+        let kind = EntryKind::File(FileEntry { digest, size: 1, executable: false, twin: 0, age: 0 });
+        Item::Entry(Entry { path: Bytes::from(path), kind })
+    }
+
+    fn job(entries: &[Item], environment: &[&str], argv: &[&str]) -> FilesJob {
+        let word = |word: &&str| Item::Word(Bytes::from(*word));
+        let words = environment.iter().map(word).chain(argv.iter().map(word));
+        let items: Vec<Item> = entries.iter().cloned().chain(words).collect();
+        let compile = Compile {
+            program: 0,
+            argv: vec![0; argv.len()],
+            environment: vec![0; environment.len()],
+            cwd: 0,
+            terminal: None,
+            inputs: Runs::default(),
+            reads: None,
+        };
+        let toolchain = ToolchainSet { digest: Digest([0; 32]), generation: 0, items: Vec::new() };
+        let items = items.into_iter().enumerate().map(|(at, item)| (at as u32, Arc::new(item))).collect();
+        FilesJob { generation: 0, items, compile, toolchain: Arc::new(toolchain) }
+    }
+
+    #[test]
+    fn the_numbers_of_items_do_not_count() {
+        let mut other = job(&[file("/a", "1")], &["A=1"], &["gcc"]);
+        other.items.iter_mut().for_each(|(number, _)| *number += 7);
+        assert_eq!(action_digest(&other), action_digest(&job(&[file("/a", "1")], &["A=1"], &["gcc"])));
+    }
+
+    #[test]
+    fn whatever_may_change_the_result_changes_the_key() {
+        let [a, b] = [("/a", "1"), ("/b", "2")].map(|(path, content)| file(path, content));
+        let base = || job(&[a.clone(), b.clone()], &["A=1"], &["gcc", "-c"]);
+        let mut terminal = base();
+        terminal.compile.terminal = Some(Terminal::default());
+        let others = [
+            // Two headers that changed places.
+            job(&[file("/a", "2"), file("/b", "1")], &["A=1"], &["gcc", "-c"]),
+            // Another checkout.
+            job(&[file("/x/a", "1"), file("/x/b", "2")], &["A=1"], &["gcc", "-c"]),
+            // A header that appeared.
+            job(&[a.clone(), b.clone(), file("/c", "3")], &["A=1"], &["gcc", "-c"]),
+            // Another order of directories.
+            job(&[a.clone(), b.clone()], &["A=1"], &["-c", "gcc"]),
+            job(&[a.clone(), b.clone()], &[], &["A=1", "gcc", "-c"]),
+            job(&[a.clone(), b.clone()], &["A=2"], &["gcc", "-c"]),
+            terminal,
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert_ne!(action_digest(other), action_digest(&base()), "{at}");
+        }
+    }
+}
