@@ -502,7 +502,8 @@ impl Dispatcher {
             let about = self.jobs.get(&job.job).map(|job| &job.about);
             JobReport::new(job, about, &self.volunteers)
         });
-        Report::new(hosts.collect(), jobs.collect(), &snapshot.totals, self.clock.now())
+        let travelled = self.hermetic.counts.get();
+        Report::new(hosts.collect(), jobs.collect(), &snapshot.totals, travelled, self.clock.now())
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Source {
 pub struct Inputs {
     source: Source,
     files: Option<Arc<FilesJob>>,
+    /// Why there are none.
+    why_text: String,
     /// Where its result is kept.
     slot: Option<Slot>,
     text: OnceCell<Result<Arc<Prepared>, LocalReason>>,
@@ -49,7 +51,11 @@ impl Inputs {
         match form {
             Form::Files => match source.files().await {
                 Ok(files) => return Ok(Inputs::of_files(source, files)),
-                Err(why) => source.must_be_text(&why)?,
+                Err(why) => {
+                    source.must_be_text(&why)?;
+                    let text = source.text().await?;
+                    return Ok(Inputs { why_text: why.key(), ..Inputs::of_text(source, text) });
+                }
             },
             Form::ClassicSet => {
                 if let Some(prepared) = source.classic_set().await {
@@ -64,11 +70,12 @@ impl Inputs {
 
     fn of_files(source: Source, files: FilesJob) -> Self {
         let slot = source.shared.caches.slot(&files, &source.invocation);
-        Inputs { source, files: Some(Arc::new(files)), slot, text: OnceCell::new() }
+        Inputs { source, files: Some(Arc::new(files)), why_text: String::new(), slot, text: OnceCell::new() }
     }
 
     fn of_text(source: Source, text: Prepared) -> Self {
-        Inputs { source, files: None, slot: None, text: OnceCell::new_with(Some(Ok(Arc::new(text)))) }
+        let text = OnceCell::new_with(Some(Ok(Arc::new(text))));
+        Inputs { source, files: None, why_text: "volunteer".to_owned(), slot: None, text }
     }
 
     /// The result of an equal job, if it is kept.
@@ -87,6 +94,17 @@ impl Inputs {
     /// The files, if they could be told.
     pub fn files(&self) -> Option<&Arc<FilesJob>> {
         self.files.as_ref()
+    }
+
+    /// Notes that an attempt leaves, as files or as a text.
+    pub fn count(&self, as_files: bool) {
+        let counts = &self.source.shared.hermetic.counts;
+        match (as_files, &self.files) {
+            (true, _) => counts.files(),
+            // They are there; the volunteer does not take them.
+            (false, Some(_)) => counts.text("volunteer"),
+            (false, None) => counts.text(&self.why_text),
+        }
     }
 
     /// The text, if it has been made.

@@ -234,6 +234,7 @@ impl Task {
         if let Some(files) = self.inputs.files().filter(|_| link.is_hermetic())
             && link.provide(&files.toolchain).await?
         {
+            self.inputs.count(true);
             let order = FilesOrder { job: Arc::clone(files), deadline: self.deadline };
             return self.bounded(link.attempt(Work::Files(order))).await;
         }
@@ -247,6 +248,7 @@ impl Task {
 
     async fn text_order(&self) -> Result<Order, Failure> {
         let text = self.inputs.text().await.map_err(|reason| Failure::Unpreparable { reason })?;
+        self.inputs.count(false);
         let input = text.input.clone();
         Ok(Order { action: Box::new(self.plan.action(&input)), input, deadline: self.deadline })
     }

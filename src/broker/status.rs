@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::dispatch::About;
+use super::hermetic::counts::Travelled;
 use super::scheduler::api::Moment;
 use super::scheduler::snapshot::{HostState, HostView, JobView, PhaseView, Totals};
 use super::state::phases::Phase;
@@ -59,6 +60,12 @@ pub struct HostReport {
     pub round_trip_us: Option<u64>,
     /// Toolchains that it refused since it came up.
     pub refused_toolchains: u32,
+    /// Whether it takes hermetic compiles; unknown until it has been up.
+    #[serde(default)]
+    pub hermetic: Option<bool>,
+    /// How it confines jobs, in its own words.
+    #[serde(default)]
+    pub sandbox: String,
 }
 
 /// One job.
@@ -99,6 +106,12 @@ pub struct TotalsReport {
     pub forbidden: u64,
     /// Jobs whose shim went away.
     pub abandoned: u64,
+    /// Attempts that left as files (hermetic mode).
+    #[serde(default)]
+    pub sent_files: u64,
+    /// Attempts that left as preprocessed text, by reason.
+    #[serde(default)]
+    pub sent_texts: BTreeMap<String, u64>,
 }
 
 impl HostReport {
@@ -122,6 +135,8 @@ impl HostReport {
             speed: view.speed,
             round_trip_us: volunteers.last_round_trip(view.host).map(|time| time.as_micros() as u64),
             refused_toolchains: view.refused.len() as u32,
+            hermetic: volunteers.is_hermetic(view.host),
+            sandbox: volunteers.sandbox(view.host).to_owned(),
         }
     }
 }
@@ -172,7 +187,13 @@ impl JobReport {
 
 impl Report {
     /// Puts a document together.
-    pub fn new(hosts: Vec<HostReport>, jobs: Vec<JobReport>, totals: &Totals, now: Moment) -> Self {
+    pub fn new(
+        hosts: Vec<HostReport>,
+        jobs: Vec<JobReport>,
+        totals: &Totals,
+        travelled: Travelled,
+        now: Moment,
+    ) -> Self {
         let reasons = totals.local.iter().map(|(key, count)| ((*key).to_owned(), *count));
         let totals = TotalsReport {
             remote: totals.remote,
@@ -183,6 +204,8 @@ impl Report {
             hedged: totals.hedged,
             forbidden: totals.forbidden,
             abandoned: totals.abandoned,
+            sent_files: travelled.files,
+            sent_texts: travelled.texts,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let uptime_s = now.since(Moment(0)).as_secs();
@@ -234,6 +257,9 @@ impl Report {
                 };
                 let _ = writeln!(text, "    {}{wait}", clip(&host.why, 60));
             }
+            if host.hermetic == Some(false) && !host.sandbox.is_empty() {
+                let _ = writeln!(text, "    takes texts only: {}", clip(&host.sandbox, 55));
+            }
             if host.refused_toolchains > 0 {
                 let _ = writeln!(text, "    lacks {} of our toolchains", host.refused_toolchains);
             }
@@ -273,6 +299,12 @@ impl Report {
         );
         for (reason, count) in &totals.local_reasons {
             let _ = writeln!(text, "    {count:>7} here: {reason}");
+        }
+        if totals.sent_files > 0 {
+            let _ = writeln!(text, "    {:>7} sent as files", totals.sent_files);
+        }
+        for (reason, count) in &totals.sent_texts {
+            let _ = writeln!(text, "    {count:>7} sent as text: {}", clip(reason, 50));
         }
     }
 }
@@ -320,6 +352,8 @@ mod tests {
             speed: 0.1,
             round_trip_us: Some(123_456),
             refused_toolchains: 1,
+            hermetic: Some(false),
+            sandbox: long.clone(),
         };
         let job = JobReport {
             source: format!("/{long}/a.c"),
@@ -333,6 +367,8 @@ mod tests {
             remote: 10_000_000,
             local: 7,
             local_reasons: [("not-a-compile".to_owned(), 7)].into(),
+            sent_files: 3,
+            sent_texts: [(long.clone(), 7)].into(),
             ..TotalsReport::default()
         };
         Report { pid: 4_000_000, hosts: vec![host], jobs: vec![job; 50], totals, ..Report::default() }

@@ -52,11 +52,13 @@ pub struct VolunteerOptions {
     pub setup: Option<&'static str>,
     /// More options of distccd.
     pub more: &'static [&'static str],
+    /// Without compilers and headers, and without the client's files.
+    pub bare: bool,
 }
 
 impl Default for VolunteerOptions {
     fn default() -> Self {
-        VolunteerOptions { jobs: 8, setup: None, more: &[] }
+        VolunteerOptions { jobs: 8, setup: None, more: &[], bare: false }
     }
 }
 
@@ -69,6 +71,10 @@ impl Volunteer {
         fs::remove_file(&port_file).ok();
         let log = fs::File::create(directory.join("stderr")).expect("a file of our own");
         let mut command = volunteer_command(&temporary, options);
+        if options.bare {
+            command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/without-compilers"));
+            command.arg(VOLUNTEER).env("HIDDEN", farm.join("work"));
+        }
         command.args(["--no-detach", "--listen", "127.0.0.1", "--port", "0", "--log-level", "debug"]);
         command.arg("--jobs").arg(options.jobs.to_string());
         // Client and volunteers are one machine here: its load says nothing about a volunteer's.
@@ -153,16 +159,15 @@ fn volunteer_command(temporary: &Path, options: &VolunteerOptions) -> Command {
 
 /// Gives a command the environment of a farm and nothing of the machine's.
 fn hermetic(command: &mut Command, farm: &Path) {
-    let setup =
-        command.get_envs().find_map(|(name, value)| (name == "DIR").then(|| value.map(OsString::from)));
+    let kept: Vec<(OsString, OsString)> =
+        command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut with_bin = farm.join("bin").into_os_string();
     with_bin.push(":");
     with_bin.push(path);
     command.env_clear().env("PATH", with_bin).env("HOME", farm).env("TMPDIR", farm.join("tmp"));
-    if let Some(Some(directory)) = setup {
-        command.env("DIR", directory);
-    }
+    // A result of an earlier test would be no test of anything.
+    command.env("DISTCC_CACHE", "off").envs(kept);
 }
 
 /// A process of a farm.

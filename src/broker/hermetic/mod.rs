@@ -5,6 +5,7 @@
 //! volunteer lacks of it, it asks for; [`bundle`] packs it. What comes back, [`result`] puts in place.
 
 pub mod bundle;
+pub mod counts;
 pub mod dictionary;
 pub mod named;
 pub mod result;
@@ -29,6 +30,8 @@ use crate::common::toolchain::Digest;
 pub struct Hermetic {
     /// The broker's one scanner.
     pub scanner: SharedScanner,
+    /// How jobs travelled.
+    pub counts: counts::Counts,
     dictionary: Dictionary,
     digests: named::Digests,
 }
@@ -75,6 +78,19 @@ pub enum NotHermetic {
     /// A file that an option names is not there, or not plain.
     #[error("{0} cannot be read")]
     Unreadable(Bytes),
+}
+
+impl NotHermetic {
+    /// The word under which `--status` counts this reason.
+    pub fn key(&self) -> String {
+        match self {
+            NotHermetic::Command(reason) => reason.key().to_owned(),
+            NotHermetic::Toolchain(_) => "toolchain".to_owned(),
+            NotHermetic::Declined(declined) => format!("scan: {}", declined.kind()),
+            NotHermetic::Clock => "clock".to_owned(),
+            NotHermetic::Unreadable(_) => "unreadable".to_owned(),
+        }
+    }
 }
 
 impl Hermetic {
