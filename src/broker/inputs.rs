@@ -9,11 +9,12 @@ use tokio::sync::OnceCell;
 
 use super::Shared;
 use super::cache::Slot;
-use super::hermetic::{FilesJob, NotHermetic};
+use super::hermetic::{FilesJob, NotHermetic, audit};
 use super::link::FilesAnswer;
 use super::plan::Plan;
 use super::prepare::{self, Prepared, Workshop};
 use super::volunteers::Form;
+use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::reason::LocalReason;
 
@@ -104,6 +105,20 @@ impl Inputs {
             // They are there; the volunteer does not take them.
             (false, Some(_)) => counts.text("volunteer"),
             (false, None) => counts.text(&self.why_text),
+        }
+    }
+
+    /// Keeps a report of a compile that read something else than was found.
+    pub fn report(&self, read: &[Bytes]) {
+        let Some(files) = &self.files else { return };
+        let Source { shared, plan, invocation, .. } = &self.source;
+        let directory = shared.config.place.file("audit");
+        let source = &plan.job.source;
+        match audit::keep(directory.as_path(), invocation, &files.scanned, read) {
+            Ok(report) => {
+                tracing::error!(%source, report = %report.display(), "the scanner found other files than were read");
+            }
+            Err(error) => tracing::error!(%source, %error, "the scanner found other files than were read"),
         }
     }
 

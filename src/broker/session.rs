@@ -27,6 +27,7 @@ use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
+use crate::common::protocol::link::Audit;
 use crate::common::protocol::local::{
     Attempted, Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id,
 };
@@ -394,6 +395,9 @@ impl Session {
             let outcome = match (answer, inputs.made_text()) {
                 (Answer::Files(answer), _) => {
                     let answer = Arc::new(answer);
+                    if let Audit::Differs { read } = &answer.compiled.audit {
+                        inputs.report(read);
+                    }
                     let outcome = result::finish(&plan, &invocation, Arc::clone(&answer)).await;
                     if outcome.is_ok() {
                         inputs.keep_result(&answer);

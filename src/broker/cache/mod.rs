@@ -180,7 +180,7 @@ mod tests {
         };
         let toolchain = ToolchainSet { digest: Digest([0; 32]), generation: 0, items: Vec::new() };
         let items = items.into_iter().enumerate().map(|(at, item)| (at as u32, Arc::new(item))).collect();
-        FilesJob { generation: 0, items, compile, toolchain: Arc::new(toolchain) }
+        FilesJob { generation: 0, items, compile, toolchain: Arc::new(toolchain), scanned: Arc::default() }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! with its toolchain's (its closure), and numbers what a link must know ([`dictionary`]). What a
 //! volunteer lacks of it, it asks for; [`bundle`] packs it. What comes back, [`result`] puts in place.
 
+pub mod audit;
 pub mod bundle;
 pub mod counts;
 pub mod dictionary;
@@ -47,6 +48,8 @@ pub struct FilesJob {
     pub compile: Compile,
     /// The part of the items that is its toolchain.
     pub toolchain: Arc<ToolchainSet>,
+    /// What the scanner found.
+    pub scanned: Arc<InputSet>,
 }
 
 /// A toolchain as volunteers are sent it.
@@ -120,7 +123,9 @@ impl Hermetic {
         add_scanned(&mut builder, &scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
         let reads = reading_digest(scanned.files.iter().map(|file| &*file.path));
-        Ok(self.number(builder.finish(), reads, toolchain, plan, invocation))
+        let mut job = self.number(builder.finish(), reads, toolchain, plan, invocation);
+        job.scanned = scanned;
+        Ok(job)
     }
 
     /// Packs files that a volunteer asks for. Blocking.
@@ -163,7 +168,7 @@ impl Hermetic {
             inputs: Runs::of(&inputs),
             reads: Some(reads),
         };
-        FilesJob { generation, items, compile, toolchain }
+        FilesJob { generation, items, compile, toolchain, scanned: Arc::default() }
     }
 }
 
