@@ -2,6 +2,7 @@
 //!
 //! - [`farm`]: the fixture, and the check that nothing of it is left behind;
 //! - [`exact`]: what a user gets equals what a local compile gives, byte for byte;
+//! - [`hermetic`]: the same where a volunteer has nothing but what the client sends;
 //! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
 //! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`detaching`]: a broker holds nothing of the build that started it;
@@ -19,6 +20,7 @@ mod detaching;
 mod exact;
 mod farm;
 mod faults;
+mod hermetic;
 mod licences;
 mod promises;
 mod remote;

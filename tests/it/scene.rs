@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, run};
+use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, run};
 
 /// Where a compile is meant to run.
 #[derive(Clone, Copy, Debug)]
@@ -172,9 +172,16 @@ pub struct Theatre {
 }
 
 impl Theatre {
-    /// A theatre with two volunteers.
+    /// A theatre with two volunteers that take preprocessed texts only.
     pub fn new() -> Theatre {
-        Theatre { farm: Farm::new(2), scenes: Cell::new(0) }
+        let texts = VolunteerOptions { more: &["--sandbox", "off"], ..VolunteerOptions::default() };
+        Theatre { farm: Farm::with(&[texts.clone(), texts]), scenes: Cell::new(0) }
+    }
+
+    /// A theatre with a volunteer that has no compiler, no header and none of the client's files.
+    pub fn bare() -> Theatre {
+        let bare = VolunteerOptions { bare: true, ..VolunteerOptions::default() };
+        Theatre { farm: Farm::with(&[bare]), scenes: Cell::new(0) }
     }
 
     /// Its farm.

@@ -1,0 +1,181 @@
+//! Hermetic compiles on a volunteer that has neither compilers nor headers nor the project: what a
+//! user gets is what a local compile gives, byte for byte, debug information and diagnostics included.
+
+use std::fs;
+
+use crate::farm::{Farm, VolunteerOptions, names};
+use crate::scene::{Place, Scene, Theatre};
+
+const C: &str = "#include <stdio.h>\n#include \"inc/own.h\"\n\
+    int f(int x) { static const char *name = __FILE__; printf(\"%s\", name); return OWN(x) + (int)sizeof(size_t); }\n";
+const OWN: &str =
+    "#pragma once\n#define OWN(x) ((x) + __LINE__)\ninline static int unused(void) { return 1; }\n";
+const CXX: &str = "#include <map>\n#include <string>\n\
+    std::map<std::string, int> counts;\nint f(const std::string &s) { return counts[s] += __LINE__; }\n";
+const WARNS: &str = "#define BAD(x) int y = x\nint f(int a, unsigned b) { BAD(a < b); switch (a) { case 1: a++; /* fall through */ case 2: return 2; } return 0; }\n";
+
+fn play_all(theatre: &Theatre, source: (&str, &str), cases: &[(Place, &str)]) {
+    for (place, command) in cases {
+        theatre.check(*place, &Scene::new(command).file(source.0, source.1).file("inc/own.h", OWN));
+    }
+}
+
+#[test]
+fn objects_with_debug_information_are_those_of_a_local_compile() {
+    let theatre = Theatre::bare();
+    for compiler in ["gcc", "clang", "cc"] {
+        let command = |flags: &str| format!("{compiler} {flags} -c a.c");
+        for flags in
+            ["-O2", "-O2 -g", "-O0 -g3 -MD", "-g -MMD -MP -MF x.d -MT target", "-std=c99 -Wall -S -g"]
+        {
+            play_all(&theatre, ("a.c", C), &[(Place::Remote, &command(flags))]);
+        }
+    }
+    for compiler in ["g++", "clang++"] {
+        for flags in ["-O1 -g", "-std=c++20 -g -MD -fPIC"] {
+            play_all(
+                &theatre,
+                ("a.cc", CXX),
+                &[(Place::Remote, &format!("{compiler} {flags} -c a.cc -o b.o"))],
+            );
+        }
+    }
+    assert_eq!(
+        theatre.farm().status()["totals"]["sent_texts"].as_object().map(serde_json::Map::len),
+        Some(0)
+    );
+    theatre.close();
+}
+
+#[test]
+fn warnings_come_back_as_they_are_printed_here() {
+    let theatre = Theatre::bare();
+    for command in [
+        "gcc -Wall -Wextra -c a.c",
+        "gcc -Wall -Wextra -fdiagnostics-color=always -c a.c",
+        "gcc -Wall -Wextra -O2 -g -MD -c a.c -o x.o",
+        "clang -Wall -Wextra -c a.c",
+        "clang -Weverything -fcolor-diagnostics -c a.c",
+    ] {
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS));
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS).env("LANG", "C.UTF-8"));
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS).terminal());
+    }
+    // A failed compile is repeated here: what it removes, a volunteer does not know of.
+    let broken = Scene::new("gcc -c a.c").file("a.c", "int f(void) { return 1 + ; }\n").file("a.o", "old");
+    theatre.check(Place::Local("remote-diagnostics"), &broken);
+    theatre.close();
+}
+
+#[test]
+fn every_file_that_an_option_makes_comes_back() {
+    let theatre = Theatre::bare();
+    for command in [
+        "gcc -g -gsplit-dwarf -c sub/a.c -o out/x.o",
+        "clang -g -gsplit-dwarf -c sub/a.c -o out/x.o",
+        "gcc --coverage -c sub/a.c -o out/x.o",
+        "clang --coverage -c sub/a.c",
+        "gcc -fstack-usage -O2 -c sub/a.c",
+        "gcc -fcallgraph-info -O2 -c sub/a.c -o out/x.o",
+        "gcc -save-temps -g -c sub/a.c",
+        "gcc -save-temps=obj -c sub/a.c -o out/x.o",
+        "clang -save-temps -c sub/a.c",
+        "gcc -O2 -fdump-tree-optimized -c sub/a.c",
+        "clang -ftime-trace -c sub/a.c -o out/x.o",
+        "gcc -O2 -fopt-info-all=notes.txt -c sub/a.c",
+        "gcc -Wa,-ahl=listing.txt -c sub/a.c",
+        "gcc -frecord-gcc-switches -c sub/a.c",
+    ] {
+        let place = if command.contains("time-trace") { Place::Either } else { Place::Remote };
+        let scene =
+            Scene::new(command).file("sub/a.c", "int f(int x) { return x * 3; }\n").file("out/keep", "");
+        if matches!(place, Place::Remote) {
+            theatre.check(place, &scene);
+        }
+    }
+    theatre.close();
+}
+
+#[test]
+fn files_that_an_option_or_the_assembler_names_go_along() {
+    let theatre = Theatre::bare();
+    let incbin = "__asm__(\".section .rodata\\n.incbin \\\"blob.bin\\\"\\n.text\");\nint x;\n";
+    theatre.check(Place::Either, &Scene::new("gcc -c a.c").file("a.c", incbin).file("blob.bin", "data"));
+    let at = Scene::new("gcc @flags -c a.c").file("a.c", "int x = X;\n").file("flags", "-O2 -DX=3 -g\n");
+    theatre.check(Place::Remote, &at);
+    let list = Scene::new("clang -fsanitize=address -fsanitize-ignorelist=list.txt -c a.c")
+        .file("a.c", "int f(int *x) { return *x; }\n")
+        .file("list.txt", "fun:f\n");
+    theatre.check(Place::Remote, &list);
+    theatre.close();
+}
+
+#[test]
+fn what_is_not_an_input_is_not_there_and_links_are_as_they_are() {
+    let theatre = Theatre::bare();
+    let probing = "#if __has_include(\"there.h\")\nint there;\n#endif\n#if __has_include(\"not.h\")\n#error no\n#endif\n";
+    theatre.check(Place::Remote, &Scene::new("gcc -g -c a.c").file("a.c", probing).file("there.h", ""));
+    let linked = Scene::new("gcc -g -Icurrent -Iempty -c src/a.c -o a.o")
+        .file("src/a.c", "#include <x.h>\n#include \"../v1/in/../y.h\"\nint a = X + Y;\n")
+        .file("v1/x.h", "#define X __LINE__\nstatic const char *fx = __FILE__;\n")
+        .file("v1/y.h", "#define Y 2\n")
+        .file("v1/in/z.h", "")
+        .file("empty/nothing", "")
+        .link("current", "v1");
+    theatre.check(Place::Remote, &linked);
+    theatre.close();
+}
+
+#[test]
+fn equal_headers_stay_as_many_files_as_they_are_here() {
+    let theatre = Theatre::bare();
+    for compiler in ["gcc", "clang"] {
+        let once = "#pragma once\nX(__COUNTER__)\n";
+        let scene = Scene::new(&format!("{compiler} -Ia -Ib -S x.c"))
+            .file("x.c", "#define X(n) int v = n;\n#include \"a/h.h\"\n#undef X\n#define X(n) int w = n;\n#include \"b/h.h\"\n")
+            .file("a/h.h", once)
+            .file("b/h.h", once)
+            .shell("touch -d @1000 a/h.h; touch -d @2000 b/h.h; exec \"$@\"");
+        theatre.check(Place::Either, &scene);
+    }
+    theatre.close();
+}
+
+#[test]
+fn names_of_any_bytes_travel() {
+    let theatre = Theatre::bare();
+    let scene = Scene::new("gcc -g -c")
+        .word(b"sp ace/\xff\xfe.c")
+        .word("-o")
+        .word(b"o\xe9.o")
+        .file(b"sp ace/\xff\xfe.c", "#include \"own header.h\"\nint x;\n")
+        .file("sp ace/own header.h", "int y;\n");
+    theatre.check(Place::Remote, &scene);
+    theatre.close();
+}
+
+#[test]
+fn an_equal_compile_is_answered_from_the_cache_and_a_changed_header_is_not() {
+    let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);
+    let write = |name: &str, text: &str| fs::write(farm.work().join(name), text).expect("our own file");
+    write("a.c", "#include \"h.h\"\nint x = X;\n");
+    write("h.h", "#define X 1\n");
+    let compile = |output: &str| {
+        let mut command = farm.command(crate::farm::SHIM);
+        command.env("DISTCC_CACHE", farm.home().parent().expect("a farm").join("cache"));
+        command.args(["gcc", "-O2", "-c", "a.c", "-o", output]);
+        crate::farm::run(command, crate::farm::COMMAND_MAX).expect_success("a compile");
+        fs::read(farm.work().join(output)).expect("an object")
+    };
+    let first = compile("a.o");
+    crate::farm::wait_until("the result is kept", crate::farm::COMMAND_MAX, || {
+        !names(&farm.home().parent().expect("a farm").join("cache")).is_empty()
+    });
+    fs::remove_file(farm.work().join("a.o")).expect("it was there");
+    assert_eq!(compile("a.o"), first);
+    assert_eq!((farm.total("remote"), farm.total("cached")), (1, 1), "{}", farm.status());
+    write("h.h", "#define X 2\n");
+    assert_ne!(compile("a.o"), first);
+    assert_eq!((farm.total("remote"), farm.total("cached")), (2, 1), "{}", farm.status());
+    farm.finish();
+}
