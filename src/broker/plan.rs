@@ -79,6 +79,8 @@ impl Planner<'_> {
             Verdict::Local(reason) => return Err(reason),
             Verdict::Remote(job) => job,
         };
+        // No host takes the client's own files yet, so what cannot be text stays here.
+        job.as_text().map_err(Clone::clone)?;
         if is_probe_directory(&invocation.cwd) {
             return Err(LocalReason::Probe { source_name: job.source });
         }
@@ -110,6 +112,7 @@ impl Plan {
             Language::Cxx => ".ii",
             Language::ObjC => ".mi",
             Language::ObjCxx => ".mii",
+            Language::Assembler => ".s",
         };
         let output = if self.is_text() { ".s" } else { ".o" };
         Action {

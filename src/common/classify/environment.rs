@@ -1,6 +1,7 @@
 //! Environment variables that compilers read.
 
 use crate::common::bytes::Bytes;
+use crate::common::limits::ITEM_MAX_BYTES;
 use crate::common::reason::LocalReason;
 
 /// Variables that make a compiler run, read or write what the command line does not tell.
@@ -33,6 +34,73 @@ const DECISIVE: [&str; 18] = [
 /// options that the wrapper scripts of one distribution take from the environment.
 const DECISIVE_PREFIXES: [&str; 7] =
     ["CCC_", "CC_LOG_", "CC_PRINT_", "CLANG_CONFIG", "CLANG_CRASH", "NIX_CFLAGS", "NIX_HARDENING"];
+
+/// Variables that go with a command as it stands, and what documents them.
+///
+/// gcc's manual, "Environment Variables Affecting GCC" and "Options to Control Diagnostic Messages
+/// Formatting"; clang's, "ENVIRONMENT" and "Configuration files"; for `TZ`, the locale's and gettext's
+/// variables the manual of the GNU C library; for terminals and colours terminfo(5) and the sources of
+/// both compilers' messages. `LIBRARY_PATH` is the linker's, yet gcc's driver looks at it at each start.
+const GOES_ALONG: [&str; 26] = [
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "C_INCLUDE_PATH",
+    "GCC_COLORS",
+    "GCC_EXTRA_DIAGNOSTIC_OUTPUT",
+    "GCC_URLS",
+    "LANG",
+    "LANGUAGE",
+    "LIBRARY_PATH",
+    "NO_COLOR",
+    "OBJCPLUS_INCLUDE_PATH",
+    "OBJC_INCLUDE_PATH",
+    "OUTPUT_CHARSET",
+    "PATH",
+    "POSIXLY_CORRECT",
+    "PWD",
+    "SDKROOT",
+    "SOURCE_DATE_EPOCH",
+    "TERM",
+    "TERM_URLS",
+    "TZ",
+    "VTE_VERSION",
+];
+
+/// Variables that make the C library under the compiler read files of which nothing is known.
+const OF_THE_LIBRARY: [&str; 5] = ["GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "TERMINFO"];
+
+/// The part of an environment that goes with a command as it stands, entry by entry as it is: the
+/// client's own files lie under the client's own paths, so paths mean the same.
+///
+/// `TMPDIR` stays: where temporary files are is the volunteer's matter. So does everything that no
+/// compiler reads.
+///
+/// # Errors
+///
+/// Returns the variable that keeps the job on the client: one that makes a compiler run, read or write
+/// what the command line does not tell, or one that is too long.
+pub fn hermetic_environment(env: &[Bytes]) -> Result<Vec<Bytes>, LocalReason> {
+    let mut kept = Vec::new();
+    for entry in env {
+        let Some((name, value)) = split_entry(entry) else { continue };
+        if let Some(reason) = environment_reason([name].into_iter()) {
+            return Err(reason);
+        }
+        let is = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
+        let goes = is(&GOES_ALONG) || name.starts_with(b"LC_");
+        if is(&OF_THE_LIBRARY) && !value.is_empty() || goes && entry.len() > ITEM_MAX_BYTES {
+            return Err(LocalReason::Environment { name: String::from_utf8_lossy(name).into_owned() });
+        }
+        if goes {
+            kept.push(entry.clone());
+        }
+    }
+    Ok(kept)
+}
 
 /// The first variable among `names` that keeps a job on the client.
 pub fn environment_reason<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Option<LocalReason> {
@@ -99,6 +167,29 @@ mod tests {
         for name in ["GCC_COLORS", "GCC_VERSION", "CPATH", "CC", "CLANG", "LD_PRELOAD"] {
             assert_eq!(reason(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_compilers_read_goes_with_a_command_as_it_stands() {
+        let filter = |line: &str| {
+            let entries: Vec<Bytes> = line.split(' ').map(Bytes::from).collect();
+            hermetic_environment(&entries)
+                .map(|kept| kept.iter().map(Bytes::to_text).collect::<Vec<_>>().join(" "))
+        };
+        let goes = "PATH=/bin PWD=/w CPATH=/i:/j C_INCLUDE_PATH= LC_ALL=C LC_X=1 LANGUAGE=de TZ=UTC \
+                    SOURCE_DATE_EPOCH=x GCC_COLORS= TERM=xterm COLUMNS=80 NO_COLOR=1 PATH=/again";
+        assert_eq!(filter(goes).as_deref(), Ok(goes));
+        assert_eq!(
+            filter("TMPDIR=/x HOME=/h LD_PRELOAD=x MAKEFLAGS=-j CFLAGS=-O2 odd =x").as_deref(),
+            Ok("")
+        );
+        for name in
+            ["COMPILER_PATH", "GCC_EXEC_PREFIX", "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS", "LOCPATH"]
+        {
+            let reason = LocalReason::Environment { name: name.to_owned() };
+            assert_eq!(filter(&format!("LANG=C {name}=x")), Err(reason));
+        }
+        assert!(filter(&format!("CPATH={}", "x".repeat(ITEM_MAX_BYTES))).is_err());
     }
 
     #[test]

@@ -8,15 +8,20 @@
 //! - `pieces` reads the comma lists `-Wp,…` and `-Wa,…`, `response` the `@file`s;
 //! - `names` knows suffixes, output names and probes;
 //! - `classic` knows what a daemon of distcc 3.4 would refuse;
+//! - `effects` says what options read and write besides, `products` which files that makes;
+//!   `hermetic` is what comes of it: the command as it stands, run among the client's own files;
 //! - `remote` is the other end: what a volunteer accepts, by the same table; `tree` does that for
 //!   commands whose files come along;
 //! - `environment` does the same for environment variables.
 
 mod classic;
+mod effects;
 mod environment;
+mod hermetic;
 mod names;
 mod options;
 mod pieces;
+mod products;
 mod remote;
 mod response;
 mod scan;
@@ -31,7 +36,8 @@ use crate::common::bytes::Bytes;
 use crate::common::reason::{LocalReason, OptionRule};
 
 pub use classic::refuse_classic;
-pub use environment::{environment_reason, remote_environment};
+pub use environment::{environment_reason, hermetic_environment, remote_environment};
+pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use names::is_probe_directory;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
@@ -57,6 +63,8 @@ pub enum Language {
     ObjC,
     /// Objective-C++.
     ObjCxx,
+    /// Assembly with directives of the preprocessor (`.S`), which does not travel as text.
+    Assembler,
 }
 
 /// Which of the two drivers reads the options.
@@ -97,39 +105,15 @@ pub struct CompileJob {
     pub hermetic: Hermetic,
 }
 
-/// A command as it stands, run among the client's own files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hermetic {
-    /// Why the job can be done in this way alone: what preprocessed text cannot carry.
-    pub needed: Option<LocalReason>,
-    /// Why it cannot be done in this way: what must be said differently elsewhere.
-    pub refused: Option<LocalReason>,
-    /// What options name to be read besides what the preprocessor includes, as written: response
-    /// files, profiles, lists of the sanitizers, specs, plugins.
-    pub reads: Vec<Read>,
-    /// What a local compile may make.
-    pub products: Products,
-}
-
-/// Something that an option names to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// As written: relative to the working directory, or absolute.
-    pub path: Bytes,
-    /// Whether it is a folder of which everything is read.
-    pub whole_folder: bool,
-    /// Whether it may be absent: the compiler then goes without.
-    pub optional: bool,
-}
-
-/// The files that a compile may make, as the compiler names them: relative to the working directory,
-/// or absolute.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Products {
-    /// By their whole names; the first is the object or assembly file.
-    pub names: Vec<Bytes>,
-    /// By how their names begin, up to the number of a pass or the like.
-    pub beginnings: Vec<Bytes>,
+impl CompileJob {
+    /// Whether the job can travel as preprocessed text.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot; it can then run among the client's own files, or here.
+    pub fn as_text(&self) -> Result<(), &LocalReason> {
+        self.hermetic.needed.as_ref().map_or(Ok(()), Err)
+    }
 }
 
 /// Where a text output goes.
@@ -195,6 +179,6 @@ fn job(argv: &[Bytes], read: &ResponseReader<'_>) -> Result<CompileJob, LocalRea
         return Err(LocalReason::Option { option: compiler.clone(), why: OptionRule::SideDoor });
     }
     let driver = Driver::named(compiler);
-    let scan = scan::Scan::of(response::expand(words, read)?, driver);
-    verdict::conclude(compiler, driver, scan)
+    let response::Expanded { words, files } = response::expand(words, read)?;
+    verdict::conclude(compiler, driver, scan::Scan::of(words, driver), &files, read)
 }

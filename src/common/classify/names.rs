@@ -8,8 +8,13 @@ pub(super) fn basename(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
+/// A path up to its last component, with the slash.
+pub(super) fn folder(path: &[u8]) -> &[u8] {
+    &path[..path.len() - basename(path).len()]
+}
+
 /// A path without its directory and without what follows the last dot.
-fn stem(path: &[u8]) -> &[u8] {
+pub(super) fn stem(path: &[u8]) -> &[u8] {
     let name = basename(path);
     name.iter().rposition(|byte| *byte == b'.').map_or(name, |dot| &name[..dot])
 }
@@ -20,36 +25,53 @@ pub(super) fn suffix(path: &[u8]) -> &[u8] {
     name.iter().rposition(|byte| *byte == b'.').map_or(b"", |dot| &name[dot..])
 }
 
-/// What the compiler takes a source of this name for, and whether it is preprocessed already.
-/// `None` is a language that is not distributed, or no source at all.
-pub(super) fn language_of_source(path: &[u8], driver: Driver) -> Option<(Language, bool)> {
-    let (language, preprocessed) = match suffix(path) {
-        b".c" => (Language::C, false),
-        b".i" => (Language::C, true),
-        b".cc" | b".cp" | b".cxx" | b".cpp" | b".CPP" | b".c++" | b".C" => (Language::Cxx, false),
-        b".ii" => (Language::Cxx, true),
-        b".m" => (Language::ObjC, false),
-        b".mi" => (Language::ObjC, true),
-        b".mm" | b".M" => (Language::ObjCxx, false),
-        b".mii" => (Language::ObjCxx, true),
+/// What a source is, besides its language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Source text.
+    Plain,
+    /// Preprocessed text.
+    Preprocessed,
+    /// A header, of which a precompiled one is made.
+    Header,
+}
+
+/// What the compiler takes a source of this name for. `None` is a language that is not distributed,
+/// or no source at all.
+pub(super) fn language_of_source(path: &[u8], driver: Driver) -> Option<(Language, Form)> {
+    let (language, form) = match suffix(path) {
+        b".c" => (Language::C, Form::Plain),
+        b".i" => (Language::C, Form::Preprocessed),
+        b".cc" | b".cp" | b".cxx" | b".cpp" | b".CPP" | b".c++" | b".C" => (Language::Cxx, Form::Plain),
+        b".ii" => (Language::Cxx, Form::Preprocessed),
+        b".m" => (Language::ObjC, Form::Plain),
+        b".mi" => (Language::ObjC, Form::Preprocessed),
+        b".mm" | b".M" => (Language::ObjCxx, Form::Plain),
+        b".mii" => (Language::ObjCxx, Form::Preprocessed),
+        b".S" => (Language::Assembler, Form::Plain),
+        b".h" => (Language::C, Form::Header),
+        b".hh" | b".H" | b".hp" | b".hxx" | b".hpp" => (Language::Cxx, Form::Header),
         _ => return None,
     };
     // g++ and clang++ take C for C++.
     let language = if driver.cxx && language == Language::C { Language::Cxx } else { language };
-    Some((language, preprocessed))
+    Some((language, form))
 }
 
 /// What `-x NAME` means; `None` is a language that is not distributed.
-pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, bool)> {
+pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, Form)> {
     Some(match name {
-        b"c" => (Language::C, false),
-        b"c++" => (Language::Cxx, false),
-        b"objective-c" => (Language::ObjC, false),
-        b"objective-c++" => (Language::ObjCxx, false),
-        b"cpp-output" => (Language::C, true),
-        b"c++-cpp-output" => (Language::Cxx, true),
-        b"objective-c-cpp-output" => (Language::ObjC, true),
-        b"objective-c++-cpp-output" => (Language::ObjCxx, true),
+        b"c" => (Language::C, Form::Plain),
+        b"c++" => (Language::Cxx, Form::Plain),
+        b"objective-c" => (Language::ObjC, Form::Plain),
+        b"objective-c++" => (Language::ObjCxx, Form::Plain),
+        b"cpp-output" => (Language::C, Form::Preprocessed),
+        b"c++-cpp-output" => (Language::Cxx, Form::Preprocessed),
+        b"objective-c-cpp-output" => (Language::ObjC, Form::Preprocessed),
+        b"objective-c++-cpp-output" => (Language::ObjCxx, Form::Preprocessed),
+        b"assembler-with-cpp" => (Language::Assembler, Form::Plain),
+        b"c-header" => (Language::C, Form::Header),
+        b"c++-header" => (Language::Cxx, Form::Header),
         _ => return None,
     })
 }
@@ -57,6 +79,7 @@ pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, bool)> {
 /// The name by which gcc and clang know a language's preprocessed text.
 pub(super) fn preprocessed_name(language: Language) -> &'static str {
     match language {
+        Language::Assembler => "assembler",
         Language::C => "cpp-output",
         Language::Cxx => "c++-cpp-output",
         Language::ObjC => "objective-c-cpp-output",
@@ -73,8 +96,7 @@ pub(super) fn default_output(source: &[u8], suffix: &str) -> Bytes {
 /// directory under the source's name.
 pub(super) fn default_dependencies(output: Option<&[u8]>, source: &[u8]) -> Bytes {
     let Some(output) = output else { return default_output(source, ".d") };
-    let directory = &output[..output.len() - basename(output).len()];
-    [directory, stem(output), b".d"].concat().into()
+    [folder(output), stem(output), b".d"].concat().into()
 }
 
 /// Sources by which CMake and meson ask what a compiler can do.

@@ -112,9 +112,49 @@ pub(super) fn assembler_word(piece: &[u8]) -> bool {
         || valued.iter().any(|name| piece.strip_prefix(*name).is_some_and(names_no_file))
 }
 
+/// What a piece of a list behind `-Wa,` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing<'a> {
+    /// Nothing, or a listing on stdout.
+    None,
+    /// A listing in a file.
+    File(&'a [u8]),
+}
+
+/// What a piece writes: it is one that may leave anyhow, or asks for a listing (`-adhln=FILE`).
+///
+/// Without `n` a listing has the name of the compiler's temporary file on each page, and with `g` the
+/// time; both are others each time, so such pieces are not known here.
+pub(super) fn listing(piece: &[u8]) -> Option<Listing<'_>> {
+    if assembler_word(piece) {
+        return Some(Listing::None);
+    }
+    let rest = piece.strip_prefix(b"-a")?;
+    let (letters, file) = match rest.iter().position(|&byte| byte == b'=') {
+        Some(equals) => (&rest[..equals], Some(&rest[equals + 1..])),
+        None => (rest, None),
+    };
+    let repeatable = letters.contains(&b'n') && letters.iter().all(|letter| b"cdhilmns".contains(letter));
+    match file {
+        Some(file) if repeatable && !file.is_empty() && !file.starts_with(b"@") => Some(Listing::File(file)),
+        None if repeatable => Some(Listing::None),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listings_without_the_names_of_temporary_files_are_known() {
+        assert_eq!(listing(b"-adhln=o/a.lst"), Some(Listing::File(b"o/a.lst")));
+        assert_eq!(listing(b"-aln"), Some(Listing::None));
+        assert_eq!(listing(b"--noexecstack"), Some(Listing::None));
+        for piece in ["-a", "-a=x", "-al=x", "-adhlng=x", "-aln=", "-aln=@x", "--MD", "-g", "@x", "-I.", ""] {
+            assert_eq!(listing(piece.as_bytes()), None, "{piece}");
+        }
+    }
 
     #[test]
     fn only_known_pieces_reach_the_assembler() {

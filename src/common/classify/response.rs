@@ -9,6 +9,15 @@ use crate::common::reason::LocalReason;
 /// Gives the content of a response file, or says why it cannot.
 pub type ResponseReader<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + 'a;
 
+/// The words of a command whose response files are in their place.
+#[derive(Debug, Default)]
+pub(super) struct Expanded {
+    /// All words.
+    pub words: Vec<Bytes>,
+    /// The files, as named behind the `@`.
+    pub files: Vec<Bytes>,
+}
+
 /// Puts the words of response files in their place, nested ones too.
 ///
 /// # Errors
@@ -16,18 +25,18 @@ pub type ResponseReader<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + 'a;
 /// A file that cannot be read is, for gcc, no response file but the word itself; so the job stays
 /// here, as it does when there are too many files, too large ones, or words on whose splitting
 /// compilers disagree.
-pub(super) fn expand(words: &[Bytes], read: &ResponseReader<'_>) -> Result<Vec<Bytes>, LocalReason> {
+pub(super) fn expand(words: &[Bytes], read: &ResponseReader<'_>) -> Result<Expanded, LocalReason> {
     let mut pending: VecDeque<Bytes> = words.iter().cloned().collect();
-    let mut expanded = Vec::with_capacity(words.len());
-    let (mut files, mut bytes) = (0, 0);
+    let mut expanded = Expanded { words: Vec::with_capacity(words.len()), files: Vec::new() };
+    let mut bytes = 0;
     while let Some(word) = pending.pop_front() {
         let Some(file) = word.strip_prefix(b"@") else {
-            expanded.push(word);
+            expanded.words.push(word);
             continue;
         };
         let refuse = |why: &str| LocalReason::ResponseFile { file: file.into(), why: why.to_owned() };
-        files += 1;
-        if files > RESPONSE_FILES_MAX {
+        expanded.files.push(file.into());
+        if expanded.files.len() > RESPONSE_FILES_MAX {
             return Err(refuse("too many response files"));
         }
         let content = read(file).map_err(|why| refuse(&why))?;
@@ -115,7 +124,8 @@ mod tests {
     #[test]
     fn nested_words_stand_where_the_file_stood() {
         let read = |file: &[u8]| Ok(if file == b"a" { b"1 @b 4".to_vec() } else { b"2 3".to_vec() });
-        let words = expand(&["0".into(), "@a".into(), "5".into()], &read).expect("words");
-        assert_eq!(words, ["0", "1", "2", "3", "4", "5"].map(Bytes::from));
+        let found = expand(&["0".into(), "@a".into(), "5".into()], &read).expect("words");
+        assert_eq!(found.files, ["a", "b"].map(Bytes::from));
+        assert_eq!(found.words, ["0", "1", "2", "3", "4", "5"].map(Bytes::from));
     }
 }

@@ -1,6 +1,7 @@
 //! Walks over the words once, left to right, and sorts them into the two commands.
 
-use super::names::{language_by_name, language_of_source, suffix};
+use super::effects::{Effect, Effects, FrontEnd, FrontEndWord, tunes_code};
+use super::names::{Form, language_by_name, language_of_source, suffix};
 use super::pieces::{
     PreprocessorWords, assembler_word, assembler_words, lone_preprocessor_word, preprocessor_words,
 };
@@ -18,8 +19,16 @@ pub(super) struct Scan {
     pub emit: Option<Emit>,
     /// `-E`, `-M`, `-MM`.
     pub preprocess_only: Option<Bytes>,
-    /// The first option that keeps the job here.
+    /// The first option that keeps the job from travelling as text.
     pub reason: Option<LocalReason>,
+    /// Whether some option keeps it here altogether.
+    pub stays: bool,
+    /// What options read and write besides.
+    pub effects: Effects,
+    /// Whether an option says that the source is a header, to be precompiled.
+    pub header: bool,
+    /// Whether that is done without the times of the headers.
+    pub without_times: bool,
     /// The values of `-o`.
     pub outputs: Vec<Bytes>,
     /// The words that are no options.
@@ -39,6 +48,8 @@ pub(super) struct Scan {
     pub other_gcc: bool,
     /// clang runs an assembler of its own accord.
     pub external_assembler: bool,
+    /// What waits behind `-Xclang`.
+    front_end: FrontEnd,
     /// The language of the sources that follow, as `-x` gave it.
     forced: Option<Bytes>,
     /// The words that are left, in reverse.
@@ -50,8 +61,17 @@ pub(super) struct Scan {
 pub(super) struct Source {
     /// Its name.
     pub name: Bytes,
-    /// Its language and whether it is preprocessed, or the word that names a foreign language.
-    pub language: Result<(Language, bool), Bytes>,
+    /// Its language and form, if they are known.
+    pub language: Option<(Language, Form)>,
+    /// What to call that: the word behind `-x`, or the ending of its name.
+    pub called: Bytes,
+}
+
+impl Source {
+    /// Whether it is a header by its name or the word before it.
+    pub fn is_header(&self) -> bool {
+        matches!(self.language, Some((_, Form::Header)))
+    }
 }
 
 /// What is said of the dependency file.
@@ -84,16 +104,19 @@ impl Scan {
                 _ => scan.source(word, driver),
             }
         }
+        if scan.front_end.is_open() {
+            scan.refuse(&"-Xclang".into(), OptionRule::SideDoor);
+        }
         scan
     }
 
     fn source(&mut self, name: Bytes, driver: Driver) {
-        let language = match &self.forced {
-            Some(forced) => language_by_name(forced).ok_or_else(|| forced.clone()),
-            None => language_of_source(&name, driver).ok_or_else(|| foreign(&name)),
+        let (language, called) = match &self.forced {
+            Some(forced) => (language_by_name(forced), forced.clone()),
+            None => (language_of_source(&name, driver), ending(&name)),
         };
         self.preprocess.push(PreprocessArgument::Plain(name.clone()));
-        self.sources.push(Source { name, language });
+        self.sources.push(Source { name, language, called });
     }
 
     fn option(&mut self, word: &Bytes) {
@@ -141,7 +164,7 @@ impl Scan {
             }
             Class::Dependency(what) => self.dependency(what, word, value, next),
             Class::InputCharset if is_utf8(value) => self.keep(word, None),
-            Class::InputCharset => self.refuse(word, OptionRule::ChangesPreprocessing),
+            Class::InputCharset => self.among(word, OptionRule::ChangesPreprocessing, Effect::Nothing, value),
             Class::PreprocessorWords => self.preprocessor_words(word, value),
             Class::PreprocessorWord if lone_preprocessor_word(value) => {
                 self.left_out = true;
@@ -149,20 +172,54 @@ impl Scan {
             }
             Class::AssemblerWords if assembler_words(value) => self.keep(word, None),
             Class::AssemblerWord if assembler_word(value) => self.keep(word, next),
-            Class::PreprocessorWord | Class::AssemblerWords | Class::AssemblerWord => {
+            Class::AssemblerWords | Class::AssemblerWord if self.effects.add_assembler_words(value) => {
+                self.no_text(word, OptionRule::SideDoor);
+            }
+            Class::FrontEndWord => self.front_end_word(word, value),
+            Class::CodeWord if tunes_code(value) => self.no_text(word, OptionRule::SideDoor),
+            Class::PreprocessorWord | Class::AssemblerWords | Class::AssemblerWord | Class::CodeWord => {
                 self.refuse(word, OptionRule::SideDoor);
             }
+            Class::Among(why, effect) => self.among(word, why, effect, value),
             Class::PreprocessOnly => {
                 self.preprocess_only.get_or_insert_with(|| word.clone());
             }
             Class::OtherLanguage => {
+                self.stays = true;
                 self.reason.get_or_insert(LocalReason::Language { language: word.clone() });
             }
             Class::Here(why) => self.refuse(word, why),
         }
     }
 
+    /// An option that a compile among the client's own files can have.
+    fn among(&mut self, word: &Bytes, why: OptionRule, effect: Effect, value: &[u8]) {
+        if self.effects.add(effect, value) {
+            self.no_text(word, why);
+        } else {
+            self.refuse(word, why);
+        }
+    }
+
+    fn front_end_word(&mut self, word: &Bytes, value: &[u8]) {
+        let plain = match find(value) {
+            Some((row, Value::Absent | Value::Here(_))) => row.class == Class::Kept,
+            Some(_) => false,
+            None => harmless_shape(value),
+        };
+        match self.front_end.read(value) {
+            FrontEndWord::Plain => {}
+            FrontEndWord::Effect(effect) => return self.among(word, OptionRule::SideDoor, effect, value),
+            FrontEndWord::Header => self.header = true,
+            FrontEndWord::NoTimes => self.without_times = true,
+            FrontEndWord::Unknown if plain => {}
+            FrontEndWord::Unknown => return self.refuse(word, OptionRule::SideDoor),
+        }
+        self.no_text(word, OptionRule::SideDoor);
+    }
+
     fn kept(&mut self, row: &Entry, word: &Bytes, next: Option<&Bytes>) {
+        self.effects.seeded |= row.name == "-frandom-seed=";
         self.external_assembler |= row.name == "-no-integrated-as";
         self.keep(word, next);
     }
@@ -227,17 +284,23 @@ impl Scan {
         self.preprocess.extend(words.map(PreprocessArgument::Plain));
     }
 
+    fn no_text(&mut self, option: &Bytes, why: OptionRule) {
+        self.reason.get_or_insert_with(|| LocalReason::Option { option: option.clone(), why });
+    }
+
     fn refuse(&mut self, option: &Bytes, why: OptionRule) {
+        self.stays = true;
         self.reason.get_or_insert_with(|| LocalReason::Option { option: option.clone(), why });
     }
 
     fn unknown(&mut self, option: &Bytes) {
+        self.stays = true;
         self.reason.get_or_insert_with(|| LocalReason::UnknownOption { option: option.clone() });
     }
 }
 
-/// What to call the language of a source that is not distributed: its suffix, else its name.
-fn foreign(source: &[u8]) -> Bytes {
+/// What to call the language of a source: its suffix, else its name.
+fn ending(source: &[u8]) -> Bytes {
     let suffix = suffix(source);
     if suffix.is_empty() { source.into() } else { suffix.into() }
 }

@@ -1,5 +1,6 @@
 //! How an option is found in the table, and what the table says of it.
 
+use super::effects::Effect;
 use super::options::OPTIONS;
 use crate::common::reason::OptionRule;
 
@@ -92,6 +93,12 @@ pub(super) enum Class {
     PreprocessOnly,
     /// An option that says the language is not by the source's name.
     OtherLanguage,
+    /// `-Xclang`.
+    FrontEndWord,
+    /// `-mllvm`.
+    CodeWord,
+    /// It keeps the job from travelling as text, but not from running among the client's own files.
+    Among(OptionRule, Effect),
     /// It keeps the job here.
     Here(OptionRule),
 }
@@ -122,6 +129,16 @@ pub(super) const fn here(name: &'static str, takes: Takes, rule: OptionRule) -> 
         _ => Names::Nothing,
     };
     Entry { name, takes, names, class: Class::Here(rule) }
+}
+
+/// A row of an option that only a compile among the client's own files can have.
+pub(super) const fn among(name: &'static str, takes: Takes, rule: OptionRule, effect: Effect) -> Entry {
+    let names = match effect {
+        Effect::Nothing | Effect::Word => Names::Text,
+        Effect::Writes => Names::Output,
+        _ => Names::Input,
+    };
+    Entry { name, takes, names, class: Class::Among(rule, effect) }
 }
 
 /// Where the value of a found option is.

@@ -11,6 +11,9 @@ fn short(line: &str) -> String {
         Verdict::Local(reason) => return format!("local: {reason}"),
         Verdict::Remote(job) => job,
     };
+    if let Err(reason) = job.as_text() {
+        return format!("local: {reason}");
+    }
     let mut text = format!("remote: {}", show(&job.compile));
     let native = |at: &usize| format!(" [native {at}]");
     text.extend(job.native.iter().map(native));
@@ -123,6 +126,11 @@ proptest! {
         }
         let read = |file: &[u8]| if file.len() > 3 { Err(String::new()) } else { Ok(file.to_vec()) };
         if let Verdict::Remote(job) = classify(&argv, &read) {
+            prop_assert!(job.hermetic.needed.is_none() || job.hermetic.refused.is_none());
+            prop_assert_eq!(job.hermetic.products.names.first(), Some(&job.output));
+            if job.as_text().is_err() {
+                return Ok(());
+            }
             prop_assert!(job.native.iter().all(|at| *at < job.compile.len()));
             if job.native.is_empty() {
                 prop_assert_eq!(refuse_remote(&job.compile), None);
@@ -144,10 +152,15 @@ fn command_lines_leave_as_with_distcc_3_4_or_there_is_a_reason() {
         let (arguments, said) = line.split_once(" => ").expect("a line");
         let (stock, here) = said.split_once(", here ").unwrap_or((said, said));
         let (here, why) = here.split_once(": ").unwrap_or((here, ""));
-        match classify_line(&format!("gcc {arguments}")) {
-            Verdict::Remote(_) => assert_eq!(here, "remote", "{arguments}"),
-            Verdict::Local(_) if stock == "local" => assert_eq!(here, "local", "{arguments}"),
-            Verdict::Local(reason) => assert_eq!((here, why), ("local", &*reason.to_string()), "{arguments}"),
+        let verdict = match classify_line(&format!("gcc {arguments}")) {
+            // Stock knows no other way than text.
+            Verdict::Remote(job) => job.as_text().map_err(Clone::clone),
+            Verdict::Local(reason) => Err(reason),
+        };
+        match verdict {
+            Ok(()) => assert_eq!(here, "remote", "{arguments}"),
+            Err(_) if stock == "local" => assert_eq!(here, "local", "{arguments}"),
+            Err(reason) => assert_eq!((here, why), ("local", &*reason.to_string()), "{arguments}"),
         }
         assert!(stock == here || !why.is_empty(), "{arguments}: a difference without a reason");
     }

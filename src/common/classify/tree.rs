@@ -5,7 +5,7 @@
 //! table is judged by its shape, as everywhere; what would write a file, or read one that is not in
 //! the tree, is refused.
 
-use super::names::{language_by_name, language_of_source};
+use super::names::{Form, language_by_name, language_of_source};
 use super::pieces::{assembler_word, assembler_words};
 use super::table::{Class, DependencyOption, Emit, Names, Value, find, harmless_shape, names_no_file};
 use super::{Driver, Language};
@@ -139,7 +139,8 @@ impl<'a> Reader<'a> {
             Some(forced) => language_by_name(forced),
             None => language_of_source(name, self.driver),
         };
-        if !matches!(known, Some((Language::C | Language::Cxx | Language::ObjC | Language::ObjCxx, false))) {
+        let known = known.filter(|(_, form)| *form == Form::Plain);
+        if !matches!(known, Some((language, _)) if language != Language::Assembler) {
             return Err(format!("{name} is no source of C, C++ or Objective-C"));
         }
         if self.source.replace(name.clone()).is_some() {

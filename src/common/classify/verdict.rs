@@ -1,37 +1,37 @@
 //! From what the words said to the verdict.
 
-use super::names::{default_dependencies, default_output, is_probe, preprocessed_name};
+use super::effects::{Effect, Effects, plain_specs};
+use super::names::{Form, default_dependencies, default_output, is_probe, preprocessed_name};
+use super::products::Compile;
+use super::response::ResponseReader;
 use super::scan::{Dependencies, Scan, Source};
 use super::table::Emit;
-use super::{CompileJob, Destination, Driver, Family, Hermetic, Language, PreprocessArgument, Products};
+use super::{CompileJob, Destination, Driver, Family, Hermetic, Language, PreprocessArgument, Read};
 use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
 use crate::common::reason::{LocalReason, OptionRule};
 
 /// Draws the conclusion. The order of the checks is the order of the reasons: what a command is
 /// comes before what its options are.
-pub(super) fn conclude(compiler: &Bytes, driver: Driver, mut scan: Scan) -> Result<CompileJob, LocalReason> {
-    if let Some(option) = scan.preprocess_only {
-        return Err(LocalReason::PreprocessOnly { option });
-    }
-    let emit = scan.emit.ok_or(LocalReason::NotACompile)?;
-    if let Some(reason) = scan.reason {
-        return Err(reason);
-    }
-    let (source, language, preprocessed) = only_source(&mut scan.sources)?;
-    let named = only_output(&mut scan.outputs)?;
-    let suffix = if emit == Emit::Object { ".o" } else { ".s" };
-    let output = named.clone().unwrap_or_else(|| default_output(&source, suffix));
-    if is_probe(&source, &output) {
-        return Err(LocalReason::Probe { source_name: source });
-    }
-    if scan.other_gcc && scan.external_assembler {
-        let option = Bytes::from("--gcc-toolchain");
-        return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });
-    }
-    let plan = plan_dependencies(&scan.dependencies, named.as_ref(), &source, driver)?;
+///
+/// `files` are the response files, which `read` can read, as it can the specs.
+pub(super) fn conclude(
+    compiler: &Bytes,
+    driver: Driver,
+    mut scan: Scan,
+    files: &[Bytes],
+    read: &ResponseReader<'_>,
+) -> Result<CompileJob, LocalReason> {
+    let Asked { emit, kind, named, output, mut needed } = asked(&mut scan, driver)?;
+    let Kind { source, language, form, .. } = kind;
+    let mut plan = plan_dependencies(&scan.dependencies, named.as_ref(), &source, driver)?;
+    let preprocessed = form == Form::Preprocessed;
     let (preprocess, family) = if preprocessed {
-        refuse_dependencies(&scan.dependencies)?;
+        if let Some(reason) = no_dependencies(&scan.dependencies) {
+            // Neither gcc nor clang writes any.
+            plan.destination = None;
+            needed.get_or_insert(reason);
+        }
         // clang says which of the options that were left out it did not use; gcc says nothing.
         (Vec::new(), scan.left_out.then_some(Family::Gcc))
     } else {
@@ -40,20 +40,25 @@ pub(super) fn conclude(compiler: &Bytes, driver: Driver, mut scan: Scan) -> Resu
     };
     let mut compile = scan.compile;
     compile.extend(tail(emit, language));
-    let native = scan.native.first().and_then(|&at| match &compile[at] {
-        Argument::Plain(option) => Some(LocalReason::NativeUnresolved { option: option.clone() }),
-        Argument::Input | Argument::Output(_) => None,
-    });
-    let mut names = vec![output.clone()];
-    if let Some(Destination::File(file)) = &plan.destination {
-        names.push(file.clone());
-    }
-    let hermetic = Hermetic {
-        refused: native,
-        products: Products { names, ..Products::default() },
-        ..Hermetic::default()
+    let facts = Compile {
+        source: &source,
+        language,
+        preprocessed,
+        header: form == Form::Header,
+        output: &output,
+        named: named.is_some(),
+        emit,
+        dependencies: match &plan.destination {
+            Some(Destination::File(file)) => Some(file),
+            Some(Destination::Stdout) | None => None,
+        },
+        clang: driver.clang,
     };
-    Ok(CompileJob {
+    // What the words of the preprocessor's command mean to one family only is nothing to a command that
+    // stays as it is.
+    let family = if needed.is_some() { None } else { family };
+    let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times)?;
+    let mut job = CompileJob {
         compiler: compiler.clone(),
         language,
         preprocessed,
@@ -63,9 +68,94 @@ pub(super) fn conclude(compiler: &Bytes, driver: Driver, mut scan: Scan) -> Resu
         preprocess,
         compile,
         native: scan.native,
-        family,
+        family: family.or(of_names),
         hermetic,
-    })
+    };
+    job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::needed(file)));
+    refuse_native(&mut job)?;
+    if !scan.effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text))) {
+        // Specs can make options of others; what cannot be looked at, or reaches further, stays here.
+        return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
+    }
+    Ok(job)
+}
+
+/// What the command asks for, whatever its options are.
+struct Asked {
+    emit: Emit,
+    kind: Kind,
+    /// The value of `-o`.
+    named: Option<Bytes>,
+    output: Bytes,
+    /// Why the job cannot travel as text.
+    needed: Option<LocalReason>,
+}
+
+fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
+    if let Some(option) = scan.preprocess_only.take() {
+        return Err(LocalReason::PreprocessOnly { option });
+    }
+    let precompiles = scan.header || scan.sources.iter().any(Source::is_header);
+    let mut needed = if scan.emit.is_none() { Some(LocalReason::NotACompile) } else { None };
+    let emit = scan.emit.or(precompiles.then_some(Emit::Object)).ok_or(LocalReason::NotACompile)?;
+    if let Some(reason) = scan.reason.take() {
+        if scan.stays {
+            return Err(needed.unwrap_or(reason));
+        }
+        needed.get_or_insert(reason);
+    }
+    let kind = only_source(&mut scan.sources, scan.header)?;
+    if let Some(reason) = kind.no_text(emit, driver, scan.outputs.is_empty())? {
+        needed.get_or_insert(reason);
+    }
+    let named = only_output(&mut scan.outputs)?;
+    let output = named.clone().unwrap_or_else(|| usual_output(&kind.source, kind.form, emit));
+    if is_probe(&kind.source, &output) {
+        return Err(LocalReason::Probe { source_name: kind.source });
+    }
+    if scan.other_gcc && scan.external_assembler {
+        let option = Bytes::from("--gcc-toolchain");
+        return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });
+    }
+    Ok(Asked { emit, kind, named, output, needed })
+}
+
+/// What the command means among the client's own files, and the family for which alone that holds.
+fn among_files(
+    facts: Compile<'_>,
+    effects: &Effects,
+    needed: Option<LocalReason>,
+    without_times: bool,
+) -> Result<(Hermetic, Option<Family>), LocalReason> {
+    if let (false, false, Some(reason), true) =
+        (facts.clang, effects.seeded, &needed, effects.has(Effect::LinkTime))
+    {
+        return Err(reason.clone());
+    }
+    let other = Compile { clang: !facts.clang, ..facts };
+    let (products, reads) = (facts.products(effects), facts.reads(effects));
+    let same = products == other.products(effects) && reads == other.reads(effects) && !facts.header;
+    let by_name = if facts.clang { Family::Clang } else { Family::Gcc };
+    let family = (needed.is_some() && !same).then_some(by_name);
+    let precompiled = effects.has(Effect::Precompiled) || facts.header && !without_times;
+    let hermetic = Hermetic {
+        needed,
+        refused: None,
+        reads,
+        products,
+        times: facts.clang && precompiled,
+        varies: facts.varies(effects),
+    };
+    Ok((hermetic, family))
+}
+
+/// What means this machine means another one elsewhere, and there the words stay as they are.
+fn refuse_native(job: &mut CompileJob) -> Result<(), LocalReason> {
+    let Some(Argument::Plain(option)) = job.native.first().and_then(|&at| job.compile.get(at)) else {
+        return Ok(());
+    };
+    job.hermetic.refused = Some(LocalReason::NativeUnresolved { option: option.clone() });
+    job.hermetic.needed.clone().map_or(Ok(()), Err)
 }
 
 /// The end of every remote command.
@@ -82,17 +172,54 @@ fn tail(emit: Emit, language: Language) -> [Argument; 6] {
     ]
 }
 
-/// The one source, with its language and whether it is preprocessed.
-fn only_source(sources: &mut Vec<Source>) -> Result<(Bytes, Language, bool), LocalReason> {
+/// The one source.
+struct Kind {
+    source: Bytes,
+    language: Language,
+    form: Form,
+    called: Bytes,
+}
+
+impl Kind {
+    /// Why it cannot travel as text, if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot leave at all.
+    fn no_text(&self, emit: Emit, driver: Driver, unnamed: bool) -> Result<Option<LocalReason>, LocalReason> {
+        let reason = LocalReason::Language { language: self.called.clone() };
+        match (self.language, self.form) {
+            // gcc writes two files then, clang one of another name in each version.
+            (_, Form::Header) if emit == Emit::Assembly || driver.clang && unnamed => Err(reason),
+            // The assembler is not run, and the preprocessor's text goes to stdout.
+            (Language::Assembler, _) if emit == Emit::Assembly => Err(reason),
+            (Language::Assembler, _) | (_, Form::Header) => Ok(Some(reason)),
+            (_, Form::Plain | Form::Preprocessed) => Ok(None),
+        }
+    }
+}
+
+/// The one source, with its language and form.
+fn only_source(sources: &mut Vec<Source>, precompiles: bool) -> Result<Kind, LocalReason> {
     if sources.iter().any(|source| &*source.name == b"-") {
         return Err(LocalReason::SourceIsStdin);
     }
     if sources.len() > 1 {
         return Err(LocalReason::SeveralSources);
     }
-    let source = sources.pop().ok_or(LocalReason::NoSource)?;
-    let (language, preprocessed) = source.language.map_err(|language| LocalReason::Language { language })?;
-    Ok((source.name, language, preprocessed))
+    let Source { name, language, called } = sources.pop().ok_or(LocalReason::NoSource)?;
+    let (language, form) = language.ok_or_else(|| LocalReason::Language { language: called.clone() })?;
+    let form = if precompiles { Form::Header } else { form };
+    Ok(Kind { source: name, language, form, called })
+}
+
+/// Where the output goes without `-o`. gcc puts a precompiled header beside its header.
+fn usual_output(source: &Bytes, form: Form, emit: Emit) -> Bytes {
+    match (form, emit) {
+        (Form::Header, _) => [source, &b".gch"[..]].concat().into(),
+        (_, Emit::Object) => default_output(source, ".o"),
+        (_, Emit::Assembly) => default_output(source, ".s"),
+    }
 }
 
 /// The value of `-o`, if it is given, and given once.
@@ -177,11 +304,7 @@ fn list_target<'a>(
 }
 
 /// A preprocessed source has no preprocessor run that could write its dependencies.
-fn refuse_dependencies(said: &Dependencies) -> Result<(), LocalReason> {
-    match said.write.as_ref().or(said.by_list.as_ref().map(|(word, _)| word)) {
-        None => Ok(()),
-        Some(option) => {
-            Err(LocalReason::Option { option: option.clone(), why: OptionRule::ChangesPreprocessing })
-        }
-    }
+fn no_dependencies(said: &Dependencies) -> Option<LocalReason> {
+    let option = said.write.as_ref().or(said.by_list.as_ref().map(|(word, _)| word))?;
+    Some(LocalReason::Option { option: option.clone(), why: OptionRule::ChangesPreprocessing })
 }

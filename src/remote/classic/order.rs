@@ -42,6 +42,9 @@ pub fn read(words: &[Bytes]) -> Result<Command, String> {
         Verdict::Remote(job) => *job,
         Verdict::Local(reason) => return Err(reason.to_string()),
     };
+    if let Err(reason) = job.as_text() {
+        return Err(reason.to_string());
+    }
     if !job.native.is_empty() {
         return Err("options that mean the client's own machine".to_owned());
     }
@@ -84,6 +87,7 @@ fn input_ending(job: &CompileJob) -> &'static str {
         Language::Cxx => ".ii",
         Language::ObjC => ".mi",
         Language::ObjCxx => ".mii",
+        Language::Assembler => ".s",
     }
 }
 

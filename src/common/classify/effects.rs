@@ -1,0 +1,267 @@
+//! What options make a compile read and write besides its source, its headers and its object.
+//!
+//! An option of the table that keeps a job from travelling as text has an [`Effect`]; `products`
+//! draws them together, once the names of source and output are known.
+
+use super::pieces::{Listing, listing};
+use super::table::names_no_file;
+use crate::common::bytes::Bytes;
+
+/// What an option does that preprocessed text cannot carry, and a compile among the client's own
+/// files can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It touches no file: it changes text, messages or the object.
+    Nothing,
+    /// The same, but a file may be named in its value, of which nothing is known: only a plain word
+    /// may go.
+    Word,
+    /// Its value is a file that is read.
+    Reads,
+    /// The same, and the compile goes on without it.
+    ReadsIfThere,
+    /// Behind `list=` in its value is a file that is read.
+    ReadsList,
+    /// gcc's `-fprofile-use`, and the folder of the profile in its value, if there is one; clang's,
+    /// whose value is a file or its folder.
+    Profile,
+    /// `-fprofile-dir=`.
+    ProfileFolder,
+    /// `-fauto-profile`, and its file, if it is named.
+    AutoProfile,
+    /// Code that the compiler loads.
+    Plugin,
+    /// A file of specs, whose text is looked at.
+    Specs,
+    /// Where the compiler's programs are looked for.
+    Programs,
+    /// A precompiled header, which clang holds against the times of the headers in it.
+    Precompiled,
+    /// Its value is a file that is written.
+    Writes,
+    /// Auxiliary files, by how their names end.
+    Auxiliary(&'static str),
+    /// `.gcno`, whose stamp is another each time.
+    Notes,
+    /// A stamp in the object, which is another each time.
+    Stamp,
+    /// `.dwo`.
+    SplitDebug,
+    /// `-save-temps` and its kin, with the place in its value.
+    Temporaries,
+    /// What passes dump, or the file in its value.
+    Dumps,
+    /// What `-fopt-info` says, on stderr or in the file in its value.
+    Remarks,
+    /// gcc's `.opt-record.json.gz`, clang's `.opt.yaml` or of the format in its value.
+    Record,
+    /// The same, with which passes are recorded in its value.
+    RecordPasses,
+    /// clang's `.json`, or the file or folder in its value.
+    TimeTrace,
+    /// `-fdiagnostics-format=`.
+    MessageFormat,
+    /// `-fdiagnostics-add-output=`, `-fdiagnostics-set-output=`.
+    MessageOutput,
+    /// Link-time optimisation, in whose objects gcc puts a random name.
+    LinkTime,
+}
+
+/// What the words of a command said, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Each effect with its option's value; empty where it has none.
+    pub seen: Vec<(Effect, Bytes)>,
+    /// Whether `-frandom-seed` makes repeatable what is random.
+    pub seeded: bool,
+}
+
+impl Effects {
+    /// Notes an effect, or says `false` when it is one with this value that nobody can know.
+    pub fn add(&mut self, effect: Effect, value: &[u8]) -> bool {
+        let known = match effect {
+            Effect::Word => names_no_file(value),
+            Effect::Dumps => value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic),
+            Effect::Plugin => value.contains(&b'/') || is_short(value),
+            Effect::Reads | Effect::Writes | Effect::Specs | Effect::Programs | Effect::Precompiled => {
+                !value.is_empty()
+            }
+            _ => true,
+        };
+        if known {
+            self.seen.push((effect, value.into()));
+        }
+        known
+    }
+
+    /// Whether one of the effects is this one.
+    pub fn has(&self, effect: Effect) -> bool {
+        self.seen.iter().any(|(seen, _)| *seen == effect)
+    }
+
+    /// The values of all options with this effect.
+    pub fn values(&self, effect: Effect) -> impl Iterator<Item = &Bytes> {
+        self.seen.iter().filter(move |(seen, _)| *seen == effect).map(|(_, value)| value)
+    }
+}
+
+/// A plugin's short name, for which gcc looks in its own folder; with a dot in it, the loader of the
+/// system would look elsewhere.
+fn is_short(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(byte))
+}
+
+impl Effects {
+    /// Notes what a list behind `-Wa,` writes; `false` when it does what nobody can know.
+    pub fn add_assembler_words(&mut self, list: &[u8]) -> bool {
+        let Some(listings) = list.split(|&byte| byte == b',').map(listing).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        for found in listings {
+            if let Listing::File(file) = found {
+                self.seen.push((Effect::Writes, file.into()));
+            }
+        }
+        true
+    }
+}
+
+/// How the words behind clang's `-Xclang` are read: an option at a time, its value in the next one.
+#[derive(Debug, Default)]
+pub(super) struct FrontEnd {
+    waiting: Option<Bytes>,
+}
+
+/// What a word behind `-Xclang` means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FrontEndWord {
+    /// Nothing beyond the compile.
+    Plain,
+    /// The value of the option that was waiting for it.
+    Effect(Effect),
+    /// That the source is a header, to be precompiled.
+    Header,
+    /// That headers are precompiled without their times.
+    NoTimes,
+    /// What nobody can know.
+    Unknown,
+}
+
+/// Options of clang's front end whose value is in the next word, and what that is.
+const FRONT_END_VALUES: [(&[u8], Effect); 5] = [
+    (b"-add-plugin", Effect::Word),
+    (b"-include", Effect::Nothing),
+    (b"-include-pch", Effect::Precompiled),
+    (b"-load", Effect::Plugin),
+    (b"-target-feature", Effect::Word),
+];
+
+/// Options of clang's front end that stand alone and touch no file.
+const FRONT_END_ALONE: [&[u8]; 5] = [
+    b"-disable-O0-optnone",
+    b"-disable-lifetime-markers",
+    b"-disable-llvm-passes",
+    b"-disable-llvm-verifier",
+    b"-fno-validate-pch",
+];
+
+impl FrontEnd {
+    /// Reads the next word.
+    pub fn read(&mut self, word: &[u8]) -> FrontEndWord {
+        if let Some(option) = self.waiting.take() {
+            let row = FRONT_END_VALUES.iter().find(|(name, _)| *name == &*option);
+            return row.map_or(FrontEndWord::Unknown, |(_, effect)| FrontEndWord::Effect(*effect));
+        }
+        match word {
+            b"-emit-pch" => FrontEndWord::Header,
+            b"-fno-pch-timestamp" => FrontEndWord::NoTimes,
+            _ if FRONT_END_ALONE.contains(&word) => FrontEndWord::Plain,
+            _ if FRONT_END_VALUES.iter().any(|(name, _)| *name == word) => {
+                self.waiting = Some(word.into());
+                FrontEndWord::Plain
+            }
+            _ => FrontEndWord::Unknown,
+        }
+    }
+
+    /// Whether an option still waits for its value.
+    pub fn is_open(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
+/// Whether a word behind `-mllvm` only tunes: it names no file, and prints and writes nothing.
+pub(super) fn tunes_code(word: &[u8]) -> bool {
+    const OTHERS: [&[u8]; 14] = [
+        b"cost-kind",
+        b"debug",
+        b"dot",
+        b"filter-print",
+        b"help",
+        b"info-output",
+        b"load",
+        b"opt-bisect",
+        b"print",
+        b"stats",
+        b"time",
+        b"track-memory",
+        b"version",
+        b"view",
+    ];
+    let Some(name) = word.strip_prefix(b"-") else { return false };
+    let name = name.strip_prefix(b"-").unwrap_or(name);
+    !name.is_empty() && names_no_file(name) && !OTHERS.iter().any(|other| name.starts_with(other))
+}
+
+/// Whether a file of specs does no more than choose among options of the compile: it draws in no other
+/// file, runs nothing, and says nothing of this machine.
+pub(super) fn plain_specs(text: &[u8]) -> bool {
+    const MORE: [&[u8]; 8] =
+        [b"%include", b"%rename", b"%:", b"native", b"-fplugin", b"-wrapper", b"-B", b"@"];
+    !MORE.iter().any(|more| text.windows(more.len()).any(|part| part == *more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_behind_xclang_are_read_in_pairs() {
+        let read = |line: &str| {
+            let mut front_end = FrontEnd::default();
+            let words: Vec<FrontEndWord> =
+                line.split(' ').map(|word| front_end.read(word.as_bytes())).collect();
+            (words, front_end.is_open())
+        };
+        use FrontEndWord::{Effect as Has, Header, Plain, Unknown};
+        assert_eq!(read("-include-pch x.pch"), (vec![Plain, Has(Effect::Precompiled)], false));
+        assert_eq!(read("-emit-pch -include -load"), (vec![Header, Plain, Has(Effect::Nothing)], false));
+        assert_eq!(read("-disable-llvm-passes -plugin"), (vec![Plain, Unknown], false));
+        assert_eq!(read("-load"), (vec![Plain], true));
+    }
+
+    #[test]
+    fn what_prints_or_names_files_is_no_tuning() {
+        for word in
+            ["-inline-threshold=500", "-enable-gvn-hoist", "--x86-asm-syntax=intel", "-unroll-count=4"]
+        {
+            assert!(tunes_code(word.as_bytes()), "{word}");
+        }
+        for word in
+            ["-stats", "-print-after-all", "-time-passes", "-debug-only=x", "x", "-", "-a=/x", "-a=x.y"]
+        {
+            assert!(!tunes_code(word.as_bytes()), "{word}");
+        }
+    }
+
+    #[test]
+    fn specs_that_reach_further_stay_here() {
+        let hardening = b"*cc1_options:\n+ %{!r:%{!fpie:%{!fPIE:%{!fpic:%{!fPIC:%{!fno-pic:-fPIE}}}}}}\n";
+        assert!(plain_specs(hardening));
+        for text in
+            ["%include <nosys.specs>", "*cc1:\n-march=native", "*cc1:\n+ -fplugin=annobin", "%:getenv(X)"]
+        {
+            assert!(!plain_specs(text.as_bytes()), "{text}");
+        }
+    }
+}
