@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod clock;
+pub mod closure;
 pub mod config;
 pub mod control;
 pub mod deliver;
@@ -32,6 +33,7 @@ pub mod scan;
 pub mod scheduler;
 pub mod session;
 pub mod sets;
+pub mod stamp;
 pub mod start;
 pub mod state;
 pub mod status;

@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
 use crate::common::reason::LocalReason;
@@ -39,29 +40,6 @@ pub struct Compiler {
     /// What options that mean "this machine" expand to, by those options.
     natives: Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>,
     maker: OnceCell<Bytes>,
-}
-
-/// How a file looked: it is unchanged while all of this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Stamp> {
-        let found = std::fs::metadata(path).ok()?;
-        Some(Stamp {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
 }
 
 /// Why a compiler could not be asked.
@@ -97,7 +75,7 @@ impl Compilers {
         let fail = |why: String| LocalReason::Toolchain { compiler: name.clone(), why };
         let program = find(name, path, cwd).ok_or_else(|| fail("not found".to_owned()))?;
         for _ in 0..2 {
-            let stamp = Stamp::of(&program).ok_or_else(|| fail("not found".to_owned()))?;
+            let stamp = Stamp::at(&program).ok_or_else(|| fail("not found".to_owned()))?;
             let key = (program.clone(), stamp.device, stamp.inode);
             let asked = self.entry(&key);
             let answer = asked.get_or_init(|| ask(name, &program)).await.clone();
@@ -138,7 +116,7 @@ impl Compiler {
     }
 
     fn is_unchanged(&self) -> bool {
-        self.parts.iter().all(|(path, stamp)| Stamp::of(path) == Some(*stamp))
+        self.parts.iter().all(|(path, stamp)| Stamp::at(path) == Some(*stamp))
     }
 
     /// What `options` (such as `-march=native`) mean on this machine, as options that say so;
@@ -296,7 +274,7 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
         .into_iter()
         .map(|part| {
             let part = part?;
-            let stamp = Stamp::of(&part)?;
+            let stamp = Stamp::at(&part)?;
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(std::fs::File::open(&part).ok()?).ok()?;
             stamps.push((part, stamp));
@@ -308,7 +286,21 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
 
 /// Runs the compiler with `arguments` and gives its stdout and stderr.
 async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
+    question_in(program, arguments, &[]).await
+}
+
+/// As [`question`], with variables of the environment besides the broker's own.
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(super) async fn question_in(
+    program: &Path,
+    arguments: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+) -> Result<(String, String), String> {
     let mut command = Command::new(program);
+    command.envs(environment.iter().copied());
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
     match timeout(QUESTION_TIMEOUT, command.output()).await {
         Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),

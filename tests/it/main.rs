@@ -8,6 +8,7 @@
 //! - [`detaching`]: a broker holds nothing of the build that started it;
 //! - [`scan`]: the include scanner against what compilers say that they read;
 //! - [`builds`]: build systems and ccache, as the README tells;
+//! - [`closure`]: a compiler in a root that holds its closure and nothing else;
 //! - [`classic`]: the programs of distcc 3.4 against ours;
 //! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
@@ -16,6 +17,7 @@
 
 mod builds;
 mod classic;
+mod closure;
 mod detaching;
 mod exact;
 mod farm;

@@ -11,55 +11,19 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::directive::FILE_MAX_BYTES;
 use super::files::{Answer, Content, Files, Identity, Stat};
 use super::symbols::QuickMap;
+use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
-/// How old a change must be to be told from a next one: file systems stamp with the kernel's
-/// tick, 10 ms at most, and some margin.
-const SETTLED: Duration = Duration::from_millis(20);
 /// Directories with more names than this are asked name by name.
 const LISTING_MAX: usize = 100_000;
 
 /// Bytes of files that are kept, so that what was scanned can be sent without reading it again.
 const KEPT_MAX_BYTES: usize = 64 << 20;
-
-/// What tells one state of a file or directory from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether the last change is so old that another would show.
-    fn is_settled(&self) -> bool {
-        let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return false };
-        let age = |(s, ns): (i64, i64)| {
-            let then = Duration::new(u64::try_from(s).unwrap_or(0), u32::try_from(ns).unwrap_or(0));
-            now.checked_sub(then)
-        };
-        let old = |stamp| age(stamp).is_some_and(|age| age > SETTLED);
-        old(self.changed) && old(self.modified)
-    }
-}
 
 #[derive(Debug)]
 struct FileEntry {

@@ -36,7 +36,7 @@ impl Fixture {
 
     /// Waits until what was written so far is old enough to be remembered.
     fn settle(&self) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
         let settled =
             |path: PathBuf| fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata).is_settled());
         while !settled(self.path("")) || !settled(self.path("h")) {

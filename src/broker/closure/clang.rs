@@ -1,0 +1,280 @@
+//! What clang's driver looks at before it decides what to run.
+//!
+//! It searches for an installation of gcc (to take its headers and libraries), for directories of
+//! headers, and for signs of the distribution. Which of them it finds is in the command line of
+//! the compiler proper. So all places that it may search are taken with what is in them: folders
+//! as folders, the few files that it opens as files. More than it looks for does no harm, as it
+//! would be found here too.
+
+use std::path::{Path, PathBuf};
+
+use super::ask::Answers;
+use super::layout::{Found, Layout};
+use super::loader::Loader;
+use super::{NotClosed, Surroundings};
+use crate::common::bytes::Bytes;
+
+/// Files that tell the distribution.
+const RELEASES: [&str; 10] = [
+    "/etc/os-release",
+    "/usr/lib/os-release",
+    "/etc/lsb-release",
+    "/etc/redhat-release",
+    "/etc/debian_version",
+    "/etc/SuSE-release",
+    "/etc/exherbo-release",
+    "/etc/alpine-release",
+    "/etc/arch-release",
+    "/etc/gentoo-release",
+];
+/// Directories of libraries, in which gcc's are.
+const LIBRARY_NAMES: [&str; 5] = ["lib", "lib64", "lib32", "libx32", "libexec"];
+/// Directories in those, in which installations of gcc are.
+const GCC_NAMES: [&str; 2] = ["gcc", "gcc-cross"];
+/// The file by which an installation is known.
+const MARK: &str = "crtbegin.o";
+/// How deep an installation's variants of a machine are.
+const VARIANT_DEPTH: usize = 4;
+/// Configuration files that include each other.
+const CONFIGURATIONS_MAX: usize = 64;
+/// The largest configuration file that is looked into.
+const CONFIGURATION_MAX_BYTES: u64 = 1 << 20;
+
+/// Adds all that, and what clang has of its own.
+///
+/// # Errors
+///
+/// [`NotClosed`] says what stands in the way.
+pub fn add(
+    layout: &mut Layout,
+    loader: &mut Loader,
+    answers: &Answers,
+    around: &Surroundings,
+) -> Result<(), NotClosed> {
+    for (_, path) in answers.programs(layout, around) {
+        loader.program(layout, &path)?;
+    }
+    add_resources(layout, Path::new(answers.to("resource-dir")))?;
+    add_configurations(layout, answers)?;
+    for path in RELEASES {
+        layout.probe(Path::new(path))?;
+    }
+    for path in layout.list(Path::new("/etc/env.d/gcc"))? {
+        layout.file_if_there(&path)?;
+    }
+    for prefix in prefixes(layout, answers)? {
+        add_prefix(layout, &prefix)?;
+    }
+    for name in answers.directories("libraries").iter().chain(&answers.directories("programs")) {
+        layout.add(name)?;
+    }
+    Ok(())
+}
+
+/// The directory that clang has its own headers and lists in: the lists, and which folders exist.
+fn add_resources(layout: &mut Layout, resources: &Path) -> Result<(), NotClosed> {
+    let Some(Found::Folder(_)) = layout.add(resources)? else { return Ok(()) };
+    for path in layout.list(resources)? {
+        layout_folder(layout, &path)?;
+    }
+    for path in layout.list(&resources.join("lib"))? {
+        layout_folder(layout, &path)?;
+    }
+    for path in layout.list(&resources.join("share"))? {
+        layout.file_if_there(&path)?;
+    }
+    Ok(())
+}
+
+fn layout_folder(layout: &mut Layout, path: &Path) -> Result<bool, NotClosed> {
+    Ok(path.is_dir() && layout.add(path)?.is_some())
+}
+
+/// Where clang looks for everything: the system, its own installation by both of its names, and
+/// the places where Red Hat's tool sets are.
+fn prefixes(layout: &mut Layout, answers: &Answers) -> Result<Vec<PathBuf>, NotClosed> {
+    let mut prefixes: Vec<PathBuf> = ["/usr", "/usr/local", "/"].map(PathBuf::from).into();
+    let real = layout.file(&answers.program)?;
+    for program in [&answers.program, &real] {
+        prefixes.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
+    }
+    for set in layout.list(Path::new("/opt/rh"))? {
+        prefixes.push(set.join("root/usr"));
+    }
+    let mut seen = Vec::new();
+    prefixes.retain(|prefix| {
+        let real = std::fs::canonicalize(prefix).ok();
+        let fresh = real.is_some() && !seen.contains(&real);
+        seen.push(real);
+        fresh
+    });
+    Ok(prefixes)
+}
+
+/// Adds what may be looked for below `prefix`.
+fn add_prefix(layout: &mut Layout, prefix: &Path) -> Result<(), NotClosed> {
+    layout.add(prefix)?;
+    let mut triples = Vec::new();
+    for library in LIBRARY_NAMES {
+        let library = prefix.join(library);
+        if !layout_folder(layout, &library)? {
+            continue;
+        }
+        for gcc in GCC_NAMES {
+            triples.extend(add_installations(layout, &library.join(gcc))?);
+        }
+        // `lib/<triple>`, and installations in there.
+        for folder in folders(&library) {
+            if is_triple(&folder) {
+                layout.add(&folder)?;
+                triples.extend(add_installations(layout, &folder.join("gcc"))?);
+            }
+        }
+    }
+    add_headers(layout, &prefix.join("include"))?;
+    triples.sort_unstable();
+    triples.dedup();
+    for triple in triples {
+        let own = prefix.join(triple);
+        for name in LIBRARY_NAMES.iter().chain(&["bin"]) {
+            layout_folder(layout, &own.join(name))?;
+        }
+        add_headers(layout, &own.join("include"))?;
+    }
+    Ok(())
+}
+
+/// Adds `<triple>/<version>` below `gcc`, with their marks; gives the triples.
+fn add_installations(layout: &mut Layout, gcc: &Path) -> Result<Vec<PathBuf>, NotClosed> {
+    let mut triples = Vec::new();
+    if !layout_folder(layout, gcc)? {
+        return Ok(triples);
+    }
+    for triple in layout.list(gcc)?.into_iter().filter(|path| path.is_dir()) {
+        layout.add(&triple)?;
+        for version in layout.list(&triple)?.into_iter().filter(|path| path.is_dir()) {
+            add_variants(layout, &version, VARIANT_DEPTH)?;
+            add_headers(layout, &version.join("include"))?;
+        }
+        triples.extend(triple.file_name().map(PathBuf::from));
+    }
+    Ok(triples)
+}
+
+/// Adds the folder of an installation, and those below it that are one for another variant.
+fn add_variants(layout: &mut Layout, folder: &Path, depth: usize) -> Result<(), NotClosed> {
+    layout.add(folder)?;
+    layout.file_if_there(&folder.join(MARK))?;
+    if depth > 0 {
+        for below in folders(folder) {
+            if below.file_name().is_some_and(|name| name != "include" && name != "plugin") {
+                add_variants(layout, &below, depth - 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds a directory of headers as a folder, and those in it for C++ and for other machines.
+fn add_headers(layout: &mut Layout, include: &Path) -> Result<(), NotClosed> {
+    if !layout_folder(layout, include)? {
+        return Ok(());
+    }
+    let mut libraries = vec![include.join("c++")];
+    for folder in folders(include) {
+        let name = folder.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(b"g++") {
+            layout.add(&folder)?;
+        }
+        if is_triple(&folder) {
+            layout.add(&folder)?;
+            libraries.push(folder.join("c++"));
+        }
+    }
+    for library in libraries {
+        if !layout_folder(layout, &library)? {
+            continue;
+        }
+        // Versions, `v1`, and in them `backward` and directories for machines.
+        for version in layout.list(&library)? {
+            if layout_folder(layout, &version)? {
+                for below in folders(&version) {
+                    let name = below.file_name().unwrap_or_default();
+                    if name == "backward" || is_triple(&below) || name == "32" || name == "64" {
+                        layout.add(&below)?;
+                        for variant in
+                            folders(&below).iter().filter(|path| path.ends_with("32") || path.ends_with("64"))
+                        {
+                            layout.add(variant)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folders in `folder`, sorted; links to folders count.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink()))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    paths.sort_unstable();
+    paths
+}
+
+/// Whether a name looks like that of a kind of machine: `x86_64-linux-gnu`, `arm-none-eabi`.
+fn is_triple(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.iter().filter(|&&byte| byte == b'-').count() >= 2 && name.iter().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Adds the configuration files that `-v` names, those that they include, and watches the places
+/// where others would be.
+fn add_configurations(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
+    let named = |label: &str| -> Vec<PathBuf> {
+        let lines = answers.banner.lines().filter_map(|line| line.trim().strip_prefix(label));
+        lines.map(|path| PathBuf::from(path.trim())).collect()
+    };
+    for label in ["System configuration file directory:", "User configuration file directory:"] {
+        for directory in named(label) {
+            layout.watch(&directory);
+        }
+    }
+    layout_watch_parent(layout, &answers.program);
+    let mut ahead = named("Configuration file:");
+    let mut known = ahead.clone();
+    while let Some(path) = ahead.pop() {
+        let Some(real) = layout.file_if_there(&path)? else { continue };
+        for included in included(&path, &real) {
+            if known.len() < CONFIGURATIONS_MAX && !known.contains(&included) {
+                known.push(included.clone());
+                ahead.push(included);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A configuration file beside the real program would be taken.
+fn layout_watch_parent(layout: &mut Layout, program: &Path) {
+    let real = std::fs::canonicalize(program).ok();
+    if let Some(folder) = real.as_deref().and_then(Path::parent) {
+        layout.watch(folder);
+    }
+}
+
+/// The files that a configuration file names with `@`; relative ones are beside it.
+fn included(path: &Path, real: &Path) -> Vec<PathBuf> {
+    let small = std::fs::metadata(real).is_ok_and(|found| found.len() <= CONFIGURATION_MAX_BYTES);
+    let text = if small { std::fs::read(real).unwrap_or_default() } else { Vec::new() };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let words = text.split(|byte| byte.is_ascii_whitespace());
+    let names = words.filter_map(|word| word.strip_prefix(b"@")).map(Bytes::from);
+    names.map(|name| folder.join(name.as_path())).collect()
+}

@@ -1,0 +1,260 @@
+//! Toolchains that travel: which files, links and folders a compiler needs in an empty root.
+//!
+//! A [`Closure`] holds the driver under the path by which it was found, the programs that it runs,
+//! their libraries and loader, and whatever else the driver looks for before it decides what to
+//! run. In a root with nothing else but sources and headers it does what it does here, byte for
+//! byte. Headers are no part of it: the include scanner finds those.
+//!
+//! What the driver itself can tell it is asked ([`ask`]); libraries are found as the loader finds
+//! them ([`loader`]), from the files' own headers. What is not in here: what options name
+//! (`-fplugin=`, `-specs=`, `-B`, `--sysroot`), locales ([`locale`]) and character sets, which are
+//! small sets of their own.
+
+mod ask;
+mod cache;
+mod clang;
+mod digests;
+mod elf;
+mod gcc;
+mod layout;
+mod loader;
+mod locale;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::ask::Answers;
+pub use self::digests::Digests;
+pub use self::elf::ElfError;
+pub use self::locale::{Locale, charset_needs_tables};
+
+use self::layout::{Layout, Watched};
+use self::loader::{Loader, SearchPath};
+use super::stamp::Stamp;
+use crate::common::bytes::Bytes;
+use crate::common::inputs::{Entry, EntryKind};
+use crate::common::toolchain::Digest;
+
+/// What of a job's environment decides which files make up its compiler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Surroundings {
+    /// `PATH`: drivers look there for the assembler.
+    pub path: Bytes,
+    /// `LD_LIBRARY_PATH`.
+    pub library_path: Bytes,
+}
+
+/// Everything that a compiler needs.
+#[derive(Clone, Debug)]
+pub struct Closure {
+    /// Files, links and folders, sorted by path.
+    pub entries: Vec<Entry>,
+    /// The digest of all that: which toolchain it is.
+    pub digest: Digest,
+    /// Variables without which its programs do not start, as `NAME=value`.
+    pub environment: Vec<Bytes>,
+    watched: Vec<Watched>,
+    interpreter: Option<PathBuf>,
+    locale_folders: Vec<PathBuf>,
+    search: SearchPath,
+}
+
+/// Why a compiler cannot travel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotClosed {
+    /// Something that must be there is not.
+    #[error("{path} is not there")]
+    Missing {
+        /// What.
+        path: Bytes,
+    },
+    /// A script could run anything.
+    #[error("{path} is a script: what it runs cannot be told")]
+    Script {
+        /// Which.
+        path: Bytes,
+    },
+    /// Not a program of this kind of machine.
+    #[error("{path} is neither an ELF program nor a script")]
+    NotElf {
+        /// Which.
+        path: Bytes,
+    },
+    /// A program whose headers make no sense.
+    #[error("{path} is damaged: {why}")]
+    Broken {
+        /// Which.
+        path: Bytes,
+        /// How.
+        why: ElfError,
+    },
+    /// A library that its loader would not find either, or finds where we do not look.
+    #[error("{of} needs the library {name}, which is not found")]
+    Library {
+        /// Its name.
+        name: Bytes,
+        /// What needs it.
+        of: Bytes,
+    },
+    /// A file that cannot be read.
+    #[error("{path} cannot be read: {why}")]
+    Unreadable {
+        /// Which.
+        path: Bytes,
+        /// What the system says.
+        why: String,
+    },
+    /// A device, socket or pipe where a file should be.
+    #[error("{path} is neither file nor folder")]
+    Special {
+        /// Which.
+        path: Bytes,
+    },
+    /// Larger than what may be sent.
+    #[error("{path} is too large")]
+    TooLarge {
+        /// Which.
+        path: Bytes,
+    },
+    /// More files than any compiler has.
+    #[error("{path} has too many parts")]
+    TooMany {
+        /// Of what.
+        path: Bytes,
+    },
+    /// It is being replaced at this moment.
+    #[error("{path} changes while it is read")]
+    Changing {
+        /// Which.
+        path: Bytes,
+    },
+    /// The driver does not tell what it is asked.
+    #[error("{program} does not say {what}: {why}")]
+    Silent {
+        /// The driver.
+        program: Bytes,
+        /// What it was asked.
+        what: String,
+        /// What happened instead.
+        why: String,
+    },
+    /// Locales from another place than the C library's own.
+    #[error("{variable} is set: locales come from elsewhere")]
+    Locale {
+        /// The variable.
+        variable: &'static str,
+    },
+}
+
+/// Collects what the compiler at `program` needs, after it was asked ([`Answers`]).
+///
+/// Reads from disk, and the first time all of it: call it where one may block.
+///
+/// # Errors
+///
+/// [`NotClosed`] says what stands in the way.
+pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Result<Closure, NotClosed> {
+    let mut layout = Layout::default();
+    let search = SearchPath { library_path: around.library_path.clone() };
+    let mut loader = Loader::new(&search);
+    loader.program(&mut layout, &answers.program)?;
+    let interpreter = loader::read_needs(&layout.file(&answers.program)?)?.interpreter;
+    if answers.clang {
+        clang::add(&mut layout, &mut loader, answers, around)?;
+    } else {
+        gcc::add(&mut layout, &mut loader, answers, around)?;
+    }
+    let used_library_path = loader.used_library_path;
+    let (entries, watched) = layout.finish(digests)?;
+    let environment = match used_library_path {
+        true => vec![Bytes([b"LD_LIBRARY_PATH=", &around.library_path[..]].concat())],
+        false => Vec::new(),
+    };
+    Ok(Closure {
+        digest: identity(&entries, &environment),
+        entries,
+        environment,
+        watched,
+        interpreter: interpreter.map(|path| path.as_path().to_owned()),
+        locale_folders: locale::folders(answers),
+        search,
+    })
+}
+
+/// Asks the compiler, then collects what it needs.
+///
+/// # Errors
+///
+/// As [`close`].
+pub async fn closure_of(
+    program: &Path,
+    clang: bool,
+    around: &Surroundings,
+    digests: &Arc<Digests>,
+) -> Result<Closure, NotClosed> {
+    let answers = Answers::ask(program, clang, around).await?;
+    let (around, digests) = (around.clone(), digests.clone());
+    let task = tokio::task::spawn_blocking(move || close(&answers, &around, &digests));
+    // A panic of ours is no reason to give up the build: the job stays here.
+    let lost = |_| NotClosed::Changing { path: Bytes::from(program) };
+    task.await.map_err(lost)?
+}
+
+impl Closure {
+    /// Whether everything that it is made of looks as it did. Some fifty questions to the kernel.
+    pub fn is_unchanged(&self) -> bool {
+        self.watched.iter().all(|(path, stamp)| Stamp::at(path) == *stamp)
+    }
+
+    /// How many paths [`Closure::is_unchanged`] looks at.
+    pub fn watches(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// The library at `path`, such as a plugin that an option names, with the libraries that it
+    /// needs: entries that go along with those of the closure, sorted by path.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`].
+    pub fn libraries_of(&self, path: &Path, digests: &Digests) -> Result<Vec<Entry>, NotClosed> {
+        let mut layout = Layout::default();
+        match &self.interpreter {
+            Some(interpreter) => {
+                Loader::new(&self.search).library(&mut layout, path, interpreter)?;
+            }
+            None => {
+                layout.file(path)?;
+            }
+        }
+        Ok(layout.finish(digests)?.0)
+    }
+}
+
+/// The digest of a set of entries and of the variables that belong to it.
+fn identity(entries: &[Entry], environment: &[Bytes]) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("distcc toolchain closure 1");
+    // Each part has its length before it, so that no two sets read the same.
+    let mut add = |part: &[u8]| {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    };
+    for Entry { path, kind } in entries {
+        add(path);
+        match kind {
+            EntryKind::File(file) => {
+                add(if file.executable { b"program" } else { b"file" });
+                add(&file.digest.0);
+            }
+            EntryKind::Link { target } => {
+                add(b"link");
+                add(target);
+            }
+            EntryKind::Folder => add(b"folder"),
+        }
+    }
+    add(b"environment");
+    for variable in environment {
+        add(variable);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}

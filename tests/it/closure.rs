@@ -1,0 +1,381 @@
+//! Toolchains that travel: a compiler in a root that holds its closure and nothing else does what
+//! it does at home, byte for byte.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use distcc::broker::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use distcc::broker::toolchain::Compilers;
+use distcc::common::bytes::Bytes;
+use distcc::common::inputs::{Entry, EntryKind};
+use tempfile::TempDir;
+
+use crate::farm::{COMMAND_MAX, Outcome, run};
+
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Sources of every case: without headers, and with those of the system.
+const SOURCES: [(&str, &str); 5] = [
+    ("bare.c", "struct s { int a; }; int f(struct s *s) { int unused; return s->a / 3; }\n"),
+    ("bare.cc", "template <class T> T f(T a) { return a * 3; }\nint g(int unused) { return f(1); }\n"),
+    ("full.c", "#include <stdio.h>\n#include <stdlib.h>\nint main(void) { puts(\"x\"); abort(); }\n"),
+    ("full.cc", "#include <map>\n#include <string>\nstd::map<std::string, int> m{{\"a\", 1}};\n"),
+    ("code.S", "#define N 3\n.text\n.globl f\nf: .rept N\nnop\n.endr\n"),
+];
+
+/// Lays out a job's root, enters it and runs a command there. `$R` is the root, `$JOB` the job's
+/// folder; what follows are folders of headers to show, then `--` and the command.
+const ENTER: &str = r#"
+set -e
+mount --rbind "$JOB" "$R$JOB"; mount --rbind /proc "$R/proc"
+mount --bind /dev/null "$R/dev/null"
+while [ "$1" != -- ]; do mkdir -p "$R$1"; mount --rbind "$1" "$R$1"; shift; done
+shift
+exec unshare --root="$R" --wd="$JOB" "$@"
+"#;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn close(name: &str) -> Result<Closure, NotClosed> {
+    let around = Surroundings { path: Bytes::from(PATH), ..Surroundings::default() };
+    runtime().block_on(async {
+        let compilers = Compilers::default();
+        let compiler = compilers.resolve(&Bytes::from(name), PATH.as_bytes(), Path::new("/")).await;
+        let compiler = compiler.unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let digests = Arc::new(Digests::default());
+        closure_of(&compiler.program, compiler.toolchain.clang, &around, &digests).await
+    })
+}
+
+/// A root that holds a set of entries, and a folder for jobs.
+struct Root {
+    folder: TempDir,
+    as_nobody: bool,
+    headers: Vec<&'static str>,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Root {
+    fn new(entries: &[Entry]) -> Root {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = |path: &Path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("our own folder");
+        };
+        open(folder.path());
+        for name in ["root", "job"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder of our own");
+            open(&folder.path().join(name));
+        }
+        let root = Root { folder, as_nobody: false, headers: Vec::new(), environment: Vec::new() };
+        for name in ["tmp", "dev", "proc"] {
+            fs::create_dir(root.root().join(name)).expect("a folder of the root");
+        }
+        fs::write(root.root().join("dev/null"), "").expect("a file of the root");
+        fs::create_dir_all(root.inside_of(&root.job())).expect("a folder of the root");
+        root.add(entries);
+        for (name, text) in SOURCES {
+            fs::write(root.job().join(name), text).expect("a source");
+        }
+        root
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn job(&self) -> PathBuf {
+        self.folder.path().join("job")
+    }
+
+    /// Where in the root `path` is.
+    fn inside_of(&self, path: &Path) -> PathBuf {
+        self.root().join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
+    /// Lays out `entries`: no path may lead through a link, so each is simply made.
+    fn add(&self, entries: &[Entry]) {
+        for entry in entries {
+            let from = entry.path.as_path();
+            let to = self.inside_of(from);
+            let parent = to.parent().expect("a folder");
+            fs::create_dir_all(parent).expect("a folder of the root");
+            let real = fs::canonicalize(parent).expect("a folder of the root");
+            assert_eq!(real, parent, "{} leads through a link", entry.path);
+            match &entry.kind {
+                EntryKind::Folder => fs::create_dir_all(&to).expect("a folder of the root"),
+                EntryKind::Link { target } => match fs::read_link(&to) {
+                    Ok(there) => assert_eq!(there, target.as_path()),
+                    Err(_) => symlink(target.as_path(), &to).expect("a link"),
+                },
+                EntryKind::File(file) => {
+                    fs::remove_file(&to).ok();
+                    fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(|_| ())).expect("a file");
+                    let found = fs::metadata(&to).expect("a file of the root");
+                    assert_eq!(found.len(), file.size, "{}", entry.path);
+                    assert_eq!(found.permissions().mode() & 0o111 != 0, file.executable, "{}", entry.path);
+                }
+            }
+        }
+        let open = fs::Permissions::from_mode(0o777);
+        Command::new("find")
+            .arg(self.root())
+            .args(["-type", "d", "-exec", "chmod", "777", "{}", "+"])
+            .status()
+            .expect("find runs");
+        fs::set_permissions(self.root(), open).expect("our own folder");
+    }
+
+    /// Shows the system's headers in the root.
+    fn show_headers(&mut self) {
+        self.headers = HEADERS.into_iter().filter(|folder| Path::new(folder).is_dir()).collect();
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if self.as_nobody && program != "setpriv" {
+            command = Command::new("setpriv");
+            command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+        }
+        command.current_dir(self.job()).env_clear().env("PATH", PATH);
+        command.envs(self.environment.iter().copied());
+        command
+    }
+
+    fn at_home(&self, words: &[&str]) -> Outcome {
+        // `env` finds the program as whatever enters the root does: by name, on `PATH`.
+        let mut command = self.command("env");
+        command.args(words);
+        run(command, COMMAND_MAX)
+    }
+
+    fn inside(&self, words: &[&str]) -> Outcome {
+        let mut command = self.command("unshare");
+        command.args(["-Urm", "sh", "-c", ENTER, "sh"]).args(&self.headers).arg("--").args(words);
+        command.env("R", self.root()).env("JOB", self.job());
+        run(command, COMMAND_MAX)
+    }
+
+    /// The files that a command made, which are removed.
+    fn made(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut made = BTreeMap::new();
+        for entry in fs::read_dir(self.job()).expect("the job's folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !SOURCES.iter().any(|(source, _)| *source == name) {
+                made.insert(name, fs::read(entry.path()).expect("an output"));
+                fs::remove_file(entry.path()).expect("our own file");
+            }
+        }
+        made
+    }
+
+    /// Runs a command at home and inside: the same status, words and files. Gives those.
+    fn check(&self, command: &str) -> (Outcome, BTreeMap<String, Vec<u8>>) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let home = (masked(self.at_home(&words)), self.made());
+        let inside = (masked(self.inside(&words)), self.made());
+        let text = |outcome: &Outcome| {
+            [&outcome.stdout, &outcome.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat()
+        };
+        let what = format!("{command} ({:?}, nobody: {})", self.environment, self.as_nobody);
+        assert_eq!(text(&inside.0), text(&home.0), "{what}");
+        assert_eq!(inside.0.status, home.0.status, "{what}");
+        let names = |made: &BTreeMap<String, Vec<u8>>| made.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&inside.1), names(&home.1), "{what}");
+        assert!(inside.1 == home.1, "{what}: other bytes");
+        home
+    }
+
+    /// As [`Root::check`], of a command that succeeds.
+    fn check_compile(&self, command: &str) {
+        let (outcome, made) = self.check(command);
+        outcome.expect_success(command);
+        assert!(!made.is_empty() || command.contains("-###"), "{command} made nothing");
+    }
+}
+
+/// Without the names that drivers make up: `/tmp/ccXXXXXX` of gcc, `/tmp/bare-XXXXXX` of clang.
+fn masked(mut outcome: Outcome) -> Outcome {
+    for text in [&mut outcome.stdout, &mut outcome.stderr] {
+        for begin in [&b"/tmp/cc"[..], b"/tmp/bare-", b"/tmp/full-"] {
+            let mut at = 0;
+            while let Some(found) = text[at..].windows(begin.len()).position(|window| window == begin) {
+                at += found + begin.len();
+                let end = (at + 6).min(text.len());
+                text[at..end].fill(b'X');
+            }
+        }
+    }
+    outcome
+}
+
+/// Everybody whose rights a job may have: root and an ordinary user, where we may choose.
+fn users() -> &'static [bool] {
+    if rustix::process::geteuid().is_root() { &[false, true] } else { &[false] }
+}
+
+fn check_drivers(name: &str, dry: &[&str], compiles: &[&str]) {
+    let closure = close(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(closure.is_unchanged());
+    let mut root = Root::new(&closure.entries);
+    for &as_nobody in users() {
+        root.as_nobody = as_nobody;
+        for locale in ["C", "C.UTF-8"] {
+            root.environment = vec![("LC_ALL", locale)];
+            let added =
+                closure.locale(&[Bytes::from(format!("LC_ALL={locale}").as_str())], &Digests::default());
+            root.add(&added.expect("a locale").entries);
+            for options in dry {
+                root.check_compile(&format!("{name} -### {options}"));
+            }
+            // The headers come with the job, not with the compiler.
+            root.show_headers();
+            for options in compiles {
+                root.check_compile(&format!("{name} {options}"));
+            }
+            root.headers.clear();
+        }
+    }
+}
+
+const HEADERS: [&str; 4] = [
+    "/usr/include",
+    "/usr/local/include",
+    "/usr/lib/gcc/x86_64-linux-gnu/12/include",
+    "/usr/lib/llvm-14/lib/clang",
+];
+
+const GCC_DRY: [&str; 6] = [
+    "-g -c bare.c",
+    "-std=c11 -O2 -Wall -c bare.c -o x.o",
+    "-fsanitize=address -c bare.cc",
+    "-gsplit-dwarf -std=c++17 -c full.cc",
+    "-m32 -c bare.c",
+    "-flto -c bare.cc",
+];
+
+const GCC_COMPILES: [&str; 12] = [
+    "-g -O2 -Wall -Wextra -c bare.c",
+    "-O2 -Wunused-parameter -Wextra -c bare.cc",
+    "-S bare.cc",
+    "-m32 -S bare.c",
+    "-gsplit-dwarf -g -c bare.c",
+    "-flto -frandom-seed=1 -g -c bare.cc",
+    "-g -gz -c bare.c",
+    "--coverage -frandom-seed=1 -c bare.c -o b.o",
+    "-fsanitize=address,undefined -save-temps -c bare.c",
+    "-g -c code.S",
+    "-g -O2 -c full.c",
+    "-g -O2 -c full.cc",
+];
+
+#[test]
+fn gcc_behaves_in_its_closure_as_at_home() {
+    check_drivers("gcc", &GCC_DRY, &GCC_COMPILES);
+}
+
+#[test]
+fn the_cxx_driver_of_gcc_behaves_in_its_closure_as_at_home() {
+    check_drivers("g++", &GCC_DRY[..4], &["-g -c bare.c", "-O2 -g -c full.cc"]);
+}
+
+const CLANG_DRY: [&str; 8] = [
+    "-g -c bare.c",
+    "-std=c11 -O2 -Wall -c bare.c -o x.o",
+    "-fsanitize=address -c bare.cc",
+    "-gsplit-dwarf -std=c++17 -c full.cc",
+    "-m32 -c bare.cc",
+    "-stdlib=libc++ -c bare.cc",
+    "--target=aarch64-linux-gnu -c bare.cc",
+    "-fno-integrated-as -gsplit-dwarf -g -c bare.c",
+];
+
+#[test]
+fn clang_behaves_in_its_closure_as_at_home() {
+    let compiles = [
+        "-g -O2 -Wall -Wextra -c bare.c",
+        "-fsanitize=address -c bare.c",
+        "-S bare.cc",
+        "-gsplit-dwarf -g -c bare.c",
+        "-fno-integrated-as -g -c bare.c",
+        "-flto -frandom-seed=1 -c bare.cc",
+        "--coverage -frandom-seed=1 -c bare.c -o b.o",
+        "-g -c code.S",
+        "-g -O2 -c full.c",
+        "-g -O2 -c full.cc",
+    ];
+    check_drivers("clang", &CLANG_DRY, &compiles);
+}
+
+#[test]
+fn the_cxx_driver_of_clang_behaves_in_its_closure_as_at_home() {
+    check_drivers("clang++", &CLANG_DRY, &["-g -c bare.cc", "-O2 -g -c full.cc"]);
+}
+
+#[test]
+fn messages_are_translated_in_a_closure_as_at_home() {
+    let closure = close("gcc").expect("a closure");
+    let environment = [("LANG", "C.UTF-8"), ("LANGUAGE", "fr:de")];
+    let entries = environment.map(|(name, value)| Bytes::from(format!("{name}={value}").as_str()));
+    let locale = closure.locale(&entries, &Digests::default()).expect("a locale");
+    let mut root = Root::new(&closure.entries);
+    root.add(&locale.entries);
+    root.environment = environment.into();
+    root.show_headers();
+    fs::write(root.job().join("code.S"), "nonsense\n").expect("a source");
+    let (outcome, _) = root.check("gcc -c code.S");
+    let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    assert!(said.contains("Erreur"), "the assembler does not speak French: {said}");
+}
+
+#[test]
+fn a_wrapper_script_is_declined() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("gcc");
+    fs::write(&script, "#!/bin/sh\nexec /usr/bin/gcc \"$@\"\n").expect("a script");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let error = close(script.to_str().expect("text")).expect_err("declined");
+    assert_eq!(error, NotClosed::Script { path: Bytes::from(script.as_path()) });
+}
+
+/// A compiler outside `/usr`: gcc's driver takes what is beside it, which is the system's own here.
+fn elsewhere() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
+    fs::create_dir(folder.path().join("bin")).expect("a folder of our own");
+    let driver = folder.path().join("bin/gcc");
+    fs::copy("/usr/bin/gcc", &driver).expect("a copy");
+    symlink("/usr/lib", folder.path().join("lib")).expect("a link");
+    (folder, driver)
+}
+
+#[test]
+fn a_compiler_outside_the_system_s_folders_travels() {
+    let (_folder, driver) = elsewhere();
+    let driver = driver.to_str().expect("text");
+    check_drivers(driver, &GCC_DRY[..2], &["-g -c full.c"]);
+}
+
+#[test]
+fn an_upgraded_compiler_is_another_closure() {
+    let (folder, driver) = elsewhere();
+    let name = driver.to_str().expect("text");
+    let first = close(name).expect("a closure");
+    assert!(first.is_unchanged());
+    // What stands behind the end of an ELF file changes nothing but the file.
+    let mut upgraded = fs::read(&driver).expect("the driver");
+    upgraded.push(0);
+    let new = folder.path().join("new");
+    fs::write(&new, upgraded).expect("a copy");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("our own");
+    fs::rename(new, &driver).expect("renamed");
+    assert!(!first.is_unchanged());
+    let second = close(name).expect("a closure");
+    assert_ne!(first.digest, second.digest);
+    assert!(second.is_unchanged());
+}
