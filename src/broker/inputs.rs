@@ -87,7 +87,7 @@ impl Inputs {
 
     /// Keeps a result that has been delivered.
     pub fn keep_result(&self, answer: &Arc<FilesAnswer>) {
-        if let Some(slot) = &self.slot {
+        if let Some(slot) = self.slot.as_ref().filter(|_| !self.source.plan.job.hermetic.varies) {
             self.source.shared.caches.keep(slot.clone(), answer);
         }
     }
@@ -145,9 +145,9 @@ impl Inputs {
 impl Source {
     async fn files(&self) -> Result<FilesJob, NotHermetic> {
         let Source { shared, plan, invocation, .. } = self.clone();
-        let work = move || shared.hermetic.prepare(&plan, &invocation);
-        let ended = |error| NotHermetic::Toolchain(format!("a thread ended: {error}"));
-        tokio::task::spawn_blocking(work).await.map_err(ended)?
+        let closure = shared.hermetic.closure(&plan, &invocation).await?;
+        let work = move || shared.hermetic.prepare(&closure, &plan, &invocation);
+        tokio::task::spawn_blocking(work).await.map_err(|error| NotHermetic::Thread(error.to_string()))?
     }
 
     /// A job that does not travel as files travels as a text, unless that cannot carry it.

@@ -18,7 +18,8 @@ use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
     CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
-    environment_reason, expand_responses, is_probe_directory, refuse_classic, remote_environment,
+    environment_reason, expand_responses, hermetic_environment, is_probe_directory, refuse_classic,
+    remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
@@ -43,8 +44,8 @@ pub struct Plan {
     pub environment: Vec<Bytes>,
     /// The command as the user gave it, response files expanded.
     pub expanded: Vec<Bytes>,
-    /// The environment of the command among the client's own files.
-    pub hermetic_environment: Vec<Bytes>,
+    /// The environment of the command among the client's own files, or why it cannot be there.
+    pub hermetic_environment: Result<Vec<Bytes>, LocalReason>,
     /// What this compile is called from one build to the next.
     pub task: TaskKey,
 }
@@ -79,8 +80,6 @@ impl Planner<'_> {
             Verdict::Local(reason) => return Err(reason),
             Verdict::Remote(job) => job,
         };
-        // No host takes the client's own files yet, so what cannot be text stays here.
-        job.as_text().map_err(Clone::clone)?;
         if is_probe_directory(&invocation.cwd) {
             return Err(LocalReason::Probe { source_name: job.source });
         }
@@ -159,13 +158,6 @@ impl Plan {
     pub fn is_text(&self) -> bool {
         self.arguments.contains(&Argument::Plain(Bytes::from("-S")))
     }
-}
-
-/// TODO-MERGE: replaced by classify::hermetic_environment.
-fn hermetic_environment(env: &[Bytes]) -> Vec<Bytes> {
-    let names = ["PATH", "PWD", "LANG", "LC_ALL", "TERM", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"];
-    let wanted = |entry: &&Bytes| names.iter().any(|name| entry.starts_with(format!("{name}=").as_bytes()));
-    env.iter().filter(wanted).cloned().collect()
 }
 
 /// What a daemon sees of the source's name: enough for its log, and nothing that it could
@@ -277,7 +269,7 @@ pub fn has_debug(arguments: &[Argument]) -> bool {
 }
 
 /// The working directory as compilers name it: `$PWD` when that is the same directory.
-fn working_directory(invocation: &Invocation) -> &[u8] {
+pub fn working_directory(invocation: &Invocation) -> &[u8] {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     match invocation.variable("PWD") {

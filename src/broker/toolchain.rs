@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
@@ -24,6 +25,9 @@ use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, r
 
 /// How long one question to a compiler may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Surroundings of one compiler that are told apart; beyond it the memory starts afresh.
+const CLOSURES_MAX: usize = 16;
 
 /// Compilers remembered; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 256;
@@ -40,7 +44,11 @@ pub struct Compiler {
     /// What options that mean "this machine" expand to, by those options.
     natives: Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>,
     maker: OnceCell<Bytes>,
+    /// What it needs to travel, by what surrounds it.
+    closures: Mutex<HashMap<Surroundings, ClosureCell>>,
 }
+
+type ClosureCell = Arc<OnceCell<Result<Arc<Closure>, NotClosed>>>;
 
 /// Why a compiler could not be asked.
 #[derive(Clone, Debug)]
@@ -108,11 +116,42 @@ impl Compilers {
 }
 
 impl Compiler {
-    /// TODO-MERGE
+    /// What it needs in an empty root, for a job with these surroundings. Asked and collected once,
+    /// while all of it looks as it did.
     ///
     /// # Errors
-    pub fn closure(&self) -> Result<(Digest, Vec<crate::common::inputs::Entry>), String> {
-        Err("not there yet".to_owned())
+    ///
+    /// Returns why it cannot travel.
+    pub async fn closure(
+        &self,
+        around: &Surroundings,
+        digests: &Arc<Digests>,
+    ) -> Result<Arc<Closure>, NotClosed> {
+        for _ in 0..2 {
+            let cell = self.closure_cell(around, None);
+            let made = cell.get_or_init(|| async {
+                let clang = self.toolchain.clang;
+                closure_of(&self.program, clang, around, digests).await.map(Arc::new)
+            });
+            match made.await {
+                Ok(closure) if !closure.is_unchanged() => drop(self.closure_cell(around, Some(&cell))),
+                made => return made.clone(),
+            }
+        }
+        Err(NotClosed::Changing { path: Bytes::from(self.program.as_path()) })
+    }
+
+    /// The cell for such surroundings; a new one in the place of `stale`.
+    fn closure_cell(&self, around: &Surroundings, stale: Option<&ClosureCell>) -> ClosureCell {
+        let mut known = self.closures.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CLOSURES_MAX {
+            known.clear();
+        }
+        let cell = known.entry(around.clone()).or_default();
+        if stale.is_some_and(|stale| Arc::ptr_eq(stale, cell)) {
+            *cell = ClosureCell::default();
+        }
+        Arc::clone(cell)
     }
 
     fn is_unchanged(&self) -> bool {
@@ -236,6 +275,7 @@ async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
         parts,
         natives: Mutex::default(),
         maker: OnceCell::new(),
+        closures: Mutex::default(),
     }))
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use self::dictionary::{Dictionary, Numbered};
 use self::set::{File, Inode, SetBuilder};
+use super::closure::{self, Closure, NotClosed, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
 use super::scan::{Declined, InputSet, Question, SharedScanner};
@@ -35,6 +36,8 @@ pub struct Hermetic {
     pub counts: counts::Counts,
     dictionary: Dictionary,
     digests: named::Digests,
+    /// Digests of programs and their libraries.
+    programs: Arc<closure::Digests>,
 }
 
 /// A hermetic job, ready to be sent to any volunteer that can.
@@ -71,13 +74,19 @@ pub enum NotHermetic {
     Command(LocalReason),
     /// The compiler cannot be sent.
     #[error("compiler: {0}")]
-    Toolchain(String),
+    Toolchain(#[from] NotClosed),
     /// Which files it reads is not certain.
     #[error("scan: {0}")]
     Declined(#[from] Declined),
     /// The result depends on the time of day, which is another there.
     #[error("a file mentions the date or the time")]
     Clock,
+    /// The compiler notes when headers were modified.
+    #[error("the compiler notes the times of headers")]
+    Times,
+    /// The broker is at its end.
+    #[error("a thread ended: {0}")]
+    Thread(String),
     /// A file that an option names is not there, or not plain.
     #[error("{0} cannot be read")]
     Unreadable(Bytes),
@@ -91,22 +100,43 @@ impl NotHermetic {
             NotHermetic::Toolchain(_) => "toolchain".to_owned(),
             NotHermetic::Declined(declined) => format!("scan: {}", declined.kind()),
             NotHermetic::Clock => "clock".to_owned(),
+            NotHermetic::Times => "times".to_owned(),
+            NotHermetic::Thread(_) => "broker".to_owned(),
             NotHermetic::Unreadable(_) => "unreadable".to_owned(),
         }
     }
 }
 
 impl Hermetic {
+    /// What a job's compiler needs. The first time it is asked, and all of it read.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the job must go another way.
+    pub async fn closure(&self, plan: &Plan, invocation: &Invocation) -> Result<Arc<Closure>, NotHermetic> {
+        let hermetic = &plan.job.hermetic;
+        if let Some(reason) = hermetic.refused.as_ref().or(plan.hermetic_environment.as_ref().err()) {
+            return Err(NotHermetic::Command(reason.clone()));
+        }
+        if hermetic.times {
+            return Err(NotHermetic::Times);
+        }
+        let variable = |name| Bytes::from(invocation.variable(name).unwrap_or_default());
+        let around = Surroundings { path: variable("PATH"), library_path: variable("LD_LIBRARY_PATH") };
+        Ok(plan.compiler.closure(&around, &self.programs).await?)
+    }
+
     /// Makes a job's inputs ready. Blocking.
     ///
     /// # Errors
     ///
     /// Returns why it must go another way.
-    pub fn prepare(&self, plan: &Plan, invocation: &Invocation) -> Result<FilesJob, NotHermetic> {
-        if let Some(reason) = &plan.job.hermetic.refused {
-            return Err(NotHermetic::Command(reason.clone()));
-        }
-        let toolchain = self.toolchain(plan)?;
+    pub fn prepare(
+        &self,
+        closure: &Closure,
+        plan: &Plan,
+        invocation: &Invocation,
+    ) -> Result<FilesJob, NotHermetic> {
         let mut argv = plan.expanded.clone();
         argv[0] = Bytes::from(plan.compiler.program.as_path());
         let question = Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false };
@@ -114,16 +144,21 @@ impl Hermetic {
         if scanned.clock {
             return Err(NotHermetic::Clock);
         }
+        let mut environment = plan.hermetic_environment.clone().unwrap_or_default();
+        environment.extend(closure.environment.iter().cloned());
         let mut builder = SetBuilder::default();
-        for (_, item) in &toolchain.items {
-            if let Item::Entry(entry) = &**item {
-                builder.entry(entry);
-            }
+        closure.entries.iter().for_each(|entry| builder.entry(entry));
+        let locale = closure.locale(&environment, &self.programs)?;
+        locale.entries.iter().for_each(|entry| builder.entry(entry));
+        if argv.iter().any(|word| names_charset(word)) {
+            closure.charsets(&self.programs)?.iter().for_each(|entry| builder.entry(entry));
         }
         add_scanned(&mut builder, &scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
         let reads = reading_digest(scanned.files.iter().map(|file| &*file.path));
-        let mut job = self.number(builder.finish(), reads, toolchain, plan, invocation);
+        let toolchain = self.toolchain(closure);
+        let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
+        job.compile.reads = Some(reads);
         job.scanned = scanned;
         Ok(job)
     }
@@ -133,17 +168,16 @@ impl Hermetic {
         bundle::pack(files, &self.scanner)
     }
 
-    fn toolchain(&self, plan: &Plan) -> Result<Arc<ToolchainSet>, NotHermetic> {
-        let (digest, entries): (Digest, Vec<Entry>) =
-            plan.compiler.closure().map_err(NotHermetic::Toolchain)?;
-        let (generation, items) = self.dictionary.number(entries.into_iter().map(Item::Entry));
-        Ok(Arc::new(ToolchainSet { digest, generation, items }))
+    fn toolchain(&self, closure: &Closure) -> Arc<ToolchainSet> {
+        let entries = closure.entries.iter().cloned().map(Item::Entry);
+        let (generation, items) = self.dictionary.number(entries);
+        Arc::new(ToolchainSet { digest: closure.digest, generation, items })
     }
 
     fn number(
         &self,
         entries: Vec<Entry>,
-        reads: Digest,
+        environment: &[Bytes],
         toolchain: Arc<ToolchainSet>,
         plan: &Plan,
         invocation: &Invocation,
@@ -151,14 +185,14 @@ impl Hermetic {
         let count = entries.len();
         let program = Bytes::from(plan.compiler.program.as_path());
         let words = [program, invocation.cwd.clone()].into_iter();
-        let words = words.chain(plan.hermetic_environment.iter().cloned());
+        let words = words.chain(environment.iter().cloned());
         let words = words.chain(invocation.argv.iter().cloned());
         let items = entries.into_iter().map(Item::Entry).chain(words.map(Item::Word));
         let (generation, items) = self.dictionary.number(items);
         let number = |at: usize| items.get(at).map_or(0, |(number, _)| *number);
         let mut inputs: Vec<u32> = items[..count].iter().map(|(number, _)| *number).collect();
         inputs.sort_unstable();
-        let environment = count + 2..count + 2 + plan.hermetic_environment.len();
+        let environment = count + 2..count + 2 + environment.len();
         let compile = Compile {
             program: number(count),
             cwd: number(count + 1),
@@ -166,10 +200,16 @@ impl Hermetic {
             argv: (environment.end..items.len()).map(number).collect(),
             terminal: invocation.terminal,
             inputs: Runs::of(&inputs),
-            reads: Some(reads),
+            reads: None,
         };
         FilesJob { generation, items, compile, toolchain, scanned: Arc::default() }
     }
+}
+
+/// Whether an option names a character set that the C library needs tables for.
+fn names_charset(word: &[u8]) -> bool {
+    let options: [&[u8]; 3] = [b"-finput-charset=", b"-fexec-charset=", b"-fwide-exec-charset="];
+    options.iter().filter_map(|option| word.strip_prefix(*option)).any(charset_needs_tables)
 }
 
 fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {

@@ -3,15 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use super::NotHermetic;
 use super::set::{File, Inode, SetBuilder};
-use crate::broker::plan::Plan;
+use crate::broker::plan::{Plan, working_directory};
 use crate::broker::scan::layout::Layout;
+use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::classify::Read;
 use crate::common::invocation::Invocation;
@@ -21,9 +20,6 @@ use crate::common::toolchain::Digest;
 /// Digests remembered; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// A change that is younger could be followed by another one of the same time stamp.
-const SETTLED: Duration = Duration::from_millis(20);
-
 /// Folders in folders, below one that is read whole.
 const DEPTH_MAX: usize = 16;
 
@@ -31,32 +27,12 @@ const DEPTH_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Digests(Mutex<HashMap<PathBuf, (Stamp, Digest)>>);
 
-/// How a file looked: it is unchanged while all of this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    identity: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(found: &Metadata) -> Self {
-        Stamp {
-            identity: (found.dev(), found.ino()),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
-}
-
 impl Digests {
     /// The file at a real path, as part of a set.
     fn file(&self, path: &Path, found: &Metadata) -> Option<File> {
         let stamp = Stamp::of(found);
         let file = |digest| {
-            let inode = Inode { identity: stamp.identity, modified_s: stamp.modified.0 };
+            let inode = Inode { identity: (stamp.device, stamp.inode), modified_s: stamp.modified.0 };
             File { digest, size: stamp.size, inode }
         };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
@@ -69,10 +45,7 @@ impl Digests {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(fs::File::open(path).ok()?).ok()?;
         let digest = Digest(*hasher.finalize().as_bytes());
-        let settled = found
-            .modified()
-            .is_ok_and(|then| SystemTime::now().duration_since(then).is_ok_and(|age| age > SETTLED));
-        if settled {
+        if stamp.is_settled() {
             let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if memory.len() >= REMEMBERED_MAX {
                 memory.clear();
@@ -107,7 +80,7 @@ pub fn add(
         }
     }
     for read in &plan.job.hermetic.reads {
-        let path = Bytes::from_path(cwd.join(read.path.as_path()));
+        let path = read.path_in(working_directory(invocation));
         add_read(builder, &mut layout, read, &path, digests)?;
     }
     let (links, directories) = layout.finish();

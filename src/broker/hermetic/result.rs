@@ -123,7 +123,7 @@ impl<'a> Allowed<'a> {
         let Some(beginning) = real(&self.cwd.join(beginning.as_path())) else { return false };
         let name = |path: &Path| path.file_name().map(|name| name.as_encoded_bytes().to_vec());
         let starts = match (name(path), name(&beginning)) {
-            (Some(name), Some(start)) => name.starts_with(&start),
+            (Some(name), Some(start)) => name.len() > start.len() && name.starts_with(&start),
             _ => false,
         };
         starts && path.parent() == beginning.parent()

@@ -168,7 +168,7 @@ pub fn classify(argv: &[Bytes], read_response_file: &ResponseReader<'_>) -> Verd
 ///
 /// Returns why a response file cannot be expanded.
 pub fn expand_responses(words: &[Bytes], read: &ResponseReader<'_>) -> Result<Vec<Bytes>, LocalReason> {
-    response::expand(words, read)
+    response::expand(words, read).map(|expanded| expanded.words)
 }
 
 /// [`classify`], with the reason as an error.
