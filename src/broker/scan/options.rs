@@ -148,6 +148,12 @@ const PLAIN: &[(&[u8], Use)] = &[
     (b"-v", Use::Ignore),
     (b"-Qunused-arguments", Use::Ignore),
     (b"-trigraphs", Use::Base),
+    (b"--coverage", Use::Ignore),
+    (b"-coverage", Use::Ignore),
+    (b"-save-temps", Use::Ignore),
+    (b"--save-temps", Use::Ignore),
+    (b"-save-temps=cwd", Use::Ignore),
+    (b"-save-temps=obj", Use::Ignore),
 ];
 
 /// Starts of options that do not change what is included, or do so only through what the
