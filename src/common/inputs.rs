@@ -7,9 +7,12 @@
 //! Sets of one client are near to each other. So both sides of a link keep a table of [`Item`]s by
 //! number; an item travels once, and a set is the [`Runs`] of its items' numbers.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::common::bytes::Bytes;
+use crate::common::dependencies::absolute;
 use crate::common::limits::{INPUTS_MAX, ITEM_MAX_BYTES, PATH_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
@@ -155,14 +158,20 @@ impl Runs {
 }
 
 /// The digest of a list of files that were read: their absolute paths as the compiler names them,
-/// each once, in byte order.
+/// each once, in byte order. `.` and empty parts of a path do not count: compilers leave them out or
+/// not, as they like.
 pub fn reading_digest<'a>(paths: impl IntoIterator<Item = &'a [u8]>) -> Digest {
-    let mut sorted: Vec<&[u8]> = paths.into_iter().collect();
+    let dotted = |path: &[u8]| path.windows(2).any(|pair| pair == b"/." || pair == b"//");
+    let plain = |path: &'a [u8]| match dotted(path) {
+        true => Cow::Owned(absolute(b"/", path).0),
+        false => Cow::Borrowed(path),
+    };
+    let mut sorted: Vec<Cow<'a, [u8]>> = paths.into_iter().map(plain).collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut hasher = blake3::Hasher::new_derive_key("distcc reading list 1");
     for path in sorted {
-        hasher.update(path).update(&[0]);
+        hasher.update(&path).update(&[0]);
     }
     Digest(*hasher.finalize().as_bytes())
 }
@@ -200,5 +209,7 @@ mod tests {
         let digest = |paths: &[&str]| reading_digest(paths.iter().map(|path| path.as_bytes()));
         assert_eq!(digest(&["/b", "/a", "/b"]), digest(&["/a", "/b"]));
         assert_ne!(digest(&["/a", "/b"]), digest(&["/a/b"]));
+        assert_eq!(digest(&["/x/./a", "//b"]), digest(&["/x/a", "/b"]));
+        assert_ne!(digest(&["/x/../a"]), digest(&["/a"]));
     }
 }

@@ -80,3 +80,9 @@ pub const BUNDLE_WINDOW_BYTES: u64 = 4 << 20;
 
 /// Files that one compile may make.
 pub const PRODUCTS_MAX: usize = 4096;
+
+/// Bundles of one link that are under way at once: each may need a decoder of its own.
+pub const BUNDLES_MAX: usize = 64;
+
+/// Provisions of one link that are under way at once.
+pub const PROVISIONS_MAX: usize = 64;

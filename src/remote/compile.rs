@@ -16,12 +16,12 @@ use rustix::fs::OFlags;
 
 use super::guard::Guard;
 use super::pack::{Packed, pack};
-use super::process::{self, Control, Finished, Limits, Program};
+use super::process::{self, Control, Finished, Limits, Program, Watch};
 use crate::common::action::{Action, Argument, Blob, InputSet};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{refuse_remote, remote_environment};
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES, PREPROCESSED_MAX_BYTES};
-use crate::common::protocol::link::Refusal;
+use crate::common::protocol::link::{Audit, Refusal};
 
 /// Outputs of one action.
 const OUTPUTS_MAX: usize = 16;
@@ -73,6 +73,22 @@ pub struct Product {
     pub finished: Finished,
     /// Stdout, stderr, then the outputs.
     pub parts: Vec<Packed>,
+    /// What is known of the outputs besides.
+    pub kind: ProductKind,
+}
+
+/// What a compile's outputs are.
+#[derive(Debug)]
+pub enum ProductKind {
+    /// Those that its action names, in that order.
+    Named,
+    /// What a hermetic compile made.
+    Found {
+        /// The paths of the outputs.
+        paths: Vec<Bytes>,
+        /// Whether it read what it should have.
+        audit: Audit,
+    },
 }
 
 /// What is run for a job.
@@ -154,7 +170,7 @@ impl Workshop {
         } else {
             self.check_disk()?;
         }
-        Ok(Product { finished, parts })
+        Ok(Product { finished, parts, kind: ProductKind::Named })
     }
 
     /// Runs a compiler whose input is in place, until `deadline` at most.
@@ -180,17 +196,27 @@ impl Workshop {
             directory: line.cwd,
             stdout: share(&stdout)?,
             stderr: share(&stderr)?,
-            limits: &self.limits,
         };
-        let begin = Instant::now();
-        let last = begin + self.lifetime;
-        let finished =
-            process::run(program, control, guard, deadline.map_or(last, |deadline| deadline.min(last)))
-                .map_err(|error| disk_refusal("start the compiler", &error))?;
-        if finished.timed_out {
-            return Err(Refusal::TimedOut { seconds: finished.wall.as_secs() });
-        }
+        let watch = self.watch(control, guard, deadline);
+        let finished = finished(watch.over(|| process::spawn(program), None))?;
         Ok(Ran { finished, stdout, stderr })
+    }
+
+    /// What is seen to while a compiler runs.
+    pub fn watch<'a>(
+        &'a self,
+        control: &'a Control,
+        guard: &'a Guard,
+        deadline: Option<Instant>,
+    ) -> Watch<'a> {
+        let last = Instant::now() + self.lifetime;
+        let deadline = deadline.map_or(last, |deadline| deadline.min(last));
+        Watch { limits: &self.limits, control, guard, deadline }
+    }
+
+    /// Where what does not fit into memory can wait.
+    pub fn spool(&self) -> &Path {
+        &self.jobs
     }
 
     /// Everything that the compiler sees of an environment.
@@ -233,6 +259,19 @@ impl Workshop {
     }
 }
 
+/// A compiler that ran to its end, however that was.
+///
+/// # Errors
+///
+/// Returns a refusal when it did not start, or was ended because it took too long.
+pub fn finished(run: io::Result<Finished>) -> Result<Finished, Refusal> {
+    let finished = run.map_err(|error| disk_refusal("start the compiler", &error))?;
+    match finished.timed_out {
+        true => Err(Refusal::TimedOut { seconds: finished.wall.as_secs() }),
+        false => Ok(finished),
+    }
+}
+
 /// Whether an action is one that a volunteer does at all.
 ///
 /// # Errors
@@ -247,7 +286,7 @@ pub fn check(action: &Action) -> Result<(), Refusal> {
     if !is_suffix(suffix) {
         return forbid(format!("input suffix {suffix:?}"));
     }
-    if source.size > PREPROCESSED_MAX_BYTES || source.packed > packed_max(source) {
+    if source.size > PREPROCESSED_MAX_BYTES || source.packed > packed_max(source.size) {
         return forbid(format!("an input of {} bytes, {} packed", source.size, source.packed));
     }
     if action.outputs.len() > OUTPUTS_MAX {
@@ -279,8 +318,8 @@ pub fn source(action: &Action) -> &Blob {
 }
 
 /// What zstd makes of incompressible data at most, and then some.
-fn packed_max(blob: &Blob) -> u64 {
-    blob.size + blob.size / 64 + 1024
+pub fn packed_max(size: u64) -> u64 {
+    size + size / 64 + 1024
 }
 
 fn is_suffix(suffix: &str) -> bool {

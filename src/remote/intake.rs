@@ -1,24 +1,16 @@
-//! A job's input on its way to the job's directory: unpacked, bounded, and checked against its
-//! digest; kept packed in the store besides, so that it need not travel again.
-//!
-//! The same checks hold for what comes from the peer and for what comes from the store.
+//! A preprocessed input on its way into the store and the job's directory: unpacked, bounded, and
+//! checked against its digest.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
-use super::store::Store;
+use super::store::{Incoming, Key, Store};
 use crate::common::action::Blob;
 use crate::common::toolchain::Digest;
 
 /// The largest window that a packed blob may ask the decoder for, as a power of two: 16 MiB of
 /// memory. zstd's levels up to 19 stay below it.
-const WINDOW_LOG_MAX: u32 = 24;
-
-/// How much is read from the store at once.
-const STEP_BYTES: usize = 64 << 10;
+pub const WINDOW_LOG_MAX: u32 = 24;
 
 /// Why an input could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +36,13 @@ impl From<io::Error> for IntakeError {
 /// An input that is arriving.
 pub struct Intake {
     decoder: zstd::stream::write::Decoder<'static, Checked>,
-    kept: Option<NamedTempFile>,
     blob: Blob,
     received: u64,
 }
 
 /// Writes through to a file, counts and digests.
 struct Checked {
-    file: File,
+    file: Incoming,
     hasher: blake3::Hasher,
     written: u64,
     max: u64,
@@ -75,18 +66,17 @@ impl Write for Checked {
 }
 
 impl Intake {
-    /// Begins an input that will be the new file `path`.
+    /// Begins an input.
     ///
     /// # Errors
     ///
-    /// Returns [`IntakeError::Disk`] when the files cannot be made.
-    pub fn start(path: &Path, blob: &Blob, store: Option<&Store>) -> Result<Self, IntakeError> {
-        let file = File::create_new(path).map_err(IntakeError::Disk)?;
+    /// Returns [`IntakeError::Disk`] when the file cannot be made.
+    pub fn start(blob: &Blob, store: &Store) -> Result<Self, IntakeError> {
+        let file = store.incoming().map_err(IntakeError::Disk)?;
         let checked = Checked { file, hasher: blake3::Hasher::new(), written: 0, max: blob.size };
         let mut decoder = zstd::stream::write::Decoder::new(checked)?;
         decoder.window_log_max(WINDOW_LOG_MAX)?;
-        let kept = store.map(Store::incoming).transpose().map_err(IntakeError::Disk)?;
-        Ok(Intake { decoder, kept, blob: *blob, received: 0 })
+        Ok(Intake { decoder, blob: *blob, received: 0 })
     }
 
     /// Takes the next piece.
@@ -99,11 +89,7 @@ impl Intake {
         if self.received > self.blob.packed {
             return Err(IntakeError::Lie(format!("more than {} packed bytes", self.blob.packed)));
         }
-        self.decoder.write_all(piece)?;
-        if let Some(kept) = &mut self.kept {
-            kept.write_all(piece).map_err(IntakeError::Disk)?;
-        }
-        Ok(())
+        Ok(self.decoder.write_all(piece)?)
     }
 
     /// Whether all of it is here.
@@ -111,12 +97,12 @@ impl Intake {
         self.received == self.blob.packed
     }
 
-    /// Checks the whole and puts it into the store.
+    /// Checks the whole, and puts it at `path` and into the store.
     ///
     /// # Errors
     ///
     /// Returns [`IntakeError`] when length or digest differ from what was announced.
-    pub fn finish(mut self, store: Option<&Store>) -> Result<(), IntakeError> {
+    pub fn finish(mut self, path: &Path, store: &Store) -> Result<(), IntakeError> {
         self.decoder.flush()?;
         let checked = self.decoder.into_inner();
         if checked.written != self.blob.size {
@@ -125,40 +111,29 @@ impl Intake {
         if Digest(*checked.hasher.finalize().as_bytes()) != self.blob.digest {
             return Err(IntakeError::Lie("its digest differs".to_owned()));
         }
-        if let (Some(store), Some(kept)) = (store, self.kept) {
-            store.commit(kept, &self.blob.digest).map_err(IntakeError::Disk)?;
-        }
-        Ok(())
+        checked.file.link(path).map_err(IntakeError::Disk)?;
+        store.commit(checked.file, &Key::plain(self.blob.digest)).map_err(IntakeError::Disk)
     }
 }
 
-/// Makes `path` from the store; false when it is not there, or is bad there and now gone.
+/// Makes `path` from the store; false when it is not there.
 ///
 /// # Errors
 ///
-/// Returns [`IntakeError::Disk`] when the file cannot be written.
+/// Returns [`IntakeError::Disk`] when the link cannot be made.
 pub fn from_store(path: &Path, blob: &Blob, store: &Store) -> Result<bool, IntakeError> {
-    let Some((file, packed)) = store.get(&blob.digest) else { return Ok(false) };
-    match unpack(file, path, &Blob { packed, ..*blob }) {
+    let key = Key::plain(blob.digest);
+    if !store.has(&key) {
+        return Ok(false);
+    }
+    match store.link(&key, rustix::fs::CWD, path.as_os_str().as_encoded_bytes()) {
         Ok(()) => Ok(true),
-        Err(IntakeError::Disk(error)) => Err(IntakeError::Disk(error)),
-        Err(IntakeError::Lie(why)) => {
-            tracing::warn!(digest = %blob.digest.short(), why, "a stored input is corrupt; it is removed");
-            store.remove(&blob.digest);
-            std::fs::remove_file(path).map_err(IntakeError::Disk)?;
+        // It went meanwhile; or there are as many links as the file system allows.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EMLINK)) => {
+            store.lost(&key);
             Ok(false)
         }
-    }
-}
-
-fn unpack(mut file: File, path: &Path, blob: &Blob) -> Result<(), IntakeError> {
-    let mut intake = Intake::start(path, blob, None)?;
-    let mut buffer = vec![0; STEP_BYTES];
-    loop {
-        match file.read(&mut buffer).map_err(IntakeError::Disk)? {
-            0 => return intake.finish(None),
-            read => intake.push(&buffer[..read])?,
-        }
+        Err(error) => Err(IntakeError::Disk(error)),
     }
 }
 
@@ -171,16 +146,20 @@ mod tests {
         (Blob { digest: Digest::of(text), size: text.len() as u64, packed: packed.len() as u64 }, packed)
     }
 
+    fn store(directory: &tempfile::TempDir) -> Store {
+        Store::open(&directory.path().join("store"), 1 << 20).unwrap()
+    }
+
     /// What becomes of `bytes` announced as `blob`; the text when it is taken.
     fn take(blob: &Blob, bytes: &[u8]) -> Result<Vec<u8>, IntakeError> {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("in.i");
-        let mut intake = Intake::start(&path, blob, None)?;
+        let (path, store) = (directory.path().join("in.i"), store(&directory));
+        let mut intake = Intake::start(blob, &store)?;
         for piece in bytes.chunks(7) {
             intake.push(piece)?;
         }
         assert!(intake.is_complete() || (bytes.len() as u64) < blob.packed);
-        intake.finish(None)?;
+        intake.finish(&path, &store)?;
         Ok(std::fs::read(path).unwrap())
     }
 
@@ -214,22 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_kept_and_used_again_until_it_rots() {
+    fn an_input_is_kept_and_used_again() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store"), 1 << 20).unwrap();
+        let store = store(&directory);
         let (blob, bytes) = packed(b"a text");
         let path = |name: &str| directory.path().join(name);
         assert!(!from_store(&path("1"), &blob, &store).unwrap());
-        let mut intake = Intake::start(&path("2"), &blob, Some(&store)).unwrap();
+        let mut intake = Intake::start(&blob, &store).unwrap();
         intake.push(&bytes).unwrap();
-        intake.finish(Some(&store)).unwrap();
+        intake.finish(&path("2"), &store).unwrap();
         assert!(from_store(&path("3"), &blob, &store).unwrap());
         assert_eq!(std::fs::read(path("3")).unwrap(), b"a text");
-        let (_, other) = packed(b"A text");
-        let mut rotten = store.incoming().unwrap();
-        rotten.write_all(&other).unwrap();
-        store.commit(rotten, &blob.digest).unwrap();
-        assert!(!from_store(&path("4"), &blob, &store).unwrap());
-        assert!(!path("4").exists() && store.get(&blob.digest).is_none());
+    }
+
+    #[test]
+    fn an_input_larger_than_the_store_is_used_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), 10_000).unwrap();
+        let (blob, bytes) = packed(&vec![7; 20_000]);
+        let mut intake = Intake::start(&blob, &store).unwrap();
+        intake.push(&bytes).unwrap();
+        intake.finish(&directory.path().join("in.i"), &store).unwrap();
+        assert_eq!(std::fs::read(directory.path().join("in.i")).unwrap().len(), 20_000);
+        assert!(!from_store(&directory.path().join("again"), &blob, &store).unwrap());
     }
 }

@@ -15,6 +15,8 @@ use super::classic::Terms;
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
 use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
+use super::hermetic::bundle::Lie;
+use super::hermetic::{Hermetic, Want};
 use super::intake::{self, Intake, IntakeError};
 use super::process::Control;
 use super::stats::Stats;
@@ -29,7 +31,9 @@ pub struct Context {
     /// Where they wait.
     pub gate: Arc<Gate>,
     /// Where inputs are kept.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// What hermetic jobs need besides; or why there can be none.
+    pub hermetic: Result<Hermetic, String>,
     /// The compilers.
     pub toolchains: Toolchains,
     /// Where they run.
@@ -65,6 +69,29 @@ pub enum Event {
         job: u32,
         /// The result, or why there is none.
         outcome: Result<Product, Refusal>,
+    },
+    /// Somebody wants files.
+    Want(Want),
+    /// Inputs are there, or cannot be.
+    Provisioned {
+        /// The provision's number on its link.
+        provision: u32,
+        /// Why they cannot be there; empty when they are.
+        trouble: String,
+    },
+    /// A bundle's task has taken this much of it.
+    BundleConsumed {
+        /// The bundle's number on its link.
+        bundle: u32,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A bundle is over.
+    BundleDone {
+        /// The bundle's number on its link.
+        bundle: u32,
+        /// What of it could not be taken, if so; or that it was not what was announced.
+        outcome: Result<Option<Refusal>, Lie>,
     },
 }
 
@@ -147,7 +174,7 @@ async fn receive(
 ) -> Result<(), Refusal> {
     let (path, blob) = (ready.directory.input(&order.action), *compile::source(&order.action));
     let shared = Arc::clone(context);
-    let start = move || Intake::start(&path, &blob, Some(&shared.store)).map_err(intake_refusal);
+    let start = move || Intake::start(&blob, &shared.store).map_err(intake_refusal);
     let mut intake = blocking(start).await?;
     while !intake.is_complete() {
         let piece = tokio::select! {
@@ -163,7 +190,7 @@ async fn receive(
         let _ = events.send(Event::Consumed { job: order.job, bytes }).await;
     }
     let context = Arc::clone(context);
-    blocking(move || intake.finish(Some(&context.store)).map_err(intake_refusal)).await
+    blocking(move || intake.finish(&path, &context.store).map_err(intake_refusal)).await
 }
 
 async fn compile(
@@ -186,7 +213,7 @@ async fn compile(
 }
 
 /// Runs what may wait for disks and processes on a thread for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let failed = |error| Err(Refusal::Failed { detail: format!("a worker thread ended: {error}") });
@@ -201,6 +228,6 @@ fn intake_refusal(error: IntakeError) -> Refusal {
 }
 
 /// Nobody hears this: the job was cancelled, or its client is gone.
-fn cancelled() -> Refusal {
+pub(super) fn cancelled() -> Refusal {
     Refusal::Failed { detail: "cancelled".to_owned() }
 }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -39,8 +40,6 @@ pub struct Program<'a> {
     pub stdout: File,
     /// Where its stderr goes.
     pub stderr: File,
-    /// What it may use.
-    pub limits: &'a Limits,
 }
 
 /// What a program may use.
@@ -125,39 +124,66 @@ impl Control {
     }
 }
 
-/// Runs a program to its end, or to `deadline`, or until `control` is cancelled.
+/// What is seen to while a program runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<'a> {
+    /// What it may use.
+    pub limits: &'a Limits,
+    /// Who may end it.
+    pub control: &'a Control,
+    /// Who ends it when the daemon dies.
+    pub guard: &'a Guard,
+    /// When it is ended.
+    pub deadline: Instant,
+}
+
+/// Somebody who must be listened to while a program runs, or it would wait for ever.
+pub trait Talker {
+    /// What becomes readable when there is something to hear; `None` when there is no more.
+    fn ear(&self) -> Option<BorrowedFd<'_>>;
+    /// Takes what there is, without waiting.
+    fn listen(&mut self);
+}
+
+impl Watch<'_> {
+    /// Starts a program by `start`, which returns the leader of a process group of its own, and sees
+    /// to it until its end, or the deadline, or until it is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// Returns what starting it returned; a program that started always has a [`Finished`].
+    pub fn over(
+        &self,
+        start: impl FnOnce() -> io::Result<Pid>,
+        talker: Option<&mut dyn Talker>,
+    ) -> io::Result<Finished> {
+        if self.control.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let begin = Instant::now();
+        let pid = start()?;
+        self.guard.started(pid);
+        self.control.started(pid);
+        restrict(pid, self.limits);
+        let timed_out = !wait_until(pid, self.deadline, talker);
+        // The leader is a zombie now, or is about to be killed: until it is reaped, nobody else can
+        // have its number, so this hits only what it left behind.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        self.control.ended();
+        self.guard.ended(pid);
+        let wall = begin.elapsed();
+        let (status, cpu) = reap(pid)?;
+        Ok(Finished { ended: status, timed_out, wall, cpu })
+    }
+}
+
+/// Starts a program as the leader of a process group of its own.
 ///
 /// # Errors
 ///
-/// Returns what starting it returned; a program that started always has a [`Finished`].
-pub fn run(
-    program: Program<'_>,
-    control: &Control,
-    guard: &Guard,
-    deadline: Instant,
-) -> io::Result<Finished> {
-    if control.is_cancelled() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    let limits = program.limits.clone();
-    let begin = Instant::now();
-    let pid = spawn(program)?;
-    guard.started(pid);
-    control.started(pid);
-    restrict(pid, &limits);
-    let timed_out = !wait_until(pid, deadline);
-    // The leader is a zombie now, or is about to be killed: until it is reaped, nobody else can
-    // have its number, so this hits only what it left behind.
-    let _ = kill_process_group(pid, Signal::KILL);
-    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    control.ended();
-    guard.ended(pid);
-    let wall = begin.elapsed();
-    let (status, cpu) = reap(pid)?;
-    Ok(Finished { ended: status, timed_out, wall, cpu })
-}
-
-fn spawn(program: Program<'_>) -> io::Result<Pid> {
+/// Returns what the system returns.
+pub fn spawn(program: Program<'_>) -> io::Result<Pid> {
     let child = Command::new(program.path)
         .args(program.arguments)
         .env_clear()
@@ -187,26 +213,33 @@ fn restrict(pid: Pid, limits: &Limits) {
 }
 
 /// Waits for the process to end; false when `deadline` came first.
-fn wait_until(pid: Pid, deadline: Instant) -> bool {
+fn wait_until(pid: Pid, deadline: Instant, mut talker: Option<&mut dyn Talker>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
         // No pidfd (Linux before 5.3): look now and then.
-        return wait_by_looking(pid, deadline);
+        return wait_by_looking(pid, deadline, talker);
     };
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)) {
+        let ear = talker.as_ref().and_then(|talker| talker.ear());
+        let mut watched = vec![PollFd::new(&process, PollFlags::IN)];
+        watched.extend(ear.as_ref().map(|ear| PollFd::new(ear, PollFlags::IN)));
+        let polled = poll(&mut watched, Some(&timeout));
+        let is_over = watched[0].revents().contains(PollFlags::IN);
+        match polled {
             Ok(0) => return false,
-            Ok(_) => return true,
+            Ok(_) if is_over => return true,
+            Ok(_) => talker.iter_mut().for_each(|talker| talker.listen()),
             Err(Errno::INTR) => {}
-            Err(_) => return wait_by_looking(pid, deadline),
+            Err(_) => return wait_by_looking(pid, deadline, talker),
         }
     }
 }
 
-fn wait_by_looking(pid: Pid, deadline: Instant) -> bool {
+fn wait_by_looking(pid: Pid, deadline: Instant, mut talker: Option<&mut dyn Talker>) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     while Instant::now() < deadline {
+        talker.iter_mut().for_each(|talker| talker.listen());
         match waitid(WaitId::Pid(pid), options) {
             Ok(None) | Err(Errno::INTR) => std::thread::sleep(Duration::from_millis(2)),
             Ok(Some(_)) | Err(_) => return true,
@@ -260,9 +293,10 @@ mod tests {
             directory: Path::new("/"),
             stdout: stdout.try_clone().unwrap(),
             stderr: tempfile::tempfile().unwrap(),
-            limits: &LIMITS,
         };
-        let finished = run(program, control, &Guard::none(), Instant::now() + deadline).unwrap();
+        let guard = Guard::none();
+        let watch = Watch { limits: &LIMITS, control, guard: &guard, deadline: Instant::now() + deadline };
+        let finished = watch.over(|| spawn(program), None).unwrap();
         let mut text = String::new();
         stdout.rewind().unwrap();
         stdout.read_to_string(&mut text).unwrap();

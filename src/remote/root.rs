@@ -2,7 +2,8 @@
 //!
 //! `<temp>/distccd-UID/N/` belongs to one daemon at a time: the one that holds the lock on its
 //! `lock`. `N` is the first number whose lock is free, so a daemon that is started again finds
-//! its store again, and two on one machine do not meet. Beneath it are `store/` and one `jobs-…/`.
+//! its store again, and two on one machine do not meet. Beneath it are `files/`, the store, and
+//! one `jobs-…/`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -72,7 +73,9 @@ impl Root {
             clean_others(&base, number);
             let jobs =
                 tempfile::Builder::new().prefix("jobs-").tempdir_in(&own).map_err(failed(&own))?.keep();
-            return Ok(Root { store: own.join("store"), jobs, _lock: lock });
+            // What earlier versions kept, in a form that is not read any more.
+            let _ = fs::remove_dir_all(own.join("store"));
+            return Ok(Root { store: own.join("files"), jobs, _lock: lock });
         }
         Err(RootError::Full(base))
     }

@@ -7,6 +7,10 @@
 //! Never does: wait for a peer without a bound, hold more of a job's input than its window, take
 //! more jobs than the credit it gave at most.
 
+mod desk;
+mod feed;
+mod wants;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::desk::Desk;
+use self::feed::Feed;
 use super::admit::Credit;
-use super::compile::{self, Product};
+use super::compile::{self, Product, ProductKind};
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
 use super::listen::Peer;
@@ -29,7 +35,8 @@ use crate::common::action::Action;
 use crate::common::limits::LINK_WINDOW_BYTES;
 use crate::common::protocol::io::{push_message, read_link};
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, JobResult, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+    self, Compiled, FrameHeader, FrameKind, JobResult, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker,
+    ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -78,22 +85,17 @@ struct LiveJob {
     control: Arc<Control>,
     begun: Instant,
     compiler: String,
-    input: Input,
+    /// The preprocessed text, for those that have one.
+    input: Option<Input>,
     /// What the client takes of the result.
     result_window: u64,
 }
 
 /// A job's input on its way from the reader to the job.
 struct Input {
-    sender: mpsc::Sender<Vec<u8>>,
-    /// Data that the job has not asked for yet.
-    pending: Vec<u8>,
-    /// Whether the job works on a piece.
-    busy: bool,
+    feed: Feed,
     /// What the client may still send.
     window: u64,
-    /// What is still to come, whatever the window.
-    missing: u64,
 }
 
 /// Whose link it is.
@@ -111,6 +113,7 @@ struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     jobs: HashMap<u32, LiveJob>,
+    desk: Desk,
     outbox: Outbox,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -141,14 +144,14 @@ where
         context,
         member,
         jobs: HashMap::new(),
+        desk: Desk::default(),
         outbox: Outbox::default(),
         tasks: JoinSet::new(),
         events,
         draining: false,
     };
     session.outbox.message(&session.hello());
-    let sandbox = "not there yet".to_owned();
-    session.outbox.message(&ToBroker::Able { hermetic: false, sandbox });
+    session.outbox.message(&session.abilities());
     let end = session.serve(&mut frames, &mut told, &batches, phase).await;
     // Jobs that want to tell something must not wait for a loop that is over.
     drop(told);
@@ -225,8 +228,10 @@ impl Session {
     }
 
     fn on_frame(&mut self, header: FrameHeader, body: &[u8]) -> Result<(), LinkEnd> {
-        if header.kind == FrameKind::Data {
-            return self.on_data(header.job, body);
+        match header.kind {
+            FrameKind::Message => {}
+            FrameKind::Data => return self.on_data(header.job, body),
+            FrameKind::Bundle => return self.on_bundle_data(header.job, body),
         }
         let message = wire::decode(body).map_err(|error| LinkEnd::Protocol(error.to_string()))?;
         match message {
@@ -235,42 +240,33 @@ impl Session {
             ToVolunteer::Cancel { job } => self.on_cancel(job),
             ToVolunteer::Window { job, bytes } => self.on_window(job, u64::from(bytes)),
             ToVolunteer::Ping { token } => self.outbox.message(&ToBroker::Pong { token }),
-            ToVolunteer::Define { .. }
-            | ToVolunteer::Forget
-            | ToVolunteer::Provision { .. }
-            | ToVolunteer::Compile { .. }
-            | ToVolunteer::Bundle { .. }
-            | ToVolunteer::Unavailable { .. } => {
-                return Err(LinkEnd::Protocol("hermetic compiles are not done here".to_owned()));
-            }
+            other => return self.on_hermetic(other),
         }
         Ok(())
     }
 
-    fn on_job(&mut self, job: u32, action: Action, deadline_ms: u32) -> Result<(), LinkEnd> {
+    /// Whether a new job is taken; if not now, it is refused.
+    fn may_begin(&mut self, job: u32) -> Result<bool, LinkEnd> {
         if self.jobs.contains_key(&job) || self.outbox.holds(job) {
             return Err(LinkEnd::Protocol(format!("job {job} twice")));
         }
-        if let Some(detail) = self.why_not_now() {
-            self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+        let Some(detail) = self.why_not_now() else { return Ok(true) };
+        self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+        Ok(false)
+    }
+
+    fn on_job(&mut self, job: u32, action: Action, deadline_ms: u32) -> Result<(), LinkEnd> {
+        if !self.may_begin(job)? {
             return Ok(());
         }
-        let (sender, input) = mpsc::channel(1);
         let control = Arc::new(Control::default());
-        let source = compile::source(&action);
-        let input_state = Input {
-            sender,
-            pending: Vec::new(),
-            busy: false,
-            window: LINK_WINDOW_BYTES,
-            missing: source.packed,
-        };
+        let (feed, input) = Feed::new(compile::source(&action).packed);
         let begun = Instant::now();
         let live = LiveJob {
             control: Arc::clone(&control),
             begun,
             compiler: action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default(),
-            input: input_state,
+            input: Some(Input { feed, window: LINK_WINDOW_BYTES }),
             result_window: LINK_WINDOW_BYTES,
         };
         let patience = Duration::from_millis(u64::from(deadline_ms));
@@ -319,15 +315,15 @@ impl Session {
     fn on_data(&mut self, job: u32, bytes: &[u8]) -> Result<(), LinkEnd> {
         let Some(live) = self.jobs.get_mut(&job) else { return Ok(()) };
         let length = bytes.len() as u64;
-        let input = &mut live.input;
-        if length > input.window || length > input.missing {
-            return Err(LinkEnd::Protocol(format!("job {job}: more data than granted or announced")));
+        let granted = live.input.as_mut().filter(|input| length <= input.window);
+        let taken = granted.is_some_and(|input| {
+            input.window -= length;
+            input.feed.take(bytes)
+        });
+        match taken {
+            true => Ok(()),
+            false => Err(LinkEnd::Protocol(format!("job {job}: more data than granted or announced"))),
         }
-        input.window -= length;
-        input.missing -= length;
-        input.pending.extend_from_slice(bytes);
-        input.hand_over();
-        Ok(())
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), LinkEnd> {
@@ -338,6 +334,10 @@ impl Session {
                 }
             }
             Event::Consumed { job, bytes } => self.on_consumed(job, bytes),
+            Event::Want(want) => self.on_want(want),
+            Event::Provisioned { provision, trouble } => self.on_provisioned(provision, trouble),
+            Event::BundleConsumed { bundle, bytes } => self.on_bundle_consumed(bundle, bytes),
+            Event::BundleDone { bundle, outcome } => return self.on_bundle_done(bundle, outcome),
             Event::Done { job, outcome } => {
                 if let Some(live) = self.jobs.remove(&job) {
                     self.on_done(job, &live, outcome);
@@ -348,12 +348,10 @@ impl Session {
     }
 
     fn on_consumed(&mut self, job: u32, bytes: u64) {
-        let Some(live) = self.jobs.get_mut(&job) else { return };
-        let input = &mut live.input;
-        input.busy = false;
-        input.hand_over();
+        let Some(input) = self.jobs.get_mut(&job).and_then(|live| live.input.as_mut()) else { return };
+        input.feed.consumed();
         // What the client may send already reaches to the end: it needs no more.
-        if input.missing > input.window {
+        if input.feed.missing() > input.window {
             input.window += bytes;
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.outbox.message(&ToBroker::Window { job, bytes });
@@ -378,15 +376,18 @@ impl Session {
         self.log(job, live, outcome, &stats::status(ended));
         let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
         let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
-        self.outbox.message(&ToBroker::Result(JobResult {
-            job,
-            ended: product.finished.ended,
-            stdout: *stdout,
-            stderr: *stderr,
-            outputs: outputs.to_vec(),
-            wall_us: micros(product.finished.wall),
-            cpu_us: micros(product.finished.cpu),
-        }));
+        let (stdout, stderr, outputs) = (*stdout, *stderr, outputs.to_vec());
+        let (wall_us, cpu_us) = (micros(product.finished.wall), micros(product.finished.cpu));
+        self.outbox.message(&match product.kind {
+            ProductKind::Named => {
+                ToBroker::Result(JobResult { job, ended, stdout, stderr, outputs, wall_us, cpu_us })
+            }
+            ProductKind::Found { paths, audit } => {
+                let products =
+                    paths.into_iter().zip(outputs).map(|(path, part)| link::Product { path, part }).collect();
+                ToBroker::Compiled(Compiled { job, ended, stdout, stderr, products, audit, wall_us, cpu_us })
+            }
+        });
         let bytes = announced.iter().map(|part| part.packed).sum();
         let sources = product.parts.into_iter().map(|packed| Box::new(packed.data) as Source).collect();
         self.outbox.data(job, live.result_window, bytes, sources);
@@ -423,6 +424,8 @@ impl Session {
             live.control.cancel();
             self.log(job, &live, Outcome::Disconnected, "killed with its link");
         }
+        // Whoever waits for files waits no longer.
+        self.desk = Desk::default();
     }
 
     async fn say_farewell(&mut self, end: &LinkEnd, batches: mpsc::Sender<Vec<u8>>) {
@@ -441,16 +444,6 @@ impl Session {
         let Caller { peer, name } = &self.client;
         let ms = time.as_millis();
         tracing::info!(target: JOB_SUMMARY, "client: {peer} {outcome} {result} time:{ms}ms {} job {job} of {name}", live.compiler);
-    }
-}
-
-impl Input {
-    /// Gives the job what has arrived, when it is ready for it.
-    fn hand_over(&mut self) {
-        if !self.busy && !self.pending.is_empty() {
-            // A full or closed channel cannot be: the job is idle, or over and soon removed.
-            self.busy = self.sender.try_send(std::mem::take(&mut self.pending)).is_ok();
-        }
     }
 }
 

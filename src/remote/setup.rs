@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admit::Policy;
@@ -14,6 +15,7 @@ use super::compile::Workshop;
 use super::config::{Config, Role};
 use super::gate::Gate;
 use super::guard::Guard;
+use super::hermetic::Hermetic;
 use super::job::Context;
 use super::log::{self, Destination};
 use super::process::Limits;
@@ -196,11 +198,17 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
     };
     let lifetime = Duration::from_secs(config.job_lifetime);
     let store = Store::open(&root.store, config.store_size << 20);
+    let hermetic = Hermetic::new(&root.jobs, slots);
+    match &hermetic {
+        Ok(hermetic) => tracing::info!("hermetic compiles: {}", hermetic.sandbox.describe()),
+        Err(why) => tracing::warn!("no hermetic compiles here: {why}"),
+    }
     let gate = Gate::new(policy);
     gate.sample(&sample::take(&root.jobs));
     Ok(Context {
         gate,
-        store: store.map_err(failed(exit::IO_FAILED, root.store.display()))?,
+        store: Arc::new(store.map_err(failed(exit::IO_FAILED, root.store.display()))?),
+        hermetic,
         toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
         classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
         workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor),

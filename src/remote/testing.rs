@@ -14,6 +14,7 @@ use super::classic::Terms;
 use super::compile::Workshop;
 use super::gate::Gate;
 use super::guard::Guard;
+use super::hermetic::Hermetic;
 use super::job::Context;
 use super::process::Limits;
 use super::stats::Stats;
@@ -101,7 +102,8 @@ impl Machine {
                 disk_floor: 0,
                 load_max: 1000,
             }),
-            store: Store::open(&self.path("store"), 1 << 30).unwrap(),
+            store: Arc::new(Store::open(&self.path("store"), 1 << 30).unwrap()),
+            hermetic: Hermetic::new(&jobs, slots),
             toolchains: self.toolchains(&[]),
             workshop: Workshop::new(jobs, self.search_path(), limits, Duration::from_secs(60), 0),
             guard: Guard::none(),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::compile::disk_refusal;
 use super::guard::Guard;
-use super::process::{self, Control, Limits, Program};
+use super::process::{self, Control, Limits, Program, Watch};
 use crate::common::action::Ended;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::link::Refusal;
@@ -206,9 +206,11 @@ impl Toolchains {
             directory: Path::new("/"),
             stdout: stdout.try_clone()?,
             stderr: stderr.try_clone()?,
-            limits: &Limits { nice: 0, file_bytes: ANSWER_MAX_BYTES, memory_bytes: None },
         };
-        let finished = process::run(program, &Control::default(), guard, Instant::now() + ANSWER_TIMEOUT)?;
+        let limits = Limits { nice: 0, file_bytes: ANSWER_MAX_BYTES, memory_bytes: None };
+        let (control, deadline) = (Control::default(), Instant::now() + ANSWER_TIMEOUT);
+        let watch = Watch { limits: &limits, control: &control, guard, deadline };
+        let finished = watch.over(|| process::spawn(program), None)?;
         if finished.timed_out {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -135,13 +135,13 @@ impl Volunteer {
         assert!(ended.success(), "distccd ended with {ended} on SIGTERM: {}", self.log());
     }
 
-    /// What it left that is not its store: `distccd-UID/N/{lock,store}`.
+    /// What it left that is not its store: `distccd-UID/N/{lock,files}`.
     fn left_behind(&self) -> Vec<PathBuf> {
         let temporary = self.directory.join("tmp");
         let below = |path: &PathBuf| names(path).into_iter().map(|name| path.join(name)).collect::<Vec<_>>();
         let daemons = below(&temporary).iter().flat_map(below).collect::<Vec<_>>();
         let strange =
-            daemons.iter().flat_map(below).filter(|path| !path.ends_with("lock") && !path.ends_with("store"));
+            daemons.iter().flat_map(below).filter(|path| !path.ends_with("lock") && !path.ends_with("files"));
         strange.collect()
     }
 }

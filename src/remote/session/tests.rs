@@ -29,6 +29,7 @@ impl Broker {
         let session = tokio::spawn(run(theirs, caller, context, phase.subscribe()));
         let mut broker = Broker { pipe, phase, session };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));
+        assert!(matches!(broker.next().await, ToBroker::Able { .. }));
         assert!(matches!(broker.next().await, ToBroker::Credit { jobs: 3, .. }));
         broker
     }

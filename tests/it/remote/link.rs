@@ -64,6 +64,7 @@ impl Link {
                 ToBroker::Pong { .. }
                 | ToBroker::Credit { .. }
                 | ToBroker::Window { .. }
+                | ToBroker::Able { .. }
                 | ToBroker::Draining => {}
                 other => panic!("unexpected {other:?}"),
             }

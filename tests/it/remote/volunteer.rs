@@ -93,6 +93,13 @@ impl Volunteer {
         jobs.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("jobs-")).collect()
     }
 
+    /// The directories of jobs that run.
+    pub fn job_directories(&self) -> Vec<PathBuf> {
+        let entries = self.jobs_left().into_iter().flat_map(|jobs| fs::read_dir(jobs).unwrap());
+        let is_job = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().parse::<u32>().is_ok();
+        entries.map(|entry| entry.unwrap().path()).filter(is_job).collect()
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.daemon.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());

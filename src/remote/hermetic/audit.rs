@@ -1,0 +1,160 @@
+//! Whether a compile read what its client says that it reads.
+//!
+//! The compiler itself tells: gcc and clang write a list of what they read where a variable of the
+//! environment says so, if their command does not make them write one anyway. gcc's
+//! `SUNPRO_DEPENDENCIES` leaves out the source itself; clang has only `DEPENDENCIES_OUTPUT`, which
+//! with clang lists system headers too.
+
+use std::sync::Arc;
+
+use crate::common::bytes::Bytes;
+use crate::common::dependencies::{absolute, prerequisites};
+use crate::common::inputs::{EntryKind, reading_digest};
+use crate::common::protocol::link::Audit;
+use crate::common::toolchain::Digest;
+use crate::remote::items::Resolved;
+use crate::remote::view::PRIVATE;
+use crate::remote::view::catalogue::Known;
+
+/// The list's name in the job's private folder.
+pub const LIST: &str = "read";
+
+/// The longest list that is looked at.
+pub const LIST_MAX_BYTES: u64 = 16 << 20;
+
+/// Variables that make a compiler write such a list.
+const VARIABLES: [&str; 2] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT"];
+
+/// What is told of a difference, in bytes of paths.
+const TOLD_MAX_BYTES: usize = 1 << 20;
+
+/// Words of a command that may be its source.
+const SOURCES_MAX: usize = 16;
+
+/// Links that lead to a driver.
+const LINKS_MAX: usize = 16;
+
+/// Where the compiler tells what it read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// Nowhere, or not all of it.
+    None,
+    /// In a file of ours, because of this entry of the environment.
+    Ours(Bytes),
+    /// In a file that its command names, which is one of its products.
+    Theirs(Bytes),
+    /// In a file that its command makes it write somewhere.
+    Somewhere,
+}
+
+/// Finds out where a compile will tell.
+pub fn teller(job: &Resolved) -> Teller {
+    if job.reads.is_none() {
+        return Teller::None;
+    }
+    match asked_for(&job.arguments, &job.cwd) {
+        Some(teller) => teller,
+        None if job.environment.iter().any(|entry| is_variable(entry)) => Teller::None,
+        None => {
+            let variable = VARIABLES[usize::from(is_clang(job))];
+            Teller::Ours(format!("{variable}={PRIVATE}/{LIST}").into_bytes().into())
+        }
+    }
+}
+
+/// Compares what a compile told with what it should have read.
+pub fn compare(job: &Resolved, list: Option<&[u8]>) -> Audit {
+    let (Some(expected), Some(list)) = (job.reads, list) else { return Audit::Unchecked };
+    let Some(names) = prerequisites(list) else { return Audit::Unchecked };
+    let read: Vec<Bytes> = names.iter().map(|name| absolute(&job.cwd, name)).collect();
+    if is_reading(&read, None, expected) || with_source(job, &read, expected) {
+        return Audit::Agrees;
+    }
+    let mut bytes = 0;
+    let fits = |path: &Bytes| {
+        bytes += path.len();
+        bytes <= TOLD_MAX_BYTES
+    };
+    Audit::Differs { read: read.into_iter().take_while(fits).collect() }
+}
+
+fn is_reading(read: &[Bytes], source: Option<&Bytes>, expected: Digest) -> bool {
+    reading_digest(read.iter().chain(source).map(|path| &path[..])) == expected
+}
+
+/// The same for lists that leave out the source, which is one of the command's words.
+fn with_source(job: &Resolved, read: &[Bytes], expected: Digest) -> bool {
+    let words = job.arguments.iter().skip(1).filter(|word| !word.starts_with(b"-") && word.contains(&b'.'));
+    let mut sources = words.take(SOURCES_MAX).map(|word| absolute(&job.cwd, word));
+    sources.any(|source| is_reading(read, Some(&source), expected))
+}
+
+fn is_variable(entry: &Bytes) -> bool {
+    let named = |name: &str| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+    VARIABLES.iter().any(|name| named(name))
+}
+
+/// Where the command itself has dependencies written, if it does.
+fn asked_for(arguments: &[Arc<Bytes>], cwd: &[u8]) -> Option<Teller> {
+    let mut found = None;
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next() {
+        match &word[..] {
+            b"-MD" | b"--write-dependencies" => found = found.or(Some(Teller::Somewhere)),
+            b"-MMD"
+            | b"-M"
+            | b"-MM"
+            | b"--dependencies"
+            | b"--user-dependencies"
+            | b"--write-user-dependencies" => return Some(Teller::None),
+            b"-MF" => {
+                if let Some(path) = words.next() {
+                    found = Some(Teller::Theirs(absolute(cwd, path)));
+                }
+            }
+            word if word.starts_with(b"-MF") => found = Some(Teller::Theirs(absolute(cwd, &word[3..]))),
+            word if word.starts_with(b"-Wp,") => {
+                let pieces: Vec<&[u8]> = word.split(|&byte| byte == b',').collect();
+                match pieces.iter().position(|piece| piece.starts_with(b"-M")) {
+                    Some(at) if pieces[at] == b"-MD" && at + 1 < pieces.len() => {
+                        found = Some(Teller::Theirs(absolute(cwd, pieces[at + 1])));
+                    }
+                    Some(_) => return Some(Teller::None),
+                    None => {}
+                }
+            }
+            // What a response file says is not looked at.
+            word if word.starts_with(b"@") => return Some(Teller::None),
+            _ => {}
+        }
+    }
+    // `-MF` alone has nothing written.
+    let has_written = |word: &Arc<Bytes>| word.0 == b"-MD" || word.starts_with(b"-Wp,-MD");
+    let written = arguments.iter().any(|word| has_written(word) || word.0 == b"--write-dependencies");
+    if written { found } else { None }
+}
+
+/// Whether the driver is clang: what it is called, or what a link to it leads to.
+fn is_clang(job: &Resolved) -> bool {
+    let mut path = job.program.0.clone();
+    for _ in 0..LINKS_MAX {
+        let name = &path[path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)..];
+        if name.windows(5).any(|part| part == b"clang") {
+            return true;
+        }
+        let Some(target) = link_at(&job.inputs.set, &path) else { return false };
+        let folder = &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)];
+        path = if target.starts_with(b"/") { target.to_vec() } else { [folder, b"/", target].concat() };
+    }
+    false
+}
+
+fn link_at<'a>(set: &'a [Arc<Known>], path: &[u8]) -> Option<&'a [u8]> {
+    set.iter().find_map(|known| match &known.entry.kind {
+        EntryKind::Link { target } if known.entry.path.0 == path => Some(&target[..]),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! What a compile left in its layers.
+//!
+//! Every regular file there was made or changed by the compile. Anything else than files and folders
+//! is more than we can give back (links, pipes, and the marks by which a layer says that an input was
+//! removed), so it is refused with its name.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
+
+use crate::common::bytes::Bytes;
+use crate::common::limits::{OUTPUT_MAX_BYTES, PATH_MAX_BYTES, PRODUCTS_MAX};
+use crate::common::protocol::link::Refusal;
+use crate::remote::compile::disk_refusal;
+use crate::remote::sandbox::layer;
+
+/// Things that one compile may have made, folders included.
+const THINGS_MAX: usize = 4 * PRODUCTS_MAX;
+
+/// A file that a compile made.
+#[derive(Debug)]
+pub struct Made {
+    /// Its path, as the compile sees it.
+    pub path: Bytes,
+    /// The file, from its beginning.
+    pub file: File,
+}
+
+/// The files in the layers over these folders, in the order of their paths.
+///
+/// # Errors
+///
+/// Returns a refusal for what cannot be given back, or is too much.
+pub fn collect(scratch: &OwnedFd, writable: &[&[u8]]) -> Result<Vec<Made>, Refusal> {
+    let mut search = Search::default();
+    for (index, folder) in writable.iter().enumerate() {
+        let top = open(scratch, layer(index).as_bytes(), OFlags::DIRECTORY).map_err(taking)?;
+        let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+        search.waiting.push((folder.to_vec(), top));
+    }
+    while let Some((path, folder)) = search.waiting.pop() {
+        search.look_into(&path, &folder)?;
+    }
+    let mut made = search.made;
+    made.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(made)
+}
+
+/// The contents of a file of the job's private folder; nothing when it is not there.
+pub fn private(scratch: &OwnedFd, name: &str, max_bytes: u64) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let path = format!("{}/{name}", crate::remote::sandbox::PRIVATE_LAYER);
+    let file = File::from(open(scratch, path.as_bytes(), OFlags::NONBLOCK).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(max_bytes + 1).read_to_end(&mut bytes).ok()?;
+    (read as u64 <= max_bytes).then_some(bytes)
+}
+
+#[derive(Default)]
+struct Search {
+    waiting: Vec<(Vec<u8>, OwnedFd)>,
+    made: Vec<Made>,
+    things: usize,
+}
+
+impl Search {
+    fn look_into(&mut self, path: &[u8], folder: &OwnedFd) -> Result<(), Refusal> {
+        for entry in Dir::read_from(folder).map_err(|error| taking(error.into()))? {
+            let entry = entry.map_err(|error| taking(error.into()))?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            self.things += 1;
+            let path = [path, b"/", name].concat();
+            if self.things > THINGS_MAX || path.len() as u64 > PATH_MAX_BYTES {
+                return Err(refused(&path, "one thing too many"));
+            }
+            self.take(folder, name, path)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<(), Refusal> {
+        // Opening a device could do something: what is looked at is the name.
+        let thing = open(folder, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(taking)?;
+        let meta = File::from(thing.try_clone().map_err(taking)?).metadata().map_err(taking)?;
+        let kind = meta.file_type();
+        if kind.is_dir() {
+            let below = open(folder, name, OFlags::DIRECTORY).map_err(taking)?;
+            self.waiting.push((path, below));
+            return Ok(());
+        }
+        if !kind.is_file() {
+            return Err(refused(
+                &path,
+                if kind.is_char_device() { "it was removed" } else { "it is no plain file" },
+            ));
+        }
+        if meta.len() > OUTPUT_MAX_BYTES {
+            return Err(refused(&path, "it is too large"));
+        }
+        if self.made.len() >= PRODUCTS_MAX {
+            return Err(refused(&path, "one file too many"));
+        }
+        // An output that its owner may not read is as good as any.
+        if meta.mode() & 0o400 == 0 {
+            let _ = rustix::fs::chmodat(folder.as_fd(), name, Mode::RUSR, rustix::fs::AtFlags::empty());
+        }
+        let file = open(folder, name, OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(taking)?;
+        self.made.push(Made { path: path.into(), file: File::from(file) });
+        Ok(())
+    }
+}
+
+fn open(at: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let opened = rustix::fs::openat2(at, path, flags | OFlags::CLOEXEC, Mode::empty(), within);
+    opened.map_err(io::Error::from)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is used as a function of errors")]
+fn taking(error: io::Error) -> Refusal {
+    disk_refusal("take what the compiler made", &error)
+}
+
+fn refused(path: &[u8], why: &str) -> Refusal {
+    Refusal::Failed {
+        detail: format!("{}, which the compile made or changed: {why}", String::from_utf8_lossy(path)),
+    }
+}

@@ -1,0 +1,244 @@
+//! One hermetic compile whose inputs are in the store: view, box, compiler, results.
+//!
+//! Blocking: to be called from threads that may wait.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::fs::MemfdFlags;
+
+use super::Hermetic;
+use super::audit::{self, Teller};
+use super::products::{self, Made};
+use super::terminal::Screen;
+use crate::common::bytes::Bytes;
+use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
+use crate::common::protocol::link::{Audit, Refusal};
+use crate::remote::compile::{Product, ProductKind, disk_refusal, finished};
+use crate::remote::items::Resolved;
+use crate::remote::job::Context;
+use crate::remote::pack::{Packed, pack};
+use crate::remote::process::{Control, Talker};
+use crate::remote::sandbox::{Boxed, Run, folders, temporary};
+use crate::remote::view::farm::{Farm, FarmError};
+
+/// Less than this free in a job's layers is a layer that is full, in bytes.
+const FULL_BYTES: u64 = 64 << 10;
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum RunError {
+    /// An input went out of the store before the job had a link to it.
+    Lost,
+    /// Something else.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for RunError {
+    fn from(why: Refusal) -> Self {
+        RunError::Refused(why)
+    }
+}
+
+/// Runs a job that has a slot.
+pub fn run(
+    job: &Resolved,
+    context: &Context,
+    control: &Control,
+    deadline: Instant,
+) -> Result<Product, RunError> {
+    let hermetic = context.hermetic.as_ref().map_err(|why| Refusal::Failed { detail: why.clone() })?;
+    let set = &job.inputs.set;
+    let mut farm = hermetic.pool.take(set).map_err(laying_out)?;
+    if let Err(error) = farm.hold(set, &context.store) {
+        hermetic.pool.discard(farm);
+        return Err(match error {
+            FarmError::Lost(_) => RunError::Lost,
+            FarmError::Contradiction(_) => Refusal::Forbidden { detail: error.to_string() }.into(),
+            FarmError::Disk(error) => laying_out(error).into(),
+        });
+    }
+    let product = compile(job, &farm, hermetic, context, control, deadline);
+    hermetic.pool.give(farm);
+    Ok(product?)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is used as a function of errors")]
+fn laying_out(error: io::Error) -> Refusal {
+    disk_refusal("lay out the inputs", &error)
+}
+
+fn compile(
+    job: &Resolved,
+    farm: &Farm,
+    hermetic: &Hermetic,
+    context: &Context,
+    control: &Control,
+    deadline: Instant,
+) -> Result<Product, Refusal> {
+    if !farm.has_folder(&job.cwd) {
+        return Err(Refusal::Forbidden { detail: format!("{} is no folder of the inputs", job.cwd) });
+    }
+    let arguments: Vec<&[u8]> = job.arguments.iter().skip(1).map(|word| &word[..]).collect();
+    let writable = folders::written(&arguments, &job.cwd, |path| farm.has_folder(path));
+    let writable: Vec<&[u8]> = writable.iter().map(Vec::as_slice).collect();
+    let teller = audit::teller(job);
+    let mut streams = Streams::open(job).map_err(|error| disk_refusal("make a file", &error))?;
+    let run = Run {
+        program: &job.program,
+        arguments: &job.arguments.iter().map(|word| Bytes::clone(word)).collect::<Vec<_>>(),
+        environment: &environment(job, &teller),
+        cwd: &job.cwd,
+        writable: &writable,
+        stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
+    };
+    let mut scratch = None;
+    let start = || {
+        let Boxed { pid, scratch: handed_over } = hermetic.sandbox.run(farm, run)?;
+        scratch = Some(handed_over);
+        Ok(pid)
+    };
+    let watch = context.workshop.watch(control, &context.guard, Some(deadline));
+    let finished = finished(watch.over(start, streams.talker()))?;
+    let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };
+    let [stdout, stderr] = streams.finish(context)?;
+    let mut product = Product { finished, parts: vec![stdout, stderr], kind: ProductKind::Named };
+    if !finished.ended.is_success() {
+        check_space(&scratch)?;
+        context.workshop.check_disk()?;
+        product.kind = ProductKind::Found { paths: Vec::new(), audit: Audit::Unchecked };
+        return Ok(product);
+    }
+    let mut made = products::collect(&scratch, &writable)?;
+    let audit = audited(job, &teller, &scratch, &mut made);
+    let paths = made.iter().map(|made| made.path.clone()).collect();
+    for Made { path, file } in made {
+        product.parts.push(packed(file, OUTPUT_MAX_BYTES, &path.to_text(), context)?);
+    }
+    product.kind = ProductKind::Found { paths, audit };
+    Ok(product)
+}
+
+/// What the client gave, but for what is ours to say.
+fn environment(job: &Resolved, teller: &Teller) -> Vec<Bytes> {
+    let theirs = job.environment.iter().filter(|entry| !entry.starts_with(b"TMPDIR="));
+    let mut entries: Vec<Bytes> = theirs.map(|entry| Bytes::clone(entry)).collect();
+    entries.push(format!("TMPDIR={}", temporary()).into_bytes().into());
+    if let Teller::Ours(entry) = teller {
+        entries.push(entry.clone());
+    }
+    entries
+}
+
+/// Compares what was read with what should have been.
+fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]) -> Audit {
+    let theirs = |path: &Bytes, made: &mut [Made]| {
+        let made = made.iter_mut().find(|made| made.path == *path)?;
+        read_back(&mut made.file).ok()
+    };
+    let list = match teller {
+        Teller::None => return Audit::Unchecked,
+        // A compile that includes nothing at all tells nothing.
+        Teller::Ours(_) => {
+            Some(products::private(scratch, audit::LIST, audit::LIST_MAX_BYTES).unwrap_or_default())
+        }
+        Teller::Theirs(path) => theirs(path, made),
+        Teller::Somewhere => {
+            let mut lists = made.iter_mut().filter(|made| made.path.ends_with(b".d"));
+            match (lists.next(), lists.next()) {
+                (Some(only), None) => read_back(&mut only.file).ok(),
+                _ => None,
+            }
+        }
+    };
+    audit::compare(job, list.as_deref())
+}
+
+fn read_back(file: &mut File) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    let read = file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text);
+    file.rewind()?;
+    read.map(|_| text)
+}
+
+/// A compiler that fails because its layer is full has said nothing about the source.
+fn check_space(scratch: &OwnedFd) -> Result<(), Refusal> {
+    match rustix::fs::fstatvfs(scratch) {
+        Ok(space) if space.f_bavail * space.f_bsize < FULL_BYTES || space.f_ffree < 2 => {
+            Err(Refusal::Overloaded { detail: "a job's layer is full".to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn packed(file: File, max_bytes: u64, what: &str, context: &Context) -> Result<Packed, Refusal> {
+    pack(file, max_bytes, context.workshop.spool())
+        .map_err(|error| disk_refusal(&format!("take {what}"), &error))
+}
+
+/// Where the compiler's words go.
+struct Streams {
+    stdout: File,
+    stderr: Stderr,
+}
+
+enum Stderr {
+    File(File),
+    Screen { screen: Screen, slave: Option<OwnedFd> },
+}
+
+impl Streams {
+    fn open(job: &Resolved) -> io::Result<Self> {
+        let memory = || rustix::fs::memfd_create("messages", MemfdFlags::CLOEXEC).map(File::from);
+        let stderr = match job.terminal {
+            Some(terminal) => {
+                let (screen, slave) = Screen::open(terminal)?;
+                Stderr::Screen { screen, slave: Some(slave) }
+            }
+            None => Stderr::File(memory()?),
+        };
+        Ok(Streams { stdout: memory()?, stderr })
+    }
+
+    /// The compiler's ends of stdin, stdout and stderr.
+    fn theirs(&mut self) -> io::Result<[OwnedFd; 3]> {
+        let stdin = File::open("/dev/null")?;
+        let stderr = match &mut self.stderr {
+            Stderr::File(file) => file.try_clone()?.into(),
+            Stderr::Screen { slave, .. } => slave.take().ok_or(io::ErrorKind::BrokenPipe)?,
+        };
+        Ok([stdin.into(), self.stdout.try_clone()?.into(), stderr])
+    }
+
+    fn talker(&mut self) -> Option<&mut dyn Talker> {
+        match &mut self.stderr {
+            Stderr::File(_) => None,
+            Stderr::Screen { screen, .. } => Some(screen),
+        }
+    }
+
+    /// What was printed, once nobody prints any more.
+    fn finish(self, context: &Context) -> Result<[Packed; 2], Refusal> {
+        let failed = |error: io::Error| disk_refusal("take what the compiler printed", &error);
+        let take = |mut file: File| {
+            file.rewind().map_err(failed)?;
+            packed(file, MESSAGES_MAX_BYTES, "what the compiler printed", context)
+        };
+        let stderr = match self.stderr {
+            Stderr::File(file) => file,
+            Stderr::Screen { screen, .. } => {
+                let text = screen.finish().map_err(failed)?;
+                let mut file = File::from(
+                    rustix::fs::memfd_create("messages", MemfdFlags::CLOEXEC)
+                        .map_err(|error| failed(error.into()))?,
+                );
+                file.write_all(&text).map_err(failed)?;
+                file
+            }
+        };
+        Ok([take(self.stdout)?, take(stderr)?])
+    }
+}

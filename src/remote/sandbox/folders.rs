@@ -1,0 +1,200 @@
+//! In which folders a compile writes, as far as its command tells.
+//!
+//! A layer over a folder costs a lookup of each file in it a little, so only those have one in which a
+//! compile may write: its working directory, and where its words say that outputs go. A word that
+//! looks like an output and is none costs that little; a folder that is missed would make the compile
+//! fail where a local one does not. So whatever might name an output counts, but for words that are
+//! known to name inputs.
+
+use std::collections::BTreeSet;
+
+/// Layers over one view; with more folders than that, one layer lies over all.
+const LAYERS_MAX: usize = 16;
+
+/// Options whose names begin so name what is read; nothing else of the kind has outputs.
+const READING: [&[u8]; 21] = [
+    b"-I",
+    b"-L",
+    b"-B",
+    b"-D",
+    b"-U",
+    b"-A",
+    b"-isystem",
+    b"-iquote",
+    b"-idirafter",
+    b"-include",
+    b"-imacros",
+    b"-iprefix",
+    b"-isysroot",
+    b"--sysroot",
+    b"-iwithprefix",
+    b"-cxx-isystem",
+    b"-imultilib",
+    b"-stdlib",
+    b"-specs",
+    b"--specs",
+    b"-fplugin",
+];
+
+/// Options that take the next word as something that is written.
+const WRITING: [&[u8]; 14] = [
+    b"-o",
+    b"-MF",
+    b"-MJ",
+    b"-dumpdir",
+    b"-dumpbase",
+    b"-aux-info",
+    b"--output",
+    b"-dependency-file",
+    b"--serialize-diagnostics",
+    b"-serialize-diagnostics",
+    b"-index-store-path",
+    b"-split-dwarf-output",
+    b"-split-dwarf-file",
+    b"-stats-file",
+];
+
+/// Part of options that say how paths are to be written, as `-ffile-prefix-map=`.
+const MAP: &[u8] = b"-prefix-map=";
+
+/// The folders beneath which a compile with these arguments may write; none is beneath another.
+///
+/// `exists` says of an absolute path whether it is a folder of the view.
+pub fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    let mut found: BTreeSet<Vec<u8>> = BTreeSet::from([cwd.to_vec()]);
+    let mut consider = |path: &[u8]| {
+        let path = plainest(cwd, path);
+        // A folder that is named is where things go; else what holds the name is.
+        let parent = &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)];
+        let parent = if parent.is_empty() { b"/" } else { parent };
+        let folder = if exists(&path) { &path } else { parent };
+        if exists(folder) && !is_systems(folder) {
+            found.insert(folder.to_vec());
+        }
+    };
+    let mut written_next = false;
+    for word in arguments {
+        if std::mem::replace(&mut written_next, WRITING.contains(word)) {
+            consider(word);
+            continue;
+        }
+        named_in(word).into_iter().for_each(&mut consider);
+    }
+    let outermost = outermost(found);
+    if outermost.len() > LAYERS_MAX { vec![b"/".to_vec()] } else { outermost }
+}
+
+/// Paths of outputs that one word may hold.
+fn named_in(word: &[u8]) -> Vec<&[u8]> {
+    let is_map = word.windows(MAP.len()).any(|part| part == MAP);
+    if !word.starts_with(b"-") || is_map || READING.iter().any(|option| word.starts_with(option)) {
+        return Vec::new();
+    }
+    for joined in [&b"-o"[..], b"-MF", b"-MJ", b"-dumpdir", b"-dumpbase"] {
+        if let Some(value) = word.strip_prefix(joined).filter(|value| !value.is_empty()) {
+            return vec![value.strip_prefix(b"=").unwrap_or(value)];
+        }
+    }
+    let behind = |piece: &'_ [u8]| piece.iter().position(|&byte| byte == b'=').map(|at| at + 1);
+    let pieces = word.split(|&byte| byte == b',');
+    let pieces = pieces.enumerate().filter_map(|(index, piece)| match behind(piece) {
+        Some(at) => piece.get(at..),
+        None if index > 0 => Some(piece),
+        None => None,
+    });
+    pieces.filter(|piece| !piece.is_empty()).collect()
+}
+
+/// Where compilers and their headers are: a layer there would cost the most, and nothing is built
+/// there. What is built elsewhere beneath `/usr` (in `/usr/src`, say) has layers.
+fn is_systems(folder: &[u8]) -> bool {
+    let systems: [&[u8]; 6] = [b"/usr", b"/usr/include", b"/usr/lib", b"/usr/bin", b"/lib", b"/bin"];
+    systems.contains(&folder) || folder.starts_with(b"/usr/include/") || folder.starts_with(b"/usr/lib/")
+}
+
+/// A path from the root, with its dots resolved by their names alone.
+fn plainest(cwd: &[u8], path: &[u8]) -> Vec<u8> {
+    let whole = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in whole.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    let mut plain = Vec::with_capacity(whole.len());
+    for part in parts {
+        plain.push(b'/');
+        plain.extend_from_slice(part);
+    }
+    if plain.is_empty() { b"/".to_vec() } else { plain }
+}
+
+/// Those that are beneath no other.
+fn outermost(folders: BTreeSet<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let beneath = |folder: &[u8], other: &[u8]| {
+        other == b"/" || folder.strip_prefix(other).is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    // Not in the order of their bytes alone: `/a-b` stands between `/a` and `/a/b`.
+    for folder in folders {
+        if !kept.iter().any(|other| beneath(&folder, other)) {
+            kept.push(folder);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The folders for a command in `/p/build`, where there are `/p/obj` and `/p/obj/x`.
+    fn check(command: &str, expected: &str) {
+        let folders =
+            ["/", "/p", "/p/build", "/p/build/sub", "/p/obj", "/p/obj/x", "/p/include", "/usr/include"];
+        let words: Vec<&[u8]> = command.split_whitespace().map(str::as_bytes).collect();
+        let found =
+            written(&words, b"/p/build", |path| folders.iter().any(|folder| folder.as_bytes() == path));
+        let found: Vec<String> =
+            found.iter().map(|folder| String::from_utf8_lossy(folder).into_owned()).collect();
+        assert_eq!(found.join(" "), expected, "{command}");
+    }
+
+    #[test]
+    fn a_compile_writes_where_it_works_and_where_its_outputs_go() {
+        check("-c ../a.c -o a.o", "/p/build");
+        check("-c ../a.c -o sub/a.o -MF sub/a.d", "/p/build");
+        check("-c ../a.c -o ../obj/a.o", "/p/build /p/obj");
+        check("-c ../a.c -o/p/obj/a.o -MF../obj/x/a.d", "/p/build /p/obj");
+        check("-Wp,-MD,../obj/.a.d -c a.c", "/p/build /p/obj");
+        check("-Wa,-al=../obj/a.lst -c a.c", "/p/build /p/obj");
+        check("-ftime-trace=/p/obj -c a.c", "/p/build /p/obj");
+        check("-ftime-trace=/p/obj/x -c a.c", "/p/build /p/obj/x");
+        check("-dumpdir ../obj/ -c a.c", "/p/build /p/obj");
+    }
+
+    #[test]
+    fn what_is_read_has_no_layer() {
+        check("-I/p/include -isystem /usr/include -I../include -DX=/p/obj/x -c ../obj/a.c", "/p/build");
+        check("-include ../obj/x/a.h -c a.c -fdebug-prefix-map=/usr/include=y", "/p/build");
+    }
+
+    #[test]
+    fn a_folder_beneath_another_needs_no_layer_of_its_own() {
+        check("-o ../../p/obj/x/a.o -MF ../a.d -c a.c", "/p");
+        check("-o /a.o", "/");
+    }
+
+    #[test]
+    fn an_output_in_a_folder_that_is_not_there_has_no_layer() {
+        check("-o ../none/a.o", "/p/build");
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_not_beneath_each_other() {
+        let set = ["/a", "/a-b", "/a/b"].map(|path| path.as_bytes().to_vec());
+        assert_eq!(outermost(BTreeSet::from(set)), [b"/a".to_vec(), b"/a-b".to_vec()]);
+    }
+}

@@ -1,0 +1,330 @@
+//! The birth of a job: a child in namespaces of its own, straight from the daemon.
+//!
+//! The child shares the daemon's memory until it becomes the compiler (`CLONE_VM | CLONE_VFORK`, as
+//! `posix_spawn` does it), which costs a fraction of a fork; the thread that makes it stands still
+//! meanwhile. So the child does nothing but system calls on what was laid out for it: no allocation,
+//! no lock, no panic, no standard library beyond that.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use libc::{c_char, c_int, c_void};
+use rustix::process::Pid;
+
+use super::plan::{Act, Step, describe};
+
+/// The child's stack until it is the compiler. It calls nothing that is deep.
+const STACK_BYTES: usize = 64 << 10;
+
+/// All that a job has of its own.
+const NAMESPACES: c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+/// What is run in a box.
+#[derive(Debug)]
+pub struct Command {
+    /// The program's path inside; `None` to come to life, prove it, and end.
+    pub program: Option<CString>,
+    /// Its arguments, its own name first.
+    pub arguments: Vec<CString>,
+    /// Its environment.
+    pub environment: Vec<CString>,
+    /// Its stdin, stdout and stderr.
+    pub stdio: [OwnedFd; 3],
+}
+
+/// A child that lives.
+#[derive(Debug)]
+pub struct Born {
+    /// Its number here; it leads a session and a process group.
+    pub pid: Pid,
+    /// The folder that it handed over.
+    pub scratch: OwnedFd,
+}
+
+/// What the child tells about itself, in memory that both see.
+#[derive(Debug)]
+struct Report {
+    /// The step that failed, or that of the start of the program.
+    step: AtomicI32,
+    errno: AtomicI32,
+    scratch: AtomicI32,
+}
+
+/// All that the child looks at.
+struct Orders<'a> {
+    steps: &'a [Step],
+    program: *const c_char,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+    stdio: [c_int; 3],
+    report: &'a Report,
+}
+
+/// Starts a command in a box that `steps` make.
+///
+/// # Errors
+///
+/// Returns which step failed, and why, with the system's error as its kind and source.
+pub fn spawn(steps: &[Step], command: &Command) -> io::Result<Born> {
+    let report = Report { step: AtomicI32::new(-1), errno: AtomicI32::new(0), scratch: AtomicI32::new(-1) };
+    let arguments = pointers(&command.arguments);
+    let environment = pointers(&command.environment);
+    let orders = Orders {
+        steps,
+        program: command.program.as_ref().map_or(null(), |program| program.as_ptr()),
+        arguments: arguments.as_ptr(),
+        environment: environment.as_ptr(),
+        stdio: command.stdio.each_ref().map(AsRawFd::as_raw_fd),
+        report: &report,
+    };
+    let pid = clone(&orders)?;
+    let scratch = report.scratch.load(Ordering::SeqCst);
+    // SAFETY: the child opened it in the table of descriptors that it shared with us at that time, for
+    // us, and told its number to nobody else.
+    let scratch = (scratch >= 0).then(|| unsafe { OwnedFd::from_raw_fd(scratch) });
+    let errno = report.errno.load(Ordering::SeqCst);
+    match (errno, scratch) {
+        (0, Some(scratch)) => Ok(Born { pid, scratch }),
+        (errno, _) => {
+            let step = steps.get(report.step.load(Ordering::SeqCst).unsigned_abs() as usize);
+            wait_for_failed(pid);
+            Err(BirthError { step: describe(step), error: io::Error::from_raw_os_error(errno) }.into())
+        }
+    }
+}
+
+/// Why a child did not become what it should.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}: {error}")]
+pub struct BirthError {
+    step: String,
+    error: io::Error,
+}
+
+impl From<BirthError> for io::Error {
+    fn from(error: BirthError) -> Self {
+        io::Error::new(error.error.kind(), error)
+    }
+}
+
+fn pointers(words: &[CString]) -> Vec<*const c_char> {
+    words.iter().map(|word| word.as_ptr()).chain([null()]).collect()
+}
+
+/// Reaps a child that ended before it was anything.
+fn wait_for_failed(pid: Pid) {
+    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+}
+
+fn clone(orders: &Orders<'_>) -> io::Result<Pid> {
+    let mut stack = vec![0u8; STACK_BYTES];
+    let signals = Signals::block()?;
+    let flags = NAMESPACES | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: the stack is ours, writable, and aligned once its top is rounded down. It and `orders`
+    // live until the child has left this memory, which is what CLONE_VFORK waits for. `child` keeps to
+    // system calls. All signals are blocked, so no handler of ours runs in the child.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(STACK_BYTES);
+        let top = top.sub(top as usize % 16);
+        libc::clone(child, top.cast(), flags, std::ptr::from_ref(orders).cast_mut().cast())
+    };
+    let error = io::Error::last_os_error();
+    drop(signals);
+    drop(stack);
+    match Pid::from_raw(pid) {
+        Some(pid) if pid.as_raw_nonzero().get() > 0 => Ok(pid),
+        _ => Err(io::Error::new(error.kind(), format!("cannot make namespaces: {error}"))),
+    }
+}
+
+/// All signals of this thread, blocked while this value lives.
+struct Signals(libc::sigset_t);
+
+impl Signals {
+    fn block() -> io::Result<Self> {
+        // SAFETY: both sets are live locals; sigfillset fills what sigmask reads.
+        let (status, old) = unsafe {
+            let (mut all, mut old): (libc::sigset_t, libc::sigset_t) =
+                (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            (libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old), old)
+        };
+        if status == 0 { Ok(Signals(old)) } else { Err(io::Error::from_raw_os_error(status)) }
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // SAFETY: the set is what pthread_sigmask filled in.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, null_mut()) };
+    }
+}
+
+/// The child's whole life before the compiler's.
+extern "C" fn child(orders: *mut c_void) -> c_int {
+    // SAFETY: `clone` passes a live `Orders`; see there.
+    let orders = unsafe { &*orders.cast::<Orders<'_>>() };
+    // SAFETY: system calls only, on pointers that `orders` keeps alive.
+    unsafe {
+        // The daemon may die while this goes on; its guard learns of the job only afterwards.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        for (index, step) in orders.steps.iter().enumerate() {
+            if carry_out(&step.act, orders.report) < 0 && !step.optional {
+                return fail(orders, index);
+            }
+        }
+        if become_program(orders) < 0 {
+            return fail(orders, orders.steps.len());
+        }
+    }
+    0
+}
+
+/// Tells what failed, for the reason that the last system call left.
+fn fail(orders: &Orders<'_>, step: usize) -> c_int {
+    // SAFETY: reads this thread's errno, which the one that stands still does not use now.
+    let errno = unsafe { *libc::__errno_location() };
+    orders.report.step.store(step as i32, Ordering::SeqCst);
+    orders.report.errno.store(errno.max(1), Ordering::SeqCst);
+    127
+}
+
+/// # Safety
+///
+/// Only system calls are made, on pointers that the step keeps alive.
+unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
+    let optional = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
+    // SAFETY: each pointer is to a C string or buffer that lives in the step.
+    unsafe {
+        match act {
+            Act::Write(path, bytes) => write(path, bytes),
+            Act::Folder(path) => libc::mkdir(path.as_ptr(), 0o755),
+            Act::Mount { source, target, kind, flags, data } => {
+                let kind = kind.map_or(null(), CStr::as_ptr);
+                libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, optional(data).cast())
+            }
+            Act::Enter(path) => libc::chdir(path.as_ptr()),
+            Act::HandOver => {
+                let opened = libc::open(c".".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+                report.scratch.store(opened, Ordering::SeqCst);
+                opened
+            }
+            Act::Pivot => {
+                let here = c".".as_ptr();
+                if libc::syscall(libc::SYS_pivot_root, here, here) < 0 {
+                    return -1;
+                }
+                libc::umount2(here, libc::MNT_DETACH)
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// Only system calls are made.
+unsafe fn write(path: &CStr, bytes: &[u8]) -> c_int {
+    // SAFETY: the path is a C string, the buffer a slice.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return -1;
+        }
+        let written = libc::write(file, bytes.as_ptr().cast(), bytes.len());
+        let errno = *libc::__errno_location();
+        libc::close(file);
+        *libc::__errno_location() = errno;
+        if written == bytes.len() as isize { 0 } else { -1 }
+    }
+}
+
+/// Lets go of what is the daemon's, and becomes the program. Returns only when that fails, or when
+/// there is no program.
+///
+/// # Safety
+///
+/// Only system calls are made, on pointers that `orders` keeps alive.
+unsafe fn become_program(orders: &Orders<'_>) -> c_int {
+    // SAFETY: as above; structures are live locals that hold only numbers.
+    unsafe {
+        // From here on the table of descriptors is the child's own.
+        if libc::unshare(libc::CLONE_FILES) < 0 {
+            return -1;
+        }
+        // Copies above the three first, so that none of them is overwritten before it is used.
+        let mut high = [0; 3];
+        for (high, low) in high.iter_mut().zip(orders.stdio) {
+            *high = libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 3);
+            if *high < 0 {
+                return -1;
+            }
+        }
+        for (number, high) in high.iter().enumerate() {
+            if libc::dup2(*high, number as c_int) < 0 {
+                return -1;
+            }
+        }
+        if libc::setsid() < 0 || drop_power() < 0 {
+            return -1;
+        }
+        libc::umask(0o022);
+        // Again, because the kernel forgets it when credentials change.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        for signal in 1..=64 {
+            // Two that nobody can set, and two that are the C library's.
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, null_mut());
+        if orders.program.is_null() {
+            return 0;
+        }
+        libc::execve(orders.program, orders.arguments, orders.environment)
+    }
+}
+
+/// The head of `capset`'s arguments (capabilities(7)).
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: c_int,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+/// The highest capability of kernels to come; those that do not exist are refused, which is as well.
+const CAPABILITY_LAST: c_int = 63;
+
+/// Gives up all power over its own namespaces, for good.
+///
+/// # Safety
+///
+/// Only system calls are made.
+unsafe fn drop_power() -> c_int {
+    let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let none = [0u32; 6];
+    // SAFETY: the structures are live, and of the size that this version has.
+    unsafe {
+        for capability in 0..=CAPABILITY_LAST {
+            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                break;
+            }
+        }
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
+            return -1;
+        }
+        libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) as c_int
+    }
+}

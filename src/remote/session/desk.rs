@@ -1,0 +1,273 @@
+//! What a link says about hermetic compiles: items, provisions, compiles, bundles.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::feed::Feed;
+use super::wants::Wants;
+use super::{LinkEnd, LiveJob, Session};
+use crate::common::bytes::Bytes;
+use crate::common::inputs::{EntryKind, FileEntry, Runs};
+use crate::common::limits::{
+    BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES, PROVISIONS_MAX,
+};
+use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer};
+use crate::common::toolchain::Digest;
+use crate::remote::compile::packed_max;
+use crate::remote::hermetic::bundle::{Bundle, Lie};
+use crate::remote::hermetic::{self, Order, Want};
+use crate::remote::items::Dictionary;
+use crate::remote::job::{Context, Event, blocking};
+use crate::remote::process::Control;
+use crate::remote::store::Key;
+
+/// So much of the bundles' window is given back at once.
+const GRANT_BYTES: u64 = BUNDLE_WINDOW_BYTES / 16;
+
+/// What one link has said about hermetic compiles so far.
+#[derive(Debug)]
+pub struct Desk {
+    dictionary: Dictionary,
+    wants: Wants,
+    bundles: HashMap<u32, Arriving>,
+    provisions: usize,
+    /// What the client may still send of bundles.
+    window: u64,
+    /// What was taken of them, and not yet given back.
+    owed: u64,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Desk {
+            dictionary: Dictionary::default(),
+            wants: Wants::default(),
+            bundles: HashMap::new(),
+            provisions: 0,
+            window: BUNDLE_WINDOW_BYTES,
+            owed: 0,
+        }
+    }
+}
+
+/// A bundle under way.
+#[derive(Debug)]
+struct Arriving {
+    feed: Feed,
+    files: Vec<Digest>,
+}
+
+impl Session {
+    /// What this volunteer can do, to be said behind the hello.
+    pub(super) fn abilities(&self) -> ToBroker {
+        match &self.context.hermetic {
+            Ok(hermetic) => {
+                ToBroker::Able { hermetic: true, sandbox: hermetic.sandbox.describe().to_owned() }
+            }
+            Err(why) => ToBroker::Able { hermetic: false, sandbox: why.clone() },
+        }
+    }
+
+    /// Handles a message about hermetic compiles.
+    pub(super) fn on_hermetic(&mut self, message: ToVolunteer) -> Result<(), LinkEnd> {
+        let context = Arc::clone(&self.context);
+        let Ok(hermetic) = &context.hermetic else {
+            return Err(LinkEnd::Protocol("hermetic compiles are not done here".to_owned()));
+        };
+        match message {
+            ToVolunteer::Define { items } => {
+                self.desk.dictionary.define(items, &hermetic.catalogue).map_err(protocol)
+            }
+            ToVolunteer::Forget => {
+                self.desk.dictionary.forget();
+                let coming: Vec<Digest> =
+                    self.desk.bundles.values().flat_map(|bundle| bundle.files.iter().copied()).collect();
+                self.desk.wants.forget(&coming);
+                Ok(())
+            }
+            ToVolunteer::Provision { provision, inputs } => self.on_provision(provision, &inputs),
+            ToVolunteer::Compile { job, compile, deadline_ms } => self.on_compile(job, &compile, deadline_ms),
+            ToVolunteer::Bundle { bundle, items, packed } => self.on_bundle(bundle, &items, packed),
+            ToVolunteer::Unavailable { items } => self.on_unavailable(&items),
+            other => Err(LinkEnd::Protocol(format!("{other:?} is not about hermetic compiles"))),
+        }
+    }
+
+    fn on_provision(&mut self, provision: u32, inputs: &Runs) -> Result<(), LinkEnd> {
+        if self.desk.provisions >= PROVISIONS_MAX {
+            return Err(LinkEnd::Protocol("too many provisions at once".to_owned()));
+        }
+        self.desk.provisions += 1;
+        let inputs = self.desk.dictionary.inputs(inputs).map_err(protocol)?;
+        let context = Arc::clone(&self.context);
+        self.tasks.spawn(hermetic::provision(provision, inputs, context, self.events.clone()));
+        Ok(())
+    }
+
+    fn on_compile(&mut self, job: u32, compile: &Compile, deadline_ms: u32) -> Result<(), LinkEnd> {
+        if !self.may_begin(job)? {
+            return Ok(());
+        }
+        let compile = self.desk.dictionary.resolve(compile).map_err(protocol)?;
+        let control = Arc::new(Control::default());
+        let begun = Instant::now();
+        let live = LiveJob {
+            control: Arc::clone(&control),
+            begun,
+            compiler: base_name(&compile.program),
+            input: None,
+            result_window: LINK_WINDOW_BYTES,
+        };
+        let patience = Duration::from_millis(u64::from(deadline_ms));
+        let order = Order {
+            job,
+            compile: Arc::new(compile),
+            deadline: begun + patience,
+            deadline_seconds: patience.as_secs(),
+            control,
+        };
+        self.jobs.insert(job, live);
+        let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));
+        self.tasks.spawn(hermetic::run(order, member, context, self.events.clone()));
+        Ok(())
+    }
+
+    fn on_bundle(&mut self, bundle: u32, items: &[u32], packed: u64) -> Result<(), LinkEnd> {
+        let wrong = |why: &str| Err(LinkEnd::Protocol(format!("bundle {bundle}: {why}")));
+        if self.desk.bundles.contains_key(&bundle) {
+            return wrong("twice");
+        }
+        if self.desk.bundles.len() >= BUNDLES_MAX {
+            return wrong("too many at once");
+        }
+        if items.is_empty() || items.len() > INPUTS_MAX {
+            return wrong("no files, or too many");
+        }
+        let files = self.files(items)?;
+        let size: u64 = files.iter().map(|file| file.size.min(INPUT_MAX_BYTES + 1)).sum();
+        let too_large = files.iter().any(|file| file.size > INPUT_MAX_BYTES);
+        if too_large || packed == 0 || packed > packed_max(size) {
+            return wrong("of a size that cannot be");
+        }
+        let (feed, pieces) = Feed::new(packed);
+        let digests = files.iter().map(|file| file.digest).collect();
+        self.desk.bundles.insert(bundle, Arriving { feed, files: digests });
+        let context = Arc::clone(&self.context);
+        self.tasks.spawn(receive(bundle, files, packed, pieces, context, self.events.clone()));
+        Ok(())
+    }
+
+    fn files(&self, items: &[u32]) -> Result<Vec<FileEntry>, LinkEnd> {
+        let file = |&number: &u32| match &self.desk.dictionary.file(number).map_err(protocol)?.entry.kind {
+            EntryKind::File(file) => Ok(*file),
+            EntryKind::Link { .. } | EntryKind::Folder => {
+                Err(LinkEnd::Protocol(format!("item {number} is no file")))
+            }
+        };
+        items.iter().map(file).collect()
+    }
+
+    fn on_unavailable(&mut self, items: &[u32]) -> Result<(), LinkEnd> {
+        for &number in items {
+            let known = Arc::clone(self.desk.dictionary.file(number).map_err(protocol)?);
+            let why = Refusal::InputsChanged { detail: known.entry.path.to_text() };
+            let digest = known.key().map(|key| key.digest);
+            self.desk.wants.arrived(digest.as_slice(), Some(&why));
+        }
+        Ok(())
+    }
+
+    /// A piece of a bundle. There is no such thing as one that is late: nobody cancels bundles.
+    pub(super) fn on_bundle_data(&mut self, bundle: u32, bytes: &[u8]) -> Result<(), LinkEnd> {
+        let length = bytes.len() as u64;
+        let arriving = self.desk.bundles.get_mut(&bundle);
+        let taken = arriving.is_some_and(|arriving| arriving.feed.take(bytes));
+        if !taken || length > self.desk.window {
+            return Err(LinkEnd::Protocol(format!("bundle {bundle}: more data than granted or announced")));
+        }
+        self.desk.window -= length;
+        Ok(())
+    }
+
+    pub(super) fn on_bundle_consumed(&mut self, bundle: u32, bytes: u64) {
+        if let Some(arriving) = self.desk.bundles.get_mut(&bundle) {
+            arriving.feed.consumed();
+        }
+        self.desk.owed += bytes;
+        if self.desk.owed >= GRANT_BYTES {
+            let grant = std::mem::take(&mut self.desk.owed);
+            self.desk.window += grant;
+            self.outbox.message(&ToBroker::BundleWindow { bytes: u32::try_from(grant).unwrap_or(u32::MAX) });
+        }
+    }
+
+    pub(super) fn on_bundle_done(
+        &mut self,
+        bundle: u32,
+        outcome: Result<Option<Refusal>, Lie>,
+    ) -> Result<(), LinkEnd> {
+        let Some(arriving) = self.desk.bundles.remove(&bundle) else { return Ok(()) };
+        let trouble = outcome.map_err(|lie| LinkEnd::Protocol(lie.to_string()))?;
+        self.desk.wants.arrived(&arriving.files, trouble.as_ref());
+        Ok(())
+    }
+
+    pub(super) fn on_want(&mut self, want: Want) {
+        if want.epoch != self.desk.dictionary.epoch() {
+            let why = Refusal::InputsChanged { detail: "their numbers were forgotten".to_owned() };
+            let _ = want.done.send(Err(why));
+            return;
+        }
+        let store = &self.context.store;
+        let items = self.desk.wants.want(want, |digest| store.has(&Key::plain(*digest)));
+        if !items.is_empty() {
+            self.outbox.message(&ToBroker::NeedFiles { items });
+        }
+    }
+
+    pub(super) fn on_provisioned(&mut self, provision: u32, trouble: String) {
+        self.desk.provisions -= 1;
+        self.outbox.message(&ToBroker::Provisioned { provision, trouble });
+    }
+}
+
+/// Takes a bundle piece by piece, as the session hands it over.
+async fn receive(
+    bundle: u32,
+    files: Vec<FileEntry>,
+    packed: u64,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+    context: Arc<Context>,
+    events: mpsc::Sender<Event>,
+) {
+    let outcome = async {
+        let failed = |error: std::io::Error| Refusal::Failed { detail: error.to_string() };
+        let mut arriving = Bundle::new(files, packed, Arc::clone(&context.store)).map_err(failed)?;
+        while !arriving.is_complete() {
+            // The link is over.
+            let Some(piece) = pieces.recv().await else { return Ok(Ok(None)) };
+            let bytes = piece.len() as u64;
+            let pushed = blocking(move || Ok(arriving.push(&piece).map(|()| arriving))).await?;
+            arriving = match pushed {
+                Ok(arriving) => arriving,
+                Err(lie) => return Ok(Err(lie)),
+            };
+            let _ = events.send(Event::BundleConsumed { bundle, bytes }).await;
+        }
+        blocking(move || Ok(arriving.finish())).await
+    };
+    let outcome = outcome.await.unwrap_or_else(|why| Ok(Some(why)));
+    let _ = events.send(Event::BundleDone { bundle, outcome }).await;
+}
+
+fn base_name(path: &Bytes) -> String {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn protocol(error: impl std::error::Error) -> LinkEnd {
+    LinkEnd::Protocol(error.to_string())
+}

@@ -1,0 +1,162 @@
+//! Which files one link was asked for, and who waits for them.
+//!
+//! Pure. Each file is asked for once, however many jobs need it, until it has come or the client has
+//! said that it will not.
+
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
+use crate::common::protocol::link::Refusal;
+use crate::common::toolchain::Digest;
+use crate::remote::hermetic::Want;
+
+/// Files under way, and who waits.
+#[derive(Debug, Default)]
+pub struct Wants {
+    files: HashMap<Digest, Vec<u64>>,
+    waiting: HashMap<u64, Waiting>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    missing: usize,
+    done: oneshot::Sender<Result<(), Refusal>>,
+}
+
+impl Wants {
+    /// Somebody wants files. Returns the numbers of those that nobody was asked for yet;
+    /// `is_there` knows which have come since they were looked for.
+    pub fn want(&mut self, want: Want, is_there: impl Fn(&Digest) -> bool) -> Vec<u32> {
+        self.next += 1;
+        let (mut ask, mut missing) = (Vec::new(), 0);
+        for input in &want.files {
+            let Some(key) = input.known.key() else { continue };
+            if let Some(waiters) = self.files.get_mut(&key.digest) {
+                // The same contents at two paths are waited for once.
+                if waiters.last() != Some(&self.next) {
+                    waiters.push(self.next);
+                    missing += 1;
+                }
+            } else if !is_there(&key.digest) {
+                self.files.insert(key.digest, vec![self.next]);
+                missing += 1;
+                ask.push(input.number);
+            }
+        }
+        if missing == 0 {
+            let _ = want.done.send(Ok(()));
+        } else {
+            self.waiting.insert(self.next, Waiting { missing, done: want.done });
+        }
+        ask
+    }
+
+    /// Files have come; or there was trouble with them, and who needs them does not get them.
+    pub fn arrived(&mut self, files: &[Digest], trouble: Option<&Refusal>) {
+        for waiter in files.iter().filter_map(|file| self.files.remove(file)).flatten() {
+            let Some(waiting) = self.waiting.get_mut(&waiter) else { continue };
+            waiting.missing -= 1;
+            if trouble.is_none() && waiting.missing > 0 {
+                continue;
+            }
+            if let Some(waiting) = self.waiting.remove(&waiter) {
+                let _ = waiting.done.send(trouble.cloned().map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    /// Numbers have lost their meaning: what has not begun to come will not.
+    pub fn forget(&mut self, coming: &[Digest]) {
+        let lost: Vec<Digest> = self.files.keys().filter(|file| !coming.contains(file)).copied().collect();
+        let why = Refusal::InputsChanged { detail: "their numbers were forgotten".to_owned() };
+        self.arrived(&lost, Some(&why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::common::inputs::{Entry, EntryKind, FileEntry};
+    use crate::remote::items::Input;
+    use crate::remote::view::catalogue::Catalogue;
+
+    fn digest(name: u8) -> Digest {
+        Digest::of(&[name])
+    }
+
+    fn want(names: &[u8]) -> (Want, oneshot::Receiver<Result<(), Refusal>>) {
+        let catalogue = Catalogue::default();
+        let input = |name: &u8| {
+            let file = FileEntry { digest: digest(*name), size: 1, executable: false, twin: 0, age: 0 };
+            let path = format!("/{name}").into_bytes().into();
+            let known = catalogue.know(Entry { path, kind: EntryKind::File(file) });
+            Input { number: u32::from(*name), known: Arc::clone(&known) }
+        };
+        let (done, told) = oneshot::channel();
+        (Want { files: names.iter().map(input).collect(), epoch: 0, done }, told)
+    }
+
+    #[test]
+    fn fifty_who_want_a_file_ask_for_it_once_and_all_are_told() {
+        let mut wants = Wants::default();
+        let mut told = Vec::new();
+        for number in 0..50 {
+            let (want, done) = want(&[1, 2]);
+            told.push(done);
+            assert_eq!(wants.want(want, |_| false), if number == 0 { vec![1, 2] } else { vec![] });
+        }
+        wants.arrived(&[digest(1)], None);
+        assert!(told.iter_mut().all(|told| told.try_recv().is_err()));
+        wants.arrived(&[digest(2)], None);
+        assert!(told.iter_mut().all(|told| told.try_recv() == Ok(Ok(()))));
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_not_asked_for() {
+        let mut wants = Wants::default();
+        let (want, mut told) = want(&[1]);
+        assert_eq!(wants.want(want, |file| *file == digest(1)), [] as [u32; 0]);
+        assert_eq!(told.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn the_same_contents_twice_are_one_file() {
+        let mut wants = Wants::default();
+        let (want, mut told) = want(&[1, 1]);
+        assert_eq!(wants.want(want, |_| false), [1]);
+        wants.arrived(&[digest(1)], None);
+        assert_eq!(told.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn who_needs_what_will_not_come_is_told_and_it_can_be_asked_for_again() {
+        let mut wants = Wants::default();
+        let (needs_both, mut both) = want(&[1, 2]);
+        let (needs_other, mut other) = want(&[2]);
+        wants.want(needs_both, |_| false);
+        wants.want(needs_other, |_| false);
+        let why = Refusal::InputsChanged { detail: String::new() };
+        wants.arrived(&[digest(1)], Some(&why));
+        assert_eq!(both.try_recv(), Ok(Err(why)));
+        wants.arrived(&[digest(2)], None);
+        assert_eq!(other.try_recv(), Ok(Ok(())));
+        assert_eq!(wants.want(want(&[1]).0, |_| false), [1]);
+    }
+
+    #[test]
+    fn when_numbers_are_forgotten_only_what_is_on_its_way_comes() {
+        let mut wants = Wants::default();
+        let (needs_one, mut one) = want(&[1]);
+        let (needs_other, mut other) = want(&[2]);
+        wants.want(needs_one, |_| false);
+        wants.want(needs_other, |_| false);
+        wants.forget(&[digest(1)]);
+        assert!(matches!(other.try_recv(), Ok(Err(Refusal::InputsChanged { .. }))));
+        wants.arrived(&[digest(1)], None);
+        assert_eq!(one.try_recv(), Ok(Ok(())));
+    }
+}

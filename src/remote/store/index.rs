@@ -1,0 +1,215 @@
+//! What a store holds, and in which order it was used. Pure: no file is touched here.
+
+use std::collections::HashMap;
+
+use crate::common::inputs::FileEntry;
+use crate::common::toolchain::Digest;
+
+/// What a file takes on a disk is a multiple of this, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// When the limit is passed, this share of it is freed beyond, so that it is not passed again at once.
+const SPARE_DIVISOR: u64 = 16;
+
+/// One file of the store: a content, and what else tells two files of it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Digest of the contents.
+    pub digest: Digest,
+    /// Whether it can be executed.
+    pub executable: bool,
+    /// See [`FileEntry::twin`].
+    pub twin: u16,
+    /// See [`FileEntry::age`].
+    pub age: u16,
+}
+
+impl Key {
+    /// The ordinary file of a content.
+    pub fn plain(digest: Digest) -> Self {
+        Key { digest, executable: false, twin: 0, age: 0 }
+    }
+
+    /// Where it lies beneath the store.
+    pub fn name(&self) -> String {
+        let hex = self.digest.to_string();
+        let (directory, rest) = hex.split_at(2);
+        let variant = match self {
+            Key { executable: false, twin: 0, age: 0, .. } => String::new(),
+            Key { executable, twin, age, .. } => {
+                format!("-{}-{twin}-{age}", if *executable { 'x' } else { 'r' })
+            }
+        };
+        format!("{directory}/{rest}{variant}")
+    }
+
+    /// The key whose file has this name in this directory, if it is one.
+    pub fn of_name(directory: &str, name: &str) -> Option<Self> {
+        let (rest, variant) = name.split_once('-').unwrap_or((name, "r-0-0"));
+        let digest = parse_digest(&format!("{directory}{rest}"))?;
+        let mut parts = variant.split('-');
+        let executable = match parts.next()? {
+            "x" => true,
+            "r" => false,
+            _ => return None,
+        };
+        let (twin, age) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let key = Key { digest, executable, twin, age };
+        // One file, one name.
+        (parts.next().is_none() && key.name() == format!("{directory}/{name}")).then_some(key)
+    }
+}
+
+impl From<&FileEntry> for Key {
+    fn from(file: &FileEntry) -> Self {
+        Key { digest: file.digest, executable: file.executable, twin: file.twin, age: file.age }
+    }
+}
+
+/// What is known of a file that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Its length, in bytes.
+    pub size: u64,
+    /// Whether its contents are known to be what its name says.
+    pub proven: bool,
+    used: u64,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Index {
+    held: HashMap<Key, Held>,
+    total_bytes: u64,
+    next_use: u64,
+}
+
+impl Index {
+    /// Notes a file; it is the one used last.
+    pub fn insert(&mut self, key: Key, size: u64, proven: bool) {
+        self.remove(&key);
+        self.next_use += 1;
+        self.held.insert(key, Held { size, proven, used: self.next_use });
+        self.total_bytes += on_disk(size);
+    }
+
+    /// What is known of a file, which is the one used last from now on.
+    pub fn touch(&mut self, key: &Key) -> Option<Held> {
+        let held = self.held.get_mut(key)?;
+        self.next_use += 1;
+        held.used = self.next_use;
+        Some(*held)
+    }
+
+    /// A file's contents have been found to be right.
+    pub fn prove(&mut self, key: &Key) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.proven = true;
+        }
+    }
+
+    /// Some other file with the same content.
+    pub fn sibling(&self, key: &Key) -> Option<Key> {
+        let variants = [(false, 0, 0), (true, 0, 0), (false, 1, 0), (false, 1, 1), (true, 1, 0)];
+        let keys = variants.map(|(executable, twin, age)| Key { executable, twin, age, ..*key });
+        keys.into_iter().find(|other| other != key && self.held.contains_key(other))
+    }
+
+    /// Forgets a file; whether it was there.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        let Some(held) = self.held.remove(key) else { return false };
+        self.total_bytes -= on_disk(held.size);
+        true
+    }
+
+    /// Takes out what was used longest ago, when there is more than `max_bytes`, until there is
+    /// room for a while.
+    pub fn shrink(&mut self, max_bytes: u64) -> Vec<Key> {
+        if self.total_bytes <= max_bytes {
+            return Vec::new();
+        }
+        let mut by_use: Vec<(u64, Key)> = self.held.iter().map(|(key, held)| (held.used, *key)).collect();
+        by_use.sort_unstable();
+        // The newest stays: it is what room is made for.
+        by_use.pop();
+        let mut out = Vec::new();
+        for (_, key) in by_use {
+            if self.total_bytes <= max_bytes - max_bytes / SPARE_DIVISOR {
+                break;
+            }
+            self.remove(&key);
+            out.push(key);
+        }
+        out
+    }
+
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+}
+
+/// What a file of that length takes, in bytes.
+pub fn on_disk(size: u64) -> u64 {
+    size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
+}
+
+fn parse_digest(hex: &str) -> Option<Digest> {
+    let bytes = hex.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+        let (high, low) = (char::from(pair[0]).to_digit(16)?, char::from(pair[1]).to_digit(16)?);
+        *byte = (high << 4 | low) as u8;
+    }
+    Some(Digest(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> Key {
+        Key::plain(Digest::of(&[number]))
+    }
+
+    #[test]
+    fn a_key_is_found_again_by_its_name() {
+        let digest = Digest::of(b"text");
+        for (executable, twin, age) in [(false, 0, 0), (true, 0, 0), (false, 7, 65535), (true, 1, 2)] {
+            let key = Key { digest, executable, twin, age };
+            let name = key.name();
+            let (directory, rest) = name.split_once('/').unwrap();
+            assert_eq!(Key::of_name(directory, rest), Some(key), "{name}");
+        }
+        let rest = &Key::plain(digest).name()[3..];
+        for name in ["", "x", &format!("{rest}-r-0-0"), &format!("{rest}-q-1-1"), &format!("{rest}-r-01-1")] {
+            assert_eq!(Key::of_name("ab", name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_and_the_newest_never() {
+        let mut index = Index::default();
+        for number in 1..=3 {
+            index.insert(key(number), 4096, true);
+        }
+        assert!(index.touch(&key(1)).is_some());
+        assert_eq!(index.shrink(3 * 4096), []);
+        assert_eq!(index.shrink(2 * 4096 + 1000), [key(2)]);
+        assert_eq!(index.shrink(1), [key(3)]);
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn a_file_counts_in_whole_blocks() {
+        let mut index = Index::default();
+        index.insert(key(1), 1, true);
+        index.insert(key(2), 0, true);
+        index.insert(key(3), 1, true);
+        assert_eq!(index.shrink(8192), []);
+        assert_eq!(index.shrink(8191), [key(1)]);
+    }
+}

@@ -1,0 +1,300 @@
+//! Files that have been here before, by the digest of their contents: inputs and toolchains.
+//!
+//! Each is a plain file that nobody can write, `<root>/ab/<rest of the digest>`, made beside its
+//! place and renamed, so a crash leaves whole files or none. Jobs get hard links to them, so a
+//! file that is dropped while a job reads it lives on until the job is over. Executable files, and
+//! files of equal content that a client has apart ([`FileEntry`](crate::common::inputs::FileEntry)),
+//! are files of their own.
+//!
+//! The store is bounded; what was used longest ago goes first, and the order survives a restart in
+//! the times of last access, which this module sets. Contents are checked before they are taken
+//! in; and again after the machine itself went down, as a disk may then hold less than was
+//! written.
+//!
+//! Blocking: to be called from threads that may wait for a disk.
+
+mod index;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use tempfile::NamedTempFile;
+
+pub use index::Key;
+use index::{Index, on_disk};
+
+use crate::common::toolchain::Digest;
+
+/// The time of modification of age 0, in seconds since 1970; later ages follow second by second.
+const AGE_ZERO: i64 = 1_000_000_000;
+
+/// The file that names the boot of the machine in which the store was last open.
+const BOOT: &str = "boot";
+
+/// A bounded set of files on disk.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    max_bytes: u64,
+    index: Mutex<Index>,
+}
+
+/// A file on its way into the store: written by us, seen by nobody else.
+#[derive(Debug)]
+pub struct Incoming(NamedTempFile);
+
+impl io::Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Incoming {
+    /// What has been written so far, from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn reopen(&self) -> io::Result<File> {
+        self.0.reopen()
+    }
+
+    /// Makes the file appear at `path` too, whether or not the store keeps it.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns, as when there is something at `path`.
+    pub fn link(&self, path: &Path) -> io::Result<()> {
+        fs::hard_link(self.0.path(), path)
+    }
+}
+
+impl Store {
+    /// Opens the store in `root`, which is created if need be, and finds what it holds.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns when the directory cannot be made or read.
+    pub fn open(root: &Path, max_bytes: u64) -> io::Result<Self> {
+        let incoming = root.join("incoming");
+        let _ = fs::remove_dir_all(&incoming);
+        fs::create_dir_all(&incoming)?;
+        let since = this_boot(root)?;
+        let mut found = scan(root)?;
+        found.sort_unstable_by_key(|found| (found.used, found.key));
+        let mut index = Index::default();
+        for Found { key, size, changed, .. } in found {
+            index.insert(key, size, changed > since);
+        }
+        tracing::debug!(files = index.len(), "the store is open");
+        let store = Store { root: root.to_owned(), max_bytes, index: Mutex::new(index) };
+        store.make_room();
+        Ok(store)
+    }
+
+    /// Whether a file is there. One of the same content is as good: then this makes it.
+    pub fn has(&self, key: &Key) -> bool {
+        let held = self.index().touch(key);
+        match held {
+            Some(held) if held.proven => true,
+            Some(_) => self.prove(key),
+            None => self.copy_of_sibling(key),
+        }
+    }
+
+    /// Gives a file another name, beneath the folder `at`.
+    ///
+    /// # Errors
+    ///
+    /// Returns `NotFound` when the file is not there any more, or the folder of `path` is not;
+    /// else what the file system returns.
+    pub fn link(&self, key: &Key, at: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
+        let linked = rustix::fs::linkat(CWD, self.path(key), at, path, AtFlags::empty());
+        linked.map_err(io::Error::from)
+    }
+
+    /// A file to write contents to, on the store's own file system.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn incoming(&self) -> io::Result<Incoming> {
+        NamedTempFile::new_in(self.root.join("incoming")).map(Incoming)
+    }
+
+    /// Takes in a file whose digest has been checked. One that is larger than the store is not kept.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns; the store is then as it was.
+    pub fn commit(&self, Incoming(file): Incoming, key: &Key) -> io::Result<()> {
+        let size = file.as_file().metadata()?.len();
+        seal(file.as_file(), key)?;
+        if on_disk(size) > self.max_bytes {
+            return Ok(());
+        }
+        let path = self.path(key);
+        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory)?;
+        }
+        file.persist(&path).map_err(|error| error.error)?;
+        self.index().insert(*key, size, true);
+        self.make_room();
+        Ok(())
+    }
+
+    /// The contents of a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn read(&self, key: &Key) -> io::Result<File> {
+        File::open(self.path(key))
+    }
+
+    /// Looks whether a file of an earlier boot is what its name says.
+    fn prove(&self, key: &Key) -> bool {
+        let proven = self.read(key).and_then(digest_of).is_ok_and(|digest| digest == key.digest);
+        if proven {
+            self.index().prove(key);
+            // That changes the inode, so it is known after a restart, too.
+            self.stamp([key].into_iter());
+        } else {
+            tracing::warn!(digest = %key.digest.short(), "a stored file is not whole; it is removed");
+            self.drop_file(key);
+        }
+        proven
+    }
+
+    /// Makes a file from another with the same content.
+    fn copy_of_sibling(&self, key: &Key) -> bool {
+        let Some(sibling) = self.index().sibling(key) else { return false };
+        let copied = self.has_itself(&sibling)
+            && self.read(&sibling).is_ok_and(|mut from| {
+                self.incoming().is_ok_and(|mut into| {
+                    io::copy(&mut from, into.0.as_file_mut()).is_ok() && self.commit(into, key).is_ok()
+                })
+            });
+        copied && self.index().touch(key).is_some()
+    }
+
+    fn has_itself(&self, key: &Key) -> bool {
+        let held = self.index().touch(key);
+        held.is_some_and(|held| held.proven || self.prove(key))
+    }
+
+    fn drop_file(&self, key: &Key) {
+        if self.index().remove(key) {
+            let _ = fs::remove_file(self.path(key));
+        }
+    }
+
+    /// Notes on disk that these files were used now, so that a restart knows.
+    pub fn stamp<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: omit };
+        for key in keys {
+            let _ = rustix::fs::utimensat(CWD, self.path(key), &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
+    }
+
+    /// A file that is not where the index says is gone, e.g. by somebody's hand.
+    pub fn lost(&self, key: &Key) {
+        if !self.path(key).exists() {
+            self.index().remove(key);
+        }
+    }
+
+    fn make_room(&self) {
+        let surplus = self.index().shrink(self.max_bytes);
+        for key in surplus {
+            let _ = fs::remove_file(self.path(&key));
+        }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.name())
+    }
+
+    /// A thread that panicked left a whole index: each change is one call.
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a file what a job sees: unchangeable, and as old as it should be.
+fn seal(file: &File, key: &Key) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(if key.executable { 0o555 } else { 0o444 }))?;
+    let modified = Timespec { tv_sec: AGE_ZERO + i64::from(key.age), tv_nsec: 0 };
+    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: modified };
+    rustix::fs::futimens(file.as_fd(), &times).map_err(io::Error::from)
+}
+
+/// The digest of the rest of a file.
+///
+/// # Errors
+///
+/// Returns what reading it returns.
+pub fn digest_of(file: File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+/// When the store was first opened since the machine came up. What changed later has been seen whole by
+/// a kernel that still runs; what is older may have been lost with the last one.
+fn this_boot(root: &Path) -> io::Result<SystemTime> {
+    let path = root.join(BOOT);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if boot.is_empty() || !fs::read_to_string(&path).is_ok_and(|old| old == boot) {
+        fs::write(&path, &boot)?;
+    }
+    fs::metadata(&path)?.modified()
+}
+
+/// A file that was found on disk.
+#[derive(Debug)]
+struct Found {
+    used: SystemTime,
+    key: Key,
+    size: u64,
+    /// When its inode was last changed, e.g. by a link.
+    changed: SystemTime,
+}
+
+/// The files beneath `root`; whatever else lies there is left alone.
+fn scan(root: &Path) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for directory in fs::read_dir(root)?.filter_map(Result::ok) {
+        let Some(prefix) = directory.file_name().to_str().map(str::to_owned) else { continue };
+        if prefix.len() != 2 || !directory.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        for file in fs::read_dir(directory.path())?.filter_map(Result::ok) {
+            let name = file.file_name();
+            let key = name.to_str().and_then(|name| Key::of_name(&prefix, name));
+            let (Some(key), Ok(meta)) = (key, file.metadata()) else { continue };
+            if meta.is_file() {
+                let used = meta.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
+                let changed = Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec() as u32);
+                found.push(Found { used, key, size: meta.len(), changed: SystemTime::UNIX_EPOCH + changed });
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

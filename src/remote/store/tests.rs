@@ -1,0 +1,121 @@
+//! A store on a real file system.
+
+use std::io::{Read, Write};
+
+use super::*;
+
+fn put(store: &Store, bytes: &[u8]) -> Key {
+    put_as(store, bytes, Key::plain(Digest::of(bytes)))
+}
+
+fn put_as(store: &Store, bytes: &[u8], key: Key) -> Key {
+    let mut file = store.incoming().unwrap();
+    file.write_all(bytes).unwrap();
+    store.commit(file, &key).unwrap();
+    key
+}
+
+fn content(store: &Store, key: &Key) -> Option<Vec<u8>> {
+    if !store.has(key) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    store.read(key).unwrap().read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+const BLOCK: usize = 4096;
+
+#[test]
+fn a_file_is_found_again_after_a_restart() {
+    let root = tempfile::tempdir().unwrap();
+    let key = put(&Store::open(root.path(), 10_000).unwrap(), b"text");
+    let again = Store::open(root.path(), 10_000).unwrap();
+    assert_eq!(content(&again, &key), Some(b"text".to_vec()));
+    assert_eq!(content(&again, &Key::plain(Digest::of(b"other"))), None);
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_first_and_links_to_it_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&root.path().join("store"), 2 * BLOCK as u64 + 1000).unwrap();
+    let (first, second) = (put(&store, &[1; 10]), put(&store, &[2; 10]));
+    assert!(store.has(&first));
+    let linked = root.path().join("linked");
+    store.link(&second, CWD, linked.as_os_str().as_encoded_bytes()).unwrap();
+    let third = put(&store, &[3; 10]);
+    assert_eq!([first, second, third].map(|key| store.has(&key)), [true, false, true]);
+    assert_eq!(fs::read(linked).unwrap(), [2; 10]);
+    assert_eq!(scan(&root.path().join("store")).unwrap().len(), 2, "it is gone from the disk too");
+}
+
+#[test]
+fn the_order_of_use_and_a_smaller_limit_hold_from_the_next_start() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let (old, new) = (put(&store, &[1; 10]), put(&store, &[2; 10]));
+    let stamp = |key: &Key, seconds| {
+        let accessed = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let times = Timestamps { last_access: accessed, last_modification: omit };
+        rustix::fs::utimensat(CWD, store.path(key), &times, AtFlags::empty()).unwrap();
+    };
+    stamp(&old, 10);
+    stamp(&new, 20);
+    let again = Store::open(root.path(), BLOCK as u64 + 1000).unwrap();
+    assert_eq!((again.has(&old), again.has(&new)), (false, true));
+}
+
+#[test]
+fn a_file_larger_than_the_store_is_not_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), BLOCK as u64).unwrap();
+    let small = put(&store, b"1234");
+    let large = put(&store, &[7; BLOCK + 1]);
+    assert_eq!((store.has(&large), store.has(&small)), (false, true));
+}
+
+#[test]
+fn what_a_crash_left_half_written_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1000).unwrap();
+    let (_, path) = store.incoming().unwrap().0.keep().unwrap();
+    Store::open(root.path(), 1000).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn files_that_a_client_has_apart_are_apart_and_need_no_transfer() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let plain = put(&store, b"once");
+    let others = [
+        Key { executable: true, ..plain },
+        Key { twin: 1, ..plain },
+        Key { twin: 2, ..plain },
+        Key { twin: 2, age: 3, ..plain },
+    ];
+    let meta = |key: &Key| store.read(key).unwrap().metadata().unwrap();
+    let mut inodes = std::collections::HashSet::from([meta(&plain).ino()]);
+    for key in others {
+        assert_eq!(content(&store, &key).as_deref(), Some(&b"once"[..]), "{key:?}");
+        assert!(inodes.insert(meta(&key).ino()), "{key:?}");
+        assert_eq!(meta(&key).mtime(), AGE_ZERO + i64::from(key.age));
+        assert_eq!(meta(&key).mode() & 0o777, if key.executable { 0o555 } else { 0o444 });
+    }
+}
+
+#[test]
+fn what_an_earlier_boot_left_is_looked_at_before_it_is_used() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let (whole, cut) = (put(&store, b"whole"), put(&store, b"cut short"));
+    fs::set_permissions(store.path(&cut), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(store.path(&cut), b"cut").unwrap();
+    fs::write(root.path().join(BOOT), "another boot").unwrap();
+    for _ in 0..2 {
+        let again = Store::open(root.path(), 1 << 20).unwrap();
+        assert_eq!((again.has(&whole), again.has(&cut)), (true, false));
+        assert!(!again.path(&cut).exists());
+    }
+}

@@ -1,0 +1,241 @@
+//! A tree on disk that holds exactly one set: hard links into the store, symbolic links, folders.
+//!
+//! A farm is patched from one set to the next: what is not in the new one is removed, what is new
+//! is linked, and the rest is not looked at. So nobody but [`Farm`] ever writes in one; jobs see
+//! it through mounts that cannot be written.
+//!
+//! No path is followed through a symbolic link: each folder on the way to an entry has been made
+//! as a folder, or the set is refused as one that contradicts itself.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, mkdirat, symlinkat, unlinkat};
+use rustix::io::Errno;
+
+use super::PRIVATE;
+use super::catalogue::{Known, Set, difference};
+use super::tree::{Folders, parent};
+use crate::common::inputs::EntryKind;
+use crate::remote::store::{Key, Store};
+
+/// Devices that a compile may want.
+pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// Links that programs expect beside them.
+const DEVICE_LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Why a farm does not hold a set.
+#[derive(Debug, thiserror::Error)]
+pub enum FarmError {
+    /// This file is not in the store any more.
+    #[error("a file went out of the store")]
+    Lost(Key),
+    /// No tree can hold this set.
+    #[error("the inputs contradict each other at {0}")]
+    Contradiction(String),
+    /// The file system refused.
+    #[error("cannot lay out the inputs: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A tree, used by one job at a time.
+#[derive(Debug)]
+pub struct Farm {
+    path: PathBuf,
+    root: File,
+    set: Set,
+    folders: Folders,
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a tree stays behind");
+        }
+    }
+}
+
+impl Farm {
+    /// A tree in which there is nothing but what every job has.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn new(path: PathBuf) -> io::Result<Self> {
+        fs::DirBuilder::new().mode(0o755).create(&path)?;
+        for folder in ["proc", "dev", PRIVATE.trim_start_matches('/')] {
+            fs::DirBuilder::new().mode(0o755).create(path.join(folder))?;
+        }
+        for device in DEVICES {
+            File::create_new(path.join("dev").join(device))?;
+        }
+        for (name, target) in DEVICE_LINKS {
+            std::os::unix::fs::symlink(target, path.join("dev").join(name))?;
+        }
+        let root = File::open(&path)?;
+        Ok(Farm { path, root, set: Arc::new([]), folders: Folders::default() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds.
+    pub fn set(&self) -> &Set {
+        &self.set
+    }
+
+    /// Whether there is such a folder in it; `path` is absolute.
+    pub fn has_folder(&self, path: &[u8]) -> bool {
+        self.folders.has(path.strip_prefix(b"/").unwrap_or(path))
+    }
+
+    /// Makes it hold another set. After an error it is of no use any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FarmError`] with what is in the way.
+    pub fn hold(&mut self, set: &Set, store: &Store) -> Result<(), FarmError> {
+        let changes = difference(&self.set, set);
+        for known in &changes.gone {
+            self.remove(known)?;
+        }
+        for known in &changes.fresh {
+            match self.add(known, store) {
+                // Where a folder was that is not needed any more.
+                Err(FarmError::Contradiction(_)) => {
+                    self.clear()?;
+                    self.add(known, store)?;
+                }
+                done => done?,
+            }
+        }
+        self.clear()?;
+        self.set = Arc::clone(set);
+        Ok(())
+    }
+
+    fn remove(&mut self, known: &Known) -> Result<(), FarmError> {
+        let path = relative(known);
+        if known.entry.kind == EntryKind::Folder {
+            self.folders.release(path);
+            return Ok(());
+        }
+        unlinkat(&self.root, path, AtFlags::empty()).map_err(io::Error::from)?;
+        self.folders.release(parent(path));
+        Ok(())
+    }
+
+    fn add(&mut self, known: &Known, store: &Store) -> Result<(), FarmError> {
+        let path = relative(known);
+        if is_reserved(path) {
+            // These are there.
+            if known.entry.kind == EntryKind::Folder && matches!(path, b"dev" | b"proc") {
+                return Ok(());
+            }
+            return Err(FarmError::Contradiction(known.entry.path.to_text()));
+        }
+        match &known.entry.kind {
+            EntryKind::Folder => self.folder(path),
+            EntryKind::Link { target } => {
+                self.folder(parent(path))?;
+                self.named(parent(path), known, symlinkat(&target[..], &self.root, path).map_err(Into::into))
+            }
+            EntryKind::File(file) => {
+                self.folder(parent(path))?;
+                let key = Key::from(file);
+                let linked = store.link(&key, self.root.as_fd(), path);
+                let linked = match linked {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        store.lost(&key);
+                        return Err(FarmError::Lost(key));
+                    }
+                    Err(error) if error.raw_os_error() == Some(libc::EMLINK) => self.copy(&key, path, store),
+                    linked => linked,
+                };
+                self.named(parent(path), known, linked)
+            }
+        }
+    }
+
+    /// One more reason for a folder, which is made if need be.
+    fn folder(&mut self, path: &[u8]) -> Result<(), FarmError> {
+        let mut make = Vec::new();
+        self.folders.hold(path, &mut make);
+        for folder in &make {
+            match mkdirat(&self.root, &folder[..], Mode::from_raw_mode(0o755)) {
+                Ok(()) => {}
+                Err(error) => {
+                    // Those that were not made are none.
+                    self.folders.forget(&make, folder);
+                    return Err(refused(error.into(), folder));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of giving a thing its name in a folder.
+    fn named(&mut self, folder: &[u8], known: &Known, done: io::Result<()>) -> Result<(), FarmError> {
+        done.map_err(|error| {
+            self.folders.release(folder);
+            refused(error, &known.entry.path)
+        })
+    }
+
+    /// Where a file has as many links as the file system allows.
+    fn copy(&self, key: &Key, path: &[u8], store: &Store) -> io::Result<()> {
+        let mut from = store.read(key)?;
+        let meta = from.metadata()?;
+        let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::WRONLY;
+        let mode = Mode::from_raw_mode(if key.executable { 0o555 } else { 0o444 });
+        let into = rustix::fs::openat(&self.root, path, flags | rustix::fs::OFlags::CLOEXEC, mode)?;
+        let mut into = File::from(into);
+        io::copy(&mut from, &mut into)?;
+        into.set_modified(meta.modified()?)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        for folder in self.folders.clear() {
+            unlinkat(&self.root, &folder[..], AtFlags::REMOVEDIR).map_err(io::Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// Something is there already, or what is there is no folder: the set's fault. The rest is the disk's.
+fn refused(error: io::Error, path: &[u8]) -> FarmError {
+    let number = error.raw_os_error().map(Errno::from_raw_os_error);
+    match number {
+        Some(Errno::EXIST | Errno::NOTDIR | Errno::ISDIR) => {
+            FarmError::Contradiction(String::from_utf8_lossy(path).into_owned())
+        }
+        _ => FarmError::Disk(error),
+    }
+}
+
+fn relative(known: &Known) -> &[u8] {
+    known.entry.path.strip_prefix(b"/").unwrap_or(&known.entry.path)
+}
+
+/// Whether a path is one that every farm has for its own purposes.
+fn is_reserved(path: &[u8]) -> bool {
+    let first = path.split(|&byte| byte == b'/').next().unwrap_or(path);
+    first == &PRIVATE.as_bytes()[1..] || first == b"proc" || first == b"dev"
+}
+
+#[cfg(test)]
+mod tests;
