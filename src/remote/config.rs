@@ -114,6 +114,12 @@ pub struct Config {
     #[arg(long, value_name = "N", help_heading = "Jobs")]
     pub max_load: Option<u32>,
 
+    /// How jobs are confined. `auto`: in namespaces where this machine can, then a client's own
+    /// files and compilers may come; else jobs are preprocessed texts for compilers of this machine.
+    /// `required`: refuse to start where it cannot. `off`: texts only.
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Jobs")]
+    pub sandbox: SandboxChoice,
+
     /// Run any program that a client of the classic protocol names, not only compilers whose
     /// names are in a folder of allowed ones.
     #[arg(long, alias = "make-me-a-botnet", help_heading = "Jobs")]
@@ -216,6 +222,17 @@ const JOB_LIFETIME_MAX_S: u64 = 604_800;
 
 fn level(text: &str) -> Result<Level, std::convert::Infallible> {
     Ok(Level::from_str(text, true).unwrap_or(Level::Unknown))
+}
+
+/// Whether jobs run in boxes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SandboxChoice {
+    /// Where this machine can.
+    Auto,
+    /// Always, or not at all.
+    Required,
+    /// Never.
+    Off,
 }
 
 /// How much is said, in the words of distcc and of syslog.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::view::catalogue::{Catalogue, Known, Set, set};
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{EntryKind, Item, ItemError, Runs, is_plain_path};
+use crate::common::invocation::Terminal;
 use crate::common::limits::{ITEMS_MAX_BYTES, WORDS_MAX};
-use crate::common::protocol::link::{Compile, Terminal};
+use crate::common::protocol::link::Compile;
 use crate::common::toolchain::Digest;
 
 /// The meanings, bounded.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::admit::Policy;
 use super::classic::Terms;
 use super::compile::Workshop;
-use super::config::{Config, Role};
+use super::config::{Config, Role, SandboxChoice};
 use super::gate::Gate;
 use super::guard::Guard;
 use super::hermetic::Hermetic;
@@ -198,9 +198,16 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
     };
     let lifetime = Duration::from_secs(config.job_lifetime);
     let store = Store::open(&root.store, config.store_size << 20);
-    let hermetic = Hermetic::new(&root.jobs, slots);
+    let hermetic = match config.sandbox {
+        SandboxChoice::Off => Err("switched off (--sandbox off)".to_owned()),
+        SandboxChoice::Auto | SandboxChoice::Required => Hermetic::new(&root.jobs, slots),
+    };
     match &hermetic {
         Ok(hermetic) => tracing::info!("hermetic compiles: {}", hermetic.sandbox.describe()),
+        Err(why) if config.sandbox == SandboxChoice::Required => {
+            let why = format!("jobs cannot be confined here (--sandbox required): {why}");
+            return Err(StartError { status: exit::FAILED, why });
+        }
         Err(why) => tracing::warn!("no hermetic compiles here: {why}"),
     }
     let gate = Gate::new(policy);

@@ -11,8 +11,8 @@ use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
+use crate::common::invocation::Terminal;
 use crate::common::limits::MESSAGES_MAX_BYTES;
-use crate::common::protocol::link::Terminal;
 use crate::remote::process::Talker;
 
 /// How much is read at once.

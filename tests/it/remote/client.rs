@@ -9,9 +9,10 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use distcc::common::inputs::{Entry, EntryKind, FileEntry, Item, Runs};
+use distcc::common::invocation::Terminal;
 use distcc::common::limits::LINK_CHUNK_MAX_BYTES;
 use distcc::common::protocol::link::{
-    Compile, Compiled, FrameHeader, FrameKind, Part, Refusal, Terminal, ToBroker, ToVolunteer,
+    Compile, Compiled, FrameHeader, FrameKind, Part, Refusal, ToBroker, ToVolunteer,
 };
 use distcc::common::protocol::wire;
 use distcc::common::toolchain::Digest;
