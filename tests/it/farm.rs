@@ -331,6 +331,10 @@ impl Farm {
     fn show_logs(&self) {
         let broker = fs::read_to_string(self.home().join("broker.log")).unwrap_or_default();
         eprintln!("--- broker\n{}", tail(&broker));
+        for report in names(&self.home().join("audit")) {
+            let text = fs::read_to_string(self.home().join("audit").join(report)).unwrap_or_default();
+            eprintln!("--- audit\n{}", text.lines().take(40).collect::<Vec<_>>().join("\n"));
+        }
         for volunteer in &self.volunteers {
             eprintln!("--- volunteer {}\n{}", volunteer.port, tail(&volunteer.log()));
         }

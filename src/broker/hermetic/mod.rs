@@ -158,7 +158,9 @@ impl Hermetic {
         let reads = reading_digest(scanned.files.iter().map(|file| &*file.path));
         let toolchain = self.toolchain(closure);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
-        job.compile.reads = Some(reads);
+        // clang lists among its dependencies some of the files that options name, too.
+        let lists_more = plan.compiler.toolchain.clang && !plan.job.hermetic.reads.is_empty();
+        job.compile.reads = (!lists_more).then_some(reads);
         job.scanned = scanned;
         Ok(job)
     }

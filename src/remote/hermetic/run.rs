@@ -126,9 +126,7 @@ fn environment(job: &Resolved, teller: &Teller) -> Vec<Bytes> {
     let theirs = job.environment.iter().filter(|entry| !entry.starts_with(b"TMPDIR="));
     let mut entries: Vec<Bytes> = theirs.map(|entry| Bytes::clone(entry)).collect();
     entries.push(format!("TMPDIR={}", temporary()).into_bytes().into());
-    if let Teller::Ours(entry) = teller {
-        entries.push(entry.clone());
-    }
+    entries.extend(teller.variables().iter().cloned());
     entries
 }
 
@@ -141,7 +139,7 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
     let list = match teller {
         Teller::None => return Audit::Unchecked,
         // A compile that includes nothing at all tells nothing.
-        Teller::Ours(_) => {
+        Teller::Rule(_) | Teller::Lines(_) => {
             Some(products::private(scratch, audit::LIST, audit::LIST_MAX_BYTES).unwrap_or_default())
         }
         Teller::Theirs(path) => theirs(path, made),
@@ -153,7 +151,7 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
             }
         }
     };
-    audit::compare(job, list.as_deref())
+    audit::compare(job, teller, list.as_deref())
 }
 
 fn read_back(file: &mut File) -> io::Result<Vec<u8>> {
