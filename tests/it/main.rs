@@ -10,6 +10,7 @@
 //! - [`builds`]: build systems and ccache, as the README tells;
 //! - [`closure`]: a compiler in a root that holds its closure and nothing else;
 //! - [`classic`]: the programs of distcc 3.4 against ours;
+//! - [`products`]: what compilers make, against what the classifier allows;
 //! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`tidy`]: rules about the sources that no lint knows;
@@ -24,6 +25,7 @@ mod farm;
 mod faults;
 mod hermetic;
 mod licences;
+mod products;
 mod promises;
 mod remote;
 mod scan;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -113,9 +114,14 @@ fn add_read(
             layout.directory(path);
             Ok(())
         }
-        Err(error) if read.optional && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if read.optional && is_absent(&error) => Ok(()),
         _ => Err(unreadable()),
     }
+}
+
+/// Whether nothing lies at a path; that a file is where a folder would have to be is one way of that.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// Adds all that is in a folder; `None` when something in it cannot be sent.

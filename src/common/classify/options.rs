@@ -203,7 +203,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     entry("-fmacro-prefix-map=", Joined, Text, Kept),
     here("-fmem-report", Alone, Prints),
     among("-fmemory-profile", Prefix, WritesFiles, Effect::Nothing),
-    among("-fmemory-profile-use=", Joined, WritesFiles, Reads),
+    among("-fmemory-profile-use=", Joined, WritesFiles, ReadsIfThere),
     among("-fminimize-whitespace", Alone, ChangesPreprocessing, Effect::Nothing),
     here("-fmodule", Prefix, ReadsFiles),
     here("-fmodule-mapper", Prefix, RunsCode),

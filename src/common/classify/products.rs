@@ -67,6 +67,8 @@ impl Compile<'_> {
         for (effect, value) in &effects.seen {
             self.add_products(*effect, value, effects, &mut products);
         }
+        // What goes to a device leaves nothing.
+        products.names.retain(|name| !name.starts_with(b"/dev/"));
         keep_first(&mut products.names);
         keep_first(&mut products.beginnings);
         products
@@ -120,9 +122,11 @@ impl Compile<'_> {
     /// Whether two compiles here would give different bytes as well.
     pub fn varies(&self, effects: &Effects) -> bool {
         let dumps = |(effect, value): &(Effect, Bytes)| match effect {
-            Effect::Dumps => !DUMPS_WITHOUT_FILES.contains(&&value[..]),
+            Effect::Dumps => !dumps_nothing(value),
             Effect::Record | Effect::Notes | Effect::Stamp => !self.clang,
-            Effect::TimeTrace | Effect::MessageFormat | Effect::MessageOutput => true,
+            Effect::TimeTrace => true,
+            // With the times of its start and end.
+            Effect::MessageFormat | Effect::MessageOutput => value.starts_with(b"sarif"),
             _ => false,
         };
         let stamped = |(effect, _): &&(Effect, Bytes)| {
@@ -220,11 +224,7 @@ impl Compile<'_> {
             };
         }
         let bases = self.dump_bases(effects);
-        let letters = !value.starts_with(b"-");
-        let silent = DUMPS_WITHOUT_FILES.contains(&value)
-            || letters && value.iter().all(|letter| LETTERS_WITHOUT_FILES.contains(letter))
-            || value.contains(&b'=');
-        if silent || self.clang {
+        if self.clang || dumps_nothing(value) || value.contains(&b'=') {
             return Vec::new();
         }
         if value.starts_with(b"-analyzer") {
@@ -302,6 +302,13 @@ impl Compile<'_> {
 /// Whether `-save-temps` moves gcc's auxiliary files into the working directory.
 fn is_here(effects: &Effects) -> bool {
     effects.values(Effect::Temporaries).any(|place| &**place == b"=cwd")
+}
+
+/// Whether an option that dumps, or its letters, dump no pass.
+fn dumps_nothing(value: &[u8]) -> bool {
+    let letters = !value.starts_with(b"-");
+    DUMPS_WITHOUT_FILES.contains(&value)
+        || letters && value.iter().all(|letter| LETTERS_WITHOUT_FILES.contains(letter))
 }
 
 /// Each beginning with each ending.

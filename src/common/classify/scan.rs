@@ -21,8 +21,8 @@ pub(super) struct Scan {
     pub preprocess_only: Option<Bytes>,
     /// The first option that keeps the job from travelling as text.
     pub reason: Option<LocalReason>,
-    /// Whether some option keeps it here altogether.
-    pub stays: bool,
+    /// The first option that keeps it here altogether.
+    pub stays: Option<LocalReason>,
     /// What options read and write besides.
     pub effects: Effects,
     /// Whether an option says that the source is a header, to be precompiled.
@@ -185,8 +185,7 @@ impl Scan {
                 self.preprocess_only.get_or_insert_with(|| word.clone());
             }
             Class::OtherLanguage => {
-                self.stays = true;
-                self.reason.get_or_insert(LocalReason::Language { language: word.clone() });
+                self.stays.get_or_insert(LocalReason::Language { language: word.clone() });
             }
             Class::Here(why) => self.refuse(word, why),
         }
@@ -289,13 +288,11 @@ impl Scan {
     }
 
     fn refuse(&mut self, option: &Bytes, why: OptionRule) {
-        self.stays = true;
-        self.reason.get_or_insert_with(|| LocalReason::Option { option: option.clone(), why });
+        self.stays.get_or_insert_with(|| LocalReason::Option { option: option.clone(), why });
     }
 
     fn unknown(&mut self, option: &Bytes) {
-        self.stays = true;
-        self.reason.get_or_insert_with(|| LocalReason::UnknownOption { option: option.clone() });
+        self.stays.get_or_insert_with(|| LocalReason::UnknownOption { option: option.clone() });
     }
 }
 

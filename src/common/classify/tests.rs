@@ -46,6 +46,8 @@ fn classify_line(line: &str) -> Verdict {
         b"args" => Ok(b"-O2 -DX='a b' @inner".to_vec()),
         b"inner" => Ok(b"-c a.c".to_vec()),
         b"plugin" => Ok(b"-fplugin=x.so".to_vec()),
+        b"hard.specs" | b"/usr/share/hard.specs" => Ok(b"*cc1_options:\n+ %{!fpie:-fPIE}\n".to_vec()),
+        b"wide.specs" => Ok(b"%include <nosys.specs>\n".to_vec()),
         _ => Err("No such file".to_owned()),
     })
 }
@@ -77,6 +79,41 @@ fn check(table: &str) -> usize {
 #[test]
 fn every_command_line_has_its_verdict() {
     assert!(check(include_str!("verdicts.txt")) >= 150);
+}
+
+/// What a command means among the client's own files: the reason why text cannot carry it, then in
+/// brackets what else there is to say, then what options name to be read.
+fn hermetic(line: &str) -> String {
+    let job = match classify_line(line) {
+        Verdict::Local(reason) => return format!("local: {reason}"),
+        Verdict::Remote(job) => job,
+    };
+    let Hermetic { needed, refused, reads, times, varies, .. } = &job.hermetic;
+    let mut text = match (needed, refused) {
+        (Some(needed), _) => format!("files: {needed}"),
+        (None, Some(refused)) => format!("text: {refused}"),
+        (None, None) => "either".to_owned(),
+    };
+    let notes = [(*times, "times"), (*varies, "varies"), (job.family == Some(Family::Gcc), "gcc only")];
+    let notes = notes.into_iter().chain([(job.family == Some(Family::Clang), "clang only")]);
+    text.extend(notes.filter(|(is, _)| *is).map(|(_, note)| format!(" [{note}]")));
+    for read in reads {
+        let mark = if read.optional { "?" } else { "" };
+        let path = if read.mangled.is_some() { read.path_in(b"/w") } else { read.path.clone() };
+        text += &format!(" < {mark}{path}{}", if read.whole_folder { "/**" } else { "" });
+    }
+    text
+}
+
+#[test]
+fn what_needs_the_clients_own_files_is_told_from_what_stays_here() {
+    let rows =
+        include_str!("hermetic.txt").lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let checked = rows.map(|row| {
+        let (line, expected) = row.split_once(" => ").expect("a command and its verdict");
+        assert_eq!(hermetic(line), expected, "{line}");
+    });
+    assert!(checked.count() >= 120);
 }
 
 #[test]

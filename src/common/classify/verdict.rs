@@ -98,12 +98,10 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
     let precompiles = scan.header || scan.sources.iter().any(Source::is_header);
     let mut needed = if scan.emit.is_none() { Some(LocalReason::NotACompile) } else { None };
     let emit = scan.emit.or(precompiles.then_some(Emit::Object)).ok_or(LocalReason::NotACompile)?;
-    if let Some(reason) = scan.reason.take() {
-        if scan.stays {
-            return Err(needed.unwrap_or(reason));
-        }
-        needed.get_or_insert(reason);
+    if let Some(reason) = scan.stays.take() {
+        return Err(needed.unwrap_or(reason));
     }
+    needed = needed.or(scan.reason.take());
     let kind = only_source(&mut scan.sources, scan.header)?;
     if let Some(reason) = kind.no_text(emit, driver, scan.outputs.is_empty())? {
         needed.get_or_insert(reason);
