@@ -43,7 +43,8 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn close(name: &str) -> Result<Closure, NotClosed> {
-    let around = Surroundings { path: Bytes::from(PATH), ..Surroundings::default() };
+    let library_path = std::env::var_os("LD_LIBRARY_PATH").map(Bytes::from).unwrap_or_default();
+    let around = Surroundings { path: Bytes::from(PATH), library_path };
     runtime().block_on(async {
         let compilers = Compilers::default();
         let compiler = compilers.resolve(&Bytes::from(name), PATH.as_bytes(), Path::new("/")).await;
@@ -57,7 +58,7 @@ fn close(name: &str) -> Result<Closure, NotClosed> {
 struct Root {
     folder: TempDir,
     as_nobody: bool,
-    headers: Vec<&'static str>,
+    headers: Vec<String>,
     environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -131,9 +132,18 @@ impl Root {
         fs::set_permissions(self.root(), open).expect("our own folder");
     }
 
-    /// Shows the system's headers in the root.
-    fn show_headers(&mut self) {
-        self.headers = HEADERS.into_iter().filter(|folder| Path::new(folder).is_dir()).collect();
+    /// Shows the headers of the system and of the compiler `name` in the root.
+    fn show_headers(&mut self, name: &str) {
+        let mut asked = Command::new(name);
+        asked.arg("-print-file-name=include");
+        let said = run(asked, COMMAND_MAX).expect_success(name).stdout;
+        let own = String::from_utf8(said).expect("a path").trim_end().to_owned();
+        self.headers = vec!["/usr/include".to_owned(), "/usr/local/include".to_owned(), own];
+        let mut asked = Command::new(name);
+        asked.arg("-dumpmachine");
+        let machine = String::from_utf8(run(asked, COMMAND_MAX).stdout).expect("a name");
+        self.headers.push(format!("/usr/{}/include", machine.trim_end()));
+        self.headers.retain(|folder| Path::new(folder).is_dir());
     }
 
     fn command(&self, program: &str) -> Command {
@@ -183,7 +193,8 @@ impl Root {
             [&outcome.stdout, &outcome.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat()
         };
         let what = format!("{command} ({:?}, nobody: {})", self.environment, self.as_nobody);
-        assert_eq!(text(&inside.0), text(&home.0), "{what}");
+        let (said, expected) = (text(&inside.0), text(&home.0));
+        assert!(said == expected, "{what}: {}", differences(&expected, &said));
         assert_eq!(inside.0.status, home.0.status, "{what}");
         let names = |made: &BTreeMap<String, Vec<u8>>| made.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&inside.1), names(&home.1), "{what}");
@@ -195,8 +206,17 @@ impl Root {
     fn check_compile(&self, command: &str) {
         let (outcome, made) = self.check(command);
         outcome.expect_success(command);
-        assert!(!made.is_empty() || command.contains("-###"), "{command} made nothing");
+        assert!(!made.is_empty(), "{command} made nothing");
     }
+}
+
+/// The words that only one of two texts has.
+fn differences(home: &str, inside: &str) -> String {
+    let only = |one: &str, other: &str| {
+        let other: Vec<&str> = other.split_whitespace().collect();
+        one.split_whitespace().filter(|word| !other.contains(word)).collect::<Vec<_>>().join(" ")
+    };
+    format!("only at home: {}; only inside: {}", only(home, inside), only(inside, home))
 }
 
 /// Without the names that drivers make up: `/tmp/ccXXXXXX` of gcc, `/tmp/bare-XXXXXX` of clang.
@@ -231,10 +251,10 @@ fn check_drivers(name: &str, dry: &[&str], compiles: &[&str]) {
                 closure.locale(&[Bytes::from(format!("LC_ALL={locale}").as_str())], &Digests::default());
             root.add(&added.expect("a locale").entries);
             for options in dry {
-                root.check_compile(&format!("{name} -### {options}"));
+                root.check(&format!("{name} -### {options}"));
             }
             // The headers come with the job, not with the compiler.
-            root.show_headers();
+            root.show_headers(name);
             for options in compiles {
                 root.check_compile(&format!("{name} {options}"));
             }
@@ -242,13 +262,6 @@ fn check_drivers(name: &str, dry: &[&str], compiles: &[&str]) {
         }
     }
 }
-
-const HEADERS: [&str; 4] = [
-    "/usr/include",
-    "/usr/local/include",
-    "/usr/lib/gcc/x86_64-linux-gnu/12/include",
-    "/usr/lib/llvm-14/lib/clang",
-];
 
 const GCC_DRY: [&str; 6] = [
     "-g -c bare.c",
@@ -326,7 +339,7 @@ fn messages_are_translated_in_a_closure_as_at_home() {
     let mut root = Root::new(&closure.entries);
     root.add(&locale.entries);
     root.environment = environment.into();
-    root.show_headers();
+    root.show_headers("gcc");
     fs::write(root.job().join("code.S"), "nonsense\n").expect("a source");
     let (outcome, _) = root.check("gcc -c code.S");
     let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
@@ -378,4 +391,74 @@ fn an_upgraded_compiler_is_another_closure() {
     let second = close(name).expect("a closure");
     assert_ne!(first.digest, second.digest);
     assert!(second.is_unchanged());
+}
+
+#[test]
+fn zz_any() {
+    let Ok(list) = std::env::var("ANY") else { return };
+    for name in list.split_whitespace() {
+        let clang = name.contains("clang");
+        let dry: &[&str] = if clang { &CLANG_DRY } else { &GCC_DRY };
+        let compiles: &[&str] = if name.contains("arm") || name.contains("mingw") {
+            &["-g -O2 -c bare.c", "-g -O2 -c code.S", "-S -O2 -g bare.c"]
+        } else if clang {
+            &["-g -O2 -c bare.cc", "-g -O2 -c full.c", "-g -c full.cc"]
+        } else {
+            &["-gsplit-dwarf -g -O2 -c bare.cc", "-g -O2 -c full.c", "-g -c full.cc"]
+        };
+        let result = std::panic::catch_unwind(|| check_drivers(name, dry, compiles));
+        eprintln!("ANY {name}: {:?}", result.is_ok());
+    }
+}
+
+#[test]
+fn zz_locale() {
+    let Ok(list) = std::env::var("ANYL") else { return };
+    let closure = close("gcc").expect("a closure");
+    for line in list.split_whitespace() {
+        let environment: Vec<(&'static str, &'static str)> = line
+            .split(',')
+            .map(|pair| {
+                pair.split_once('=')
+                    .map(|(a, b)| (&*a.to_owned().leak(), &*b.to_owned().leak()))
+                    .expect("pair")
+            })
+            .collect();
+        let entries: Vec<Bytes> = line.split(',').map(Bytes::from).collect();
+        let locale = closure.locale(&entries, &Digests::default()).expect("a locale");
+        let size: u64 = locale
+            .entries
+            .iter()
+            .map(|entry| match &entry.kind {
+                EntryKind::File(file) => file.size,
+                _ => 0,
+            })
+            .sum();
+        eprintln!("LOCALE {line}: {} entries {size} bytes", locale.entries.len());
+        if locale.entries.len() < 40 {
+            for entry in &locale.entries {
+                eprintln!("   {}", entry.path);
+            }
+        }
+        let mut root = Root::new(&closure.entries);
+        root.add(&locale.entries);
+        root.environment = environment;
+        root.show_headers("gcc");
+        fs::write(root.job().join("code.S"), "nonsense\n").expect("a source");
+        fs::write(root.job().join("bad.c"), "int f(void) { return x + \"ä\"; }\n#include <nowhere.h>\n")
+            .expect("a source");
+        for command in [
+            "gcc -c code.S",
+            "gcc -c bad.c",
+            "gcc -Wall -Wextra -c bare.c",
+            "gcc -c nowhere.c",
+            "gcc -c bad.c -fno-such",
+        ] {
+            let result = std::panic::catch_unwind(|| {
+                let (outcome, _) = root.check(command);
+                eprintln!("{}", String::from_utf8_lossy(&outcome.stderr));
+            });
+            eprintln!("LOCALE {line} {command} {}", result.is_ok());
+        }
+    }
 }

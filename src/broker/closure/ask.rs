@@ -80,6 +80,9 @@ impl Answers {
         for &name in names {
             let said = Bytes::from(self.to(&format!("prog-name={name}")));
             // What is relative is found from the job's directory, which is no place for a compiler.
+            if said.is_empty() {
+                continue;
+            }
             let places = candidates(&said, &around.path).filter(|place| place.starts_with(b"/"));
             for place in places {
                 let place = place.as_path().to_owned();

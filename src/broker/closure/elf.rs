@@ -180,3 +180,7 @@ fn string_at<'data, R: ReadRef<'data>>(
     let bytes = data.read_bytes_at_until(offset..end, 0).map_err(|()| broken)?;
     Ok(Bytes::from(bytes))
 }
+
+#[cfg(test)]
+#[path = "elf_tests.rs"]
+mod tests;

@@ -10,20 +10,20 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use object::read::ReadCache;
 
 use super::NotClosed;
 use super::cache::{self, Cache};
 use super::elf::{self, ElfError, Machine, Needs};
+use super::habits::Habits;
 use super::layout::Layout;
 use crate::common::bytes::Bytes;
 use crate::common::program::basename;
 
 /// Libraries of one program: the largest known have some hundred.
 const LIBRARIES_MAX: usize = 4096;
-/// The largest loader: they have some hundred kB.
-const LOADER_MAX_BYTES: u64 = 16 << 20;
 
 /// Where the loader looks besides what files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,8 +45,8 @@ struct Loaded {
 pub struct Loader {
     library_path: Vec<PathBuf>,
     cache: Option<Cache>,
-    /// The usual directories, by loader.
-    usual: HashMap<PathBuf, Vec<PathBuf>>,
+    /// By loader.
+    habits: HashMap<PathBuf, Arc<Habits>>,
     /// Whether something was found through `LD_LIBRARY_PATH`.
     pub used_library_path: bool,
     /// Programs and libraries that are in already, with the loader that they were found for.
@@ -62,7 +62,7 @@ impl Loader {
         Loader {
             library_path: absolute.map(|element| Bytes::from(element).as_path().to_owned()).collect(),
             cache: None,
-            usual: HashMap::new(),
+            habits: HashMap::new(),
             used_library_path: false,
             done: BTreeSet::new(),
         }
@@ -106,6 +106,7 @@ impl Loader {
         if !self.done.insert((path.to_owned(), interpreter.to_owned())) {
             return Ok(());
         }
+        let habits = self.habits(layout, interpreter, needs.machine)?;
         let mut loaded = vec![Loaded { path: path.to_owned(), needs, by: None }];
         // The loader is known to all by the name in its path.
         let mut known: BTreeSet<Bytes> = BTreeSet::new();
@@ -113,13 +114,13 @@ impl Loader {
         let mut queue: VecDeque<usize> = VecDeque::from([0]);
         while let Some(at) = queue.pop_front() {
             for name in loaded[at].needs.libraries.clone() {
-                if is_musl(interpreter) && is_part_of_musl(&name) || !known.insert(name.clone()) {
+                if habits.is_itself(&name) || !known.insert(name.clone()) {
                     continue;
                 }
                 if loaded.len() >= LIBRARIES_MAX {
                     return Err(NotClosed::TooMany { path: Bytes::from(path) });
                 }
-                let (path, needs) = self.find(layout, &name, &loaded, at, interpreter)?;
+                let (path, needs) = self.find(layout, &name, &loaded, at, &habits)?;
                 layout.file(&path)?;
                 queue.push_back(loaded.len());
                 loaded.push(Loaded { path, needs, by: Some(at) });
@@ -135,21 +136,19 @@ impl Loader {
         name: &Bytes,
         loaded: &[Loaded],
         at: usize,
-        interpreter: &Path,
+        habits: &Habits,
     ) -> Result<(PathBuf, Needs), NotClosed> {
         let machine = loaded[0].needs.machine;
         let missing =
             || NotClosed::Library { name: name.clone(), of: Bytes::from(loaded[at].path.as_path()) };
         if name.contains(&b'/') {
-            let path = expand(name, &loaded[at].path, machine).ok_or_else(missing)?;
+            let path = habits.expand(name, &loaded[at].path).ok_or_else(missing)?;
             return fitting(&path, machine).map(|needs| (path, needs)).ok_or_else(missing);
         }
-        let musl = is_musl(interpreter);
-        let own = own_paths(loaded, at, musl);
-        let before: Vec<PathBuf> = if musl { Vec::new() } else { own.before };
+        let own = own_paths(loaded, at, habits);
         let library_path = std::mem::take(&mut self.library_path);
         let by_variable = |layout: &mut Layout| search(layout, &library_path, name, machine);
-        let found = search(layout, &before, name, machine).map(|found| (found, false));
+        let found = search(layout, &own.before, name, machine).map(|found| (found, false));
         let found = found.or_else(|| by_variable(layout).map(|found| (found, true)));
         self.library_path = library_path;
         if let Some((found, by_variable)) = found {
@@ -162,9 +161,8 @@ impl Loader {
         if loaded[at].needs.own_paths_only {
             return Err(missing());
         }
-        let usual = self.usual(layout, interpreter, machine)?;
-        let by_directory = || usual.iter().find_map(|folder| fit(folder, name, machine));
-        if musl {
+        let by_directory = || habits.usual.iter().find_map(|folder| fit(folder, name, machine));
+        if habits.musl {
             return by_directory().ok_or_else(missing);
         }
         match self.by_cache(layout, name, machine) {
@@ -206,30 +204,18 @@ impl Loader {
         })
     }
 
-    /// The directories that a loader searches at last.
-    fn usual(
+    fn habits(
         &mut self,
         layout: &mut Layout,
-        interpreter: &Path,
+        path: &Path,
         machine: Machine,
-    ) -> Result<Vec<PathBuf>, NotClosed> {
-        if let Some(known) = self.usual.get(interpreter) {
+    ) -> Result<Arc<Habits>, NotClosed> {
+        if let Some(known) = self.habits.get(path) {
             return Ok(known.clone());
         }
-        let usual = if is_musl(interpreter) {
-            musl_directories(layout, interpreter)?
-        } else {
-            let text = read_loader(interpreter);
-            let usual = usual_directories(&text);
-            let fallback: &[&str] = if machine.wide {
-                &["/lib64", "/usr/lib64", "/lib", "/usr/lib"]
-            } else {
-                &["/lib", "/usr/lib"]
-            };
-            if usual.is_empty() { fallback.iter().map(PathBuf::from).collect() } else { usual }
-        };
-        self.usual.insert(interpreter.to_owned(), usual.clone());
-        Ok(usual)
+        let habits = Arc::new(Habits::of(layout, path, machine)?);
+        self.habits.insert(path.to_owned(), habits.clone());
+        Ok(habits)
     }
 }
 
@@ -243,20 +229,20 @@ struct OwnPaths {
 }
 
 /// The search paths for what `loaded[at]` needs.
-fn own_paths(loaded: &[Loaded], at: usize, musl: bool) -> OwnPaths {
+fn own_paths(loaded: &[Loaded], at: usize, habits: &Habits) -> OwnPaths {
     let mut paths = OwnPaths::default();
     let expanded = |path: &Option<Bytes>, file: &Loaded| {
         let elements = path.as_deref().unwrap_or_default().split(|&byte| byte == b':');
-        let elements = elements.filter_map(|element| expand(element, &file.path, file.needs.machine));
+        let elements = elements.filter_map(|element| habits.expand(element, &file.path));
         elements.collect::<Vec<_>>()
     };
     let this = &loaded[at];
     paths.after = expanded(&this.needs.runpath, this);
-    if this.needs.runpath.is_none() || musl {
+    if this.needs.runpath.is_none() || habits.musl {
         // An RPATH counts for what it brings in as well.
         let mut next = Some(at);
         while let Some(file) = next.map(|at| &loaded[at]) {
-            let inherited = if musl {
+            let inherited = if habits.musl {
                 file.needs.runpath.as_ref().or(file.needs.rpath.as_ref())
             } else {
                 file.needs.rpath.as_ref()
@@ -265,36 +251,10 @@ fn own_paths(loaded: &[Loaded], at: usize, musl: bool) -> OwnPaths {
             next = file.by;
         }
     }
-    if musl {
+    if habits.musl {
         paths.after = std::mem::take(&mut paths.before);
     }
     paths
-}
-
-/// Puts in what `$ORIGIN` and its like stand for; `None` for a path that is not absolute then.
-fn expand(element: &[u8], file: &Path, machine: Machine) -> Option<PathBuf> {
-    let origin = file.parent()?.as_os_str().as_bytes();
-    let lib: &[u8] = if machine.wide { b"lib64" } else { b"lib" };
-    let mut text = element.to_vec();
-    for (name, value) in [(&b"ORIGIN"[..], origin), (b"LIB", lib)] {
-        text = replace(&text, &[b"${", name, b"}"].concat(), value);
-        text = replace(&text, &[b"$", name].concat(), value);
-    }
-    // `$PLATFORM` is the processor's name, which is another on another machine.
-    let path = Bytes(text);
-    (path.starts_with(b"/") && !path.contains(&b'$')).then(|| path.as_path().to_owned())
-}
-
-fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut result = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr::memmem::find(rest, from) {
-        result.extend_from_slice(&rest[..at]);
-        result.extend_from_slice(to);
-        rest = &rest[at + from.len()..];
-    }
-    result.extend_from_slice(rest);
-    result
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -358,63 +318,6 @@ pub fn read_needs(path: &Path) -> Result<Needs, NotClosed> {
     })
 }
 
-fn read_loader(interpreter: &Path) -> Vec<u8> {
-    let Ok(file) = File::open(interpreter) else { return Vec::new() };
-    let mut text = Vec::new();
-    // What cannot be read has no text; the usual directories are taken then.
-    let _ = file.take(LOADER_MAX_BYTES).read_to_end(&mut text);
-    text
-}
-
-/// The directories in a loader's text: the longest row of strings `/…/`, each behind the NUL of
-/// the one before, as glibc has them.
-fn usual_directories(text: &[u8]) -> Vec<PathBuf> {
-    let mut best: Vec<&[u8]> = Vec::new();
-    let mut row: Vec<&[u8]> = Vec::new();
-    for string in text.split(|&byte| byte == 0) {
-        // What stands before the first of them may not be a string at all.
-        let is_directory = string.len() > 1
-            && string.len() < 4096
-            && string.starts_with(b"/")
-            && string.ends_with(b"/")
-            && string.iter().all(|byte| byte.is_ascii_graphic())
-            && contains(string, b"lib");
-        if is_directory {
-            row.push(string);
-            continue;
-        }
-        if row.len() > best.len() {
-            best.clone_from(&row);
-        }
-        row.clear();
-    }
-    let trimmed = |string: &[u8]| Bytes::from(&string[..string.len() - 1]).as_path().to_owned();
-    best.into_iter().map(trimmed).collect()
-}
-
-fn is_musl(interpreter: &Path) -> bool {
-    basename(interpreter.as_os_str().as_bytes()).starts_with(b"ld-musl-")
-}
-
-/// Names that musl's loader takes for itself.
-fn is_part_of_musl(name: &[u8]) -> bool {
-    let parts: [&[u8]; 7] = [b"c", b"pthread", b"rt", b"m", b"dl", b"util", b"xnet"];
-    let name = name.strip_prefix(b"lib").and_then(|name| name.strip_suffix(b".so"));
-    name.is_some_and(|name| parts.contains(&name))
-}
-
-/// musl's directories: those in its file of paths, or the usual ones.
-fn musl_directories(layout: &mut Layout, interpreter: &Path) -> Result<Vec<PathBuf>, NotClosed> {
-    let name = basename(interpreter.as_os_str().as_bytes());
-    let stem = name.strip_suffix(b".so.1").unwrap_or(name);
-    let file = Bytes([b"/etc/", stem, b".path"].concat());
-    let text = match layout.probe(file.as_path())? {
-        Some(_) => std::fs::read(file.as_path()).unwrap_or_default(),
-        None => b"/lib:/usr/local/lib:/usr/lib".to_vec(),
-    };
-    let elements = text.split(|&byte| byte == b':' || byte == b'\n');
-    Ok(elements
-        .filter(|element| element.starts_with(b"/"))
-        .map(|e| Bytes::from(e).as_path().to_owned())
-        .collect())
-}
+#[cfg(test)]
+#[path = "loader_tests.rs"]
+mod tests;

@@ -68,7 +68,9 @@ impl Closure {
         if tables {
             self.add_tables(&mut layout)?;
         }
-        let (entries, watched) = layout.finish(digests)?;
+        let (entries, mut watched) = layout.finish(digests)?;
+        // Hundreds of tables: their folder tells when one of them is replaced.
+        watched.retain(|(path, _)| path.extension().is_none_or(|extension| extension != "so"));
         Ok(Locale { entries, watched })
     }
 

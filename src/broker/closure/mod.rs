@@ -16,6 +16,8 @@ mod clang;
 mod digests;
 mod elf;
 mod gcc;
+mod habits;
+mod known;
 mod layout;
 mod loader;
 mod locale;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 pub use self::ask::Answers;
 pub use self::digests::Digests;
 pub use self::elf::ElfError;
+pub use self::known::Closures;
 pub use self::locale::{Locale, charset_needs_tables};
 
 use self::layout::{Layout, Watched};
