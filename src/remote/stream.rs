@@ -219,7 +219,7 @@ mod tests {
     async fn another_version_is_told_which_is_spoken_here() {
         let (greeted, said) = greeting(&hello(VERSION + 1, "x")).await;
         assert!(greeted.is_err());
-        assert!(String::from_utf8_lossy(&said).contains("speaks link version 1"));
+        assert!(String::from_utf8_lossy(&said).contains(&format!("speaks link version {VERSION}")));
         let longer =
             [&FrameHeader { length: 9, kind: FrameKind::Message, job: 0 }.encode()[..], &[0; 9]].concat();
         assert!(!greeting(&longer).await.1.is_empty(), "a hello that is longer than ours");

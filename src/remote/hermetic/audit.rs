@@ -1,9 +1,10 @@
 //! Whether a compile read what its client says that it reads.
 //!
-//! The compiler itself tells: gcc and clang write a list of what they read where a variable of the
-//! environment says so, if their command does not make them write one anyway: gcc's
-//! `SUNPRO_DEPENDENCIES`, a rule, and clang's `CC_PRINT_HEADERS`, a line for each header. Both leave
-//! out the source itself.
+//! The compiler itself tells. gcc writes a list of what it read where `SUNPRO_DEPENDENCIES` says, if
+//! its command does not make it write one anyway; it leaves out the source itself. clang has no such
+//! variable, but one that adds options: `-MD` makes the list, and changes neither what is compiled
+//! nor what is printed. Where it would (in a verbose run, or where the options are recorded in the
+//! object), nothing is asked.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ pub const LIST: &str = "read";
 /// The longest list that is looked at.
 pub const LIST_MAX_BYTES: u64 = 16 << 20;
 
-/// Variables that make a compiler write such a list.
-const VARIABLES: [&str; 3] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT", "CC_PRINT_HEADERS"];
+/// Variables with which a client says itself what ours would.
+const VARIABLES: [&str; 3] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS"];
 
 /// What is told of a difference, in bytes of paths.
 const TOLD_MAX_BYTES: usize = 1 << 20;
@@ -39,10 +40,8 @@ const LINKS_MAX: usize = 16;
 pub enum Teller {
     /// Nowhere, or not all of it.
     None,
-    /// In a file of ours, as a rule, because of this entry of the environment.
-    Rule([Bytes; 1]),
-    /// In a file of ours, a header a line, because of these entries of the environment.
-    Lines([Bytes; 2]),
+    /// In a file of ours, because of this entry of the environment.
+    Ours(Bytes),
     /// In a file that its command names, which is one of its products.
     Theirs(Bytes),
     /// In a file that its command makes it write somewhere.
@@ -57,49 +56,28 @@ pub fn teller(job: &Resolved) -> Teller {
     match asked_for(&job.arguments, &job.cwd) {
         Some(teller) => teller,
         None if job.environment.iter().any(|entry| is_variable(entry)) => Teller::None,
-        None if is_clang(job) => {
-            let file = format!("CC_PRINT_HEADERS_FILE={PRIVATE}/{LIST}");
-            Teller::Lines([Bytes::from("CC_PRINT_HEADERS=1"), Bytes::from(file.as_str())])
-        }
-        None => Teller::Rule([Bytes::from(format!("SUNPRO_DEPENDENCIES={PRIVATE}/{LIST}").as_str())]),
+        None if !is_clang(job) => ours(format!("SUNPRO_DEPENDENCIES={PRIVATE}/{LIST}")),
+        None if job.arguments.iter().any(|word| shows_options(word)) => Teller::None,
+        // The `#` keeps clang from saying what it was told.
+        None => ours(format!("CCC_OVERRIDE_OPTIONS=# +-MD +-MF +{PRIVATE}/{LIST}")),
     }
 }
 
-impl Teller {
-    /// What the compiler's environment must have.
-    pub fn variables(&self) -> &[Bytes] {
-        match self {
-            Teller::Rule(variables) => variables,
-            Teller::Lines(variables) => variables,
-            Teller::None | Teller::Theirs(_) | Teller::Somewhere => &[],
-        }
-    }
+fn ours(entry: String) -> Teller {
+    Teller::Ours(entry.into_bytes().into())
 }
 
-/// The names in a list of one header a line. clang's lists, unlike its rules, name what lies in the
-/// working directory with `./` before it; and what a saved text's line markers name `<built-in>` and
-/// the like is no file.
-fn lines(list: &[u8]) -> Vec<Bytes> {
-    let plain = |mut line: &[u8]| {
-        while let Some(rest) = line.strip_prefix(b"./") {
-            line = rest;
-        }
-        Bytes::from(line)
-    };
-    list.split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty() && !line.starts_with(b"<"))
-        .map(plain)
-        .collect()
+/// Whether with this word clang would show an option that was added, or not know what it is for.
+fn shows_options(word: &[u8]) -> bool {
+    let exact: [&[u8]; 5] = [b"-v", b"-###", b"assembler", b"-xassembler", b"-ccc-print-phases"];
+    let begins: [&[u8]; 3] = [b"-frecord", b"-grecord", b"--verbose"];
+    exact.contains(&word) || begins.iter().any(|begin| word.starts_with(begin)) || word.ends_with(b".s")
 }
 
 /// Compares what a compile told with what it should have read.
-pub fn compare(job: &Resolved, teller: &Teller, list: Option<&[u8]>) -> Audit {
+pub fn compare(job: &Resolved, list: Option<&[u8]>) -> Audit {
     let (Some(expected), Some(list)) = (job.reads, list) else { return Audit::Unchecked };
-    let names = match teller {
-        Teller::Lines(_) => Some(lines(list)),
-        _ => prerequisites(list),
-    };
-    let Some(names) = names else { return Audit::Unchecked };
+    let Some(names) = prerequisites(list) else { return Audit::Unchecked };
     let read: Vec<Bytes> = names.iter().map(|name| absolute(&job.cwd, name)).collect();
     if is_reading(&read, None, expected) || with_source(job, &read, expected) {
         return Audit::Agrees;

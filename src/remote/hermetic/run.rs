@@ -126,7 +126,9 @@ fn environment(job: &Resolved, teller: &Teller) -> Vec<Bytes> {
     let theirs = job.environment.iter().filter(|entry| !entry.starts_with(b"TMPDIR="));
     let mut entries: Vec<Bytes> = theirs.map(|entry| Bytes::clone(entry)).collect();
     entries.push(format!("TMPDIR={}", temporary()).into_bytes().into());
-    entries.extend(teller.variables().iter().cloned());
+    if let Teller::Ours(entry) = teller {
+        entries.push(entry.clone());
+    }
     entries
 }
 
@@ -138,10 +140,8 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
     };
     let list = match teller {
         Teller::None => return Audit::Unchecked,
-        // A compile that includes nothing at all tells nothing.
-        Teller::Rule(_) | Teller::Lines(_) => {
-            Some(products::private(scratch, audit::LIST, audit::LIST_MAX_BYTES).unwrap_or_default())
-        }
+        // Without a list the compiler is not what it was taken for, or had nothing to do.
+        Teller::Ours(_) => products::private(scratch, audit::LIST, audit::LIST_MAX_BYTES),
         Teller::Theirs(path) => theirs(path, made),
         Teller::Somewhere => {
             let mut lists = made.iter_mut().filter(|made| made.path.ends_with(b".d"));
@@ -151,7 +151,7 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
             }
         }
     };
-    audit::compare(job, teller, list.as_deref())
+    audit::compare(job, list.as_deref())
 }
 
 fn read_back(file: &mut File) -> io::Result<Vec<u8>> {

@@ -1,10 +1,16 @@
 //! Hermetic compiles by a real daemon: as root where the tests run as root, and as `nobody` besides.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use distcc::common::action::Ended;
+use distcc::common::bytes::Bytes;
+use distcc::common::dependencies::{absolute, prerequisites};
+use distcc::common::inputs::reading_digest;
+use distcc::common::protocol::link::Audit;
+use distcc::common::toolchain::Digest;
 
 use super::client::{Client, Job, View};
 use super::volunteer::Volunteer;
@@ -66,5 +72,44 @@ fn an_object_is_that_of_a_local_compile_with_the_clients_own_paths() {
         let expected = project.compiled_here(compiler, &ARGUMENTS);
         assert_eq!(answer.products.keys().collect::<Vec<_>>(), [&project.path("build/main.o")]);
         assert!(answer.products[Path::new(&project.path("build/main.o"))] == expected, "{compiler}");
+    }
+}
+
+/// What a compile of these arguments reads here, as the compiler names it.
+fn reads(compiler: &str, arguments: &[&str], cwd: &Path) -> Digest {
+    let list = cwd.join("list.d");
+    let mut command = Command::new(compiler);
+    command.args(arguments).args(["-fsyntax-only", "-MD", "-MF"]).arg(&list).current_dir(cwd);
+    assert!(command.status().unwrap().success());
+    let text = fs::read(&list).unwrap();
+    fs::remove_file(list).unwrap();
+    let names = prerequisites(&text).unwrap();
+    let names: Vec<Bytes> = names.iter().map(|name| absolute(cwd.as_os_str().as_bytes(), name)).collect();
+    reading_digest(names.iter().map(|name| &name[..]))
+}
+
+#[test]
+fn what_was_read_is_compared_with_what_should_have_been() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    let mut client = Client::new(volunteer.link());
+    let build = project.build();
+    for (number, (compiler, more)) in [gcc(), "/usr/bin/clang"]
+        .into_iter()
+        .flat_map(|compiler| {
+            [vec![], vec!["-MD"], vec!["-MD", "-MF", "x.d"], vec!["-Wp,-MD,y.d"]].map(|more| (compiler, more))
+        })
+        .enumerate()
+    {
+        let arguments = [&ARGUMENTS[..], &more].concat();
+        let view = project.view(compiler, &ARGUMENTS);
+        let mut job = Job::new(compiler, &arguments, &build, &view);
+        job.reads = Some(reads(compiler, &ARGUMENTS, &build));
+        let audit = client.run(number as u32, &job).unwrap().compiled.audit;
+        assert_eq!(audit, Audit::Agrees, "{compiler} {more:?}");
+        job.reads = Some(Digest::of(b"something else"));
+        let audit = client.run(number as u32 + 100, &job).unwrap().compiled.audit;
+        let Audit::Differs { read } = audit else { panic!("{compiler} {more:?}: {audit:?}") };
+        let header = project.path("build/../include/a.h");
+        assert!(read.contains(&Bytes::from(header.as_path())), "{read:?}");
     }
 }

@@ -1,1 +1,104 @@
-//! tests
+//! Who tells what was read, and what is made of it.
+
+use super::*;
+use crate::common::inputs::{Entry, FileEntry};
+use crate::remote::items::Inputs;
+use crate::remote::view::catalogue::{Catalogue, set};
+
+const EXPECTED: Digest = Digest([7; 32]);
+
+fn job(command: &str) -> Resolved {
+    let words: Vec<Arc<Bytes>> = command.split_whitespace().map(|word| Arc::new(Bytes::from(word))).collect();
+    let catalogue = Catalogue::default();
+    let link = |path: &str, target: &str| {
+        catalogue.know(Entry { path: path.into(), kind: EntryKind::Link { target: target.into() } })
+    };
+    let file = FileEntry { digest: EXPECTED, size: 0, executable: true, twin: 0, age: 0 };
+    let driver = Entry { path: "/usr/bin/g++-12".into(), kind: EntryKind::File(file) };
+    let entries = vec![
+        link("/usr/bin/cc", "/etc/alternatives/cc"),
+        link("/etc/alternatives/cc", "/usr/bin/clang"),
+        link("/usr/bin/c++", "../bin/g++-12"),
+        link("/usr/bin/loop", "loop"),
+        catalogue.know(driver),
+    ];
+    let inputs = Inputs { files: Vec::new(), set: set(entries), epoch: 0 };
+    Resolved {
+        program: Arc::clone(&words[0]),
+        arguments: words,
+        environment: Vec::new(),
+        cwd: Arc::new("/w".into()),
+        terminal: None,
+        inputs,
+        reads: Some(EXPECTED),
+    }
+}
+
+#[track_caller]
+fn check(command: &str, expected: &str) {
+    let found = match teller(&job(command)) {
+        Teller::None => "none".to_owned(),
+        Teller::Ours(entry) => entry.to_text(),
+        Teller::Theirs(path) => path.to_text(),
+        Teller::Somewhere => "somewhere".to_owned(),
+    };
+    assert_eq!(found, expected, "{command}");
+}
+
+#[test]
+fn a_compiler_is_asked_in_its_own_way() {
+    let (gcc, clang) =
+        ("SUNPRO_DEPENDENCIES=/.distccd/read", "CCC_OVERRIDE_OPTIONS=# +-MD +-MF +/.distccd/read");
+    check("/usr/bin/gcc -c a.c", gcc);
+    check("/usr/bin/c++ -c a.c", gcc);
+    check("/usr/bin/loop -c a.c", gcc);
+    check("/usr/bin/clang++-14 -c a.c", clang);
+    check("/usr/bin/cc -c a.c", clang);
+}
+
+#[test]
+fn a_command_that_has_a_list_written_is_not_asked_again() {
+    check("/usr/bin/gcc -MD -c a.c", "somewhere");
+    check("/usr/bin/gcc -MD -MF d/a.d -c a.c", "/w/d/a.d");
+    check("/usr/bin/gcc -MF/x/a.d -MD -c a.c", "/x/a.d");
+    check("/usr/bin/gcc -Wp,-MD,./.a.d -c a.c", "/w/.a.d");
+    check("/usr/bin/gcc -MF a.d -c a.c", "SUNPRO_DEPENDENCIES=/.distccd/read");
+}
+
+#[test]
+fn a_list_that_is_not_whole_is_none() {
+    for options in ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-M", "@file", "-MD @file"] {
+        check(&format!("/usr/bin/gcc {options} -c a.c"), "none");
+    }
+    for options in ["-v", "-frecord-command-line", "-xassembler", "a.s"] {
+        check(&format!("/usr/bin/clang {options} -c a.c"), "none");
+    }
+    let mut own = job("/usr/bin/gcc -c a.c");
+    own.environment = vec![Arc::new("DEPENDENCIES_OUTPUT=x".into())];
+    assert_eq!(teller(&own), Teller::None);
+    let unasked = Resolved { reads: None, ..job("/usr/bin/gcc -c a.c") };
+    assert_eq!(teller(&unasked), Teller::None);
+}
+
+/// What becomes of a list, where `/w/a.c` and `/w/b.h` should have been read.
+fn compared(list: &str) -> Audit {
+    let reads = Some(reading_digest([&b"/w/a.c"[..], b"/w/b.h"]));
+    compare(&Resolved { reads, ..job("/usr/bin/gcc -c a.c -o a.o") }, Some(list.as_bytes()))
+}
+
+#[test]
+fn a_list_agrees_with_or_without_the_source() {
+    for list in ["a.o: a.c b.h", "a.o: b.h", "a.o: /w/./b.h a.c\nb.h:"] {
+        assert_eq!(compared(list), Audit::Agrees, "{list}");
+    }
+}
+
+#[test]
+fn another_list_differs_and_no_list_is_unchecked() {
+    for list in ["a.o: a.c", "a.o: a.c c.h", "a.o: a.c b.h c.h"] {
+        assert!(matches!(compared(list), Audit::Differs { .. }), "{list}");
+    }
+    assert_eq!(compared("a.o: a.c"), Audit::Differs { read: vec!["/w/a.c".into()] });
+    assert_eq!(compared("no rule"), Audit::Unchecked);
+    assert_eq!(compare(&job("/usr/bin/gcc -c a.c"), None), Audit::Unchecked);
+}

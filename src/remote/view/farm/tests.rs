@@ -1,1 +1,176 @@
-//! tests
+//! Farms on a real file system, compared with what they should hold.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+use proptest::prelude::*;
+
+use super::super::catalogue::{Catalogue, set};
+use super::*;
+use crate::common::inputs::{Entry, FileEntry};
+use crate::common::toolchain::Digest;
+
+/// A store, a catalogue, and a place for farms.
+struct Place {
+    directory: tempfile::TempDir,
+    store: Store,
+    catalogue: Catalogue,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), 1 << 30).unwrap();
+        Place { directory, store, catalogue: Catalogue::default() }
+    }
+
+    fn farm(&self) -> Farm {
+        Farm::new(self.directory.path().join("farm")).unwrap()
+    }
+
+    /// A set from words: `/path=text` is a file, `/path>target` a link, `/path` a folder.
+    fn set(&self, words: &str) -> Set {
+        set(words.split_whitespace().map(|word| self.catalogue.know(self.entry(word))).collect())
+    }
+
+    fn entry(&self, word: &str) -> Entry {
+        if let Some((path, text)) = word.split_once('=') {
+            let digest = Digest::of(text.as_bytes());
+            if !self.store.has(&Key::plain(digest)) {
+                let mut file = self.store.incoming().unwrap();
+                file.write_all(text.as_bytes()).unwrap();
+                self.store.commit(file, &Key::plain(digest)).unwrap();
+            }
+            let file = FileEntry { digest, size: text.len() as u64, executable: false, twin: 0, age: 0 };
+            Entry { path: path.into(), kind: EntryKind::File(file) }
+        } else if let Some((path, target)) = word.split_once('>') {
+            Entry { path: path.into(), kind: EntryKind::Link { target: target.into() } }
+        } else {
+            Entry { path: word.into(), kind: EntryKind::Folder }
+        }
+    }
+}
+
+/// Everything in a tree, in the words of [`Place::set`], but for what every farm has.
+fn contents(farm: &Farm) -> String {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![(farm.path().to_owned(), String::new())];
+    while let Some((folder, name)) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{name}/{}", entry.file_name().to_string_lossy());
+            if matches!(name.as_str(), "/dev" | "/proc" | PRIVATE) {
+                continue;
+            }
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            let what = if kind.is_symlink() {
+                format!(">{}", fs::read_link(path).unwrap().display())
+            } else if kind.is_dir() {
+                folders.push((path, name.clone()));
+                String::new()
+            } else {
+                format!("={}", fs::read_to_string(path).unwrap())
+            };
+            found.insert(name, what);
+        }
+    }
+    found.into_iter().map(|(name, what)| format!("{name}{what}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What becomes of a farm that holds these sets one after the other.
+fn check(sets: &[&str], expected: &str) {
+    let place = Place::new();
+    let mut farm = place.farm();
+    for words in sets {
+        farm.hold(&place.set(words), &place.store).unwrap();
+    }
+    assert_eq!(contents(&farm), expected, "{sets:?}");
+}
+
+#[test]
+fn a_farm_holds_its_set_and_nothing_else() {
+    check(&["/a/b=x /a/c>b /d"], "/a /a/b=x /a/c>b /d");
+    check(&["/a/b=x /a/c>b /d", ""], "");
+    check(&["/a/b=x /d/e=y", "/a/b=x"], "/a /a/b=x");
+    check(&["/a/b=x", "/a/b=y"], "/a /a/b=y");
+}
+
+#[test]
+fn a_folder_that_is_neither_named_nor_needed_goes() {
+    check(&["/a/b/c=x", "/a/d=x"], "/a /a/d=x");
+    check(&["/a/b/c=x /a/b", "/a/b"], "/a /a/b");
+    check(&["/a/b /a/b/c=x", "/a/b/c=x"], "/a /a/b /a/b/c=x");
+    check(&["/a/b", "/a"], "/a");
+}
+
+#[test]
+fn a_thing_may_become_one_of_another_kind() {
+    check(&["/a/b=x", "/a=y"], "/a=y");
+    check(&["/a=y", "/a/b=x"], "/a /a/b=x");
+    check(&["/a>b", "/a/c>d"], "/a /a/c>d");
+    check(&["/a/b/c=x /a/b/d=x", "/a>z"], "/a>z");
+}
+
+#[test]
+fn a_link_is_never_followed_out_of_the_farm() {
+    let place = Place::new();
+    let outside = place.directory.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let link = format!("/l>{}", outside.display());
+    for words in [format!("{link} /l/file=x"), format!("{link} /l/folder"), format!("{link} /l/more>x")] {
+        let mut farm = place.farm();
+        let error = farm.hold(&place.set(&words), &place.store).expect_err("a contradiction");
+        assert!(matches!(error, FarmError::Contradiction(_)), "{error}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{words}");
+    }
+}
+
+#[test]
+fn sets_that_contradict_themselves_are_refused() {
+    let place = Place::new();
+    for words in
+        ["/a=x /a=y", "/a=x /a/b=y", "/a>x /a=y", "/a /a=x", "/.distccd/x=y", "/dev/null=x", "/proc/self>x"]
+    {
+        let error = place.farm().hold(&place.set(words), &place.store).expect_err(words);
+        assert!(matches!(error, FarmError::Contradiction(_)), "{words}: {error}");
+    }
+    place.farm().hold(&place.set("/dev /proc /a /a/b=x"), &place.store).unwrap();
+}
+
+#[test]
+fn a_file_is_the_stores_own_and_a_lost_one_is_told() {
+    let place = Place::new();
+    let (mut farm, words) = (place.farm(), place.set("/a=x"));
+    farm.hold(&words, &place.store).unwrap();
+    let key = words[0].key().unwrap();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let stored = place.directory.path().join("store").join(key.name());
+    assert_eq!(inode(&farm.path().join("a")), inode(&stored));
+    fs::remove_file(stored).unwrap();
+    assert_eq!(fs::read(farm.path().join("a")).unwrap(), b"x");
+    let error = farm.hold(&place.set("/b=x"), &place.store).expect_err("lost");
+    assert!(matches!(error, FarmError::Lost(lost) if lost == key));
+    assert!(!place.store.has(&key));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn after_any_sets_a_farm_is_as_one_that_was_made_for_the_last(
+        sets in prop::collection::vec(prop::collection::btree_set("/[ab](/[ab]){0,2}(=[xy]|>z|)", 0..6), 1..6),
+    ) {
+        let place = Place::new();
+        let mut farm = place.farm();
+        for words in &sets {
+            let words = words.iter().cloned().collect::<Vec<_>>().join(" ");
+            let mut fresh = Farm::new(place.directory.path().join("fresh")).unwrap();
+            let possible = fresh.hold(&place.set(&words), &place.store).is_ok();
+            let held = farm.hold(&place.set(&words), &place.store).is_ok();
+            prop_assert_eq!(held, possible, "{}", words);
+            if !possible {
+                break;
+            }
+            prop_assert_eq!(contents(&farm), contents(&fresh), "{}", words);
+        }
+    }
+}
