@@ -11,8 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::Clock;
 use super::config::Config;
-use super::host_lists::NO_ZEROCONF;
 use super::hermetic::Hermetic;
+use super::host_lists::NO_ZEROCONF;
 use super::link::LinkHandle;
 use super::link::connection::{self, LinkEvent, Reporter, Surroundings};
 use super::notices::Notices;
