@@ -253,7 +253,7 @@ impl Dispatcher {
                 })
             }
             Whither::Local { hosts, reason, forbidden: true } => {
-                self.hint(build, &reason);
+                self.notices.hint(build, &reason);
                 // A job without any host to go to.
                 Event::Arrived(RemoteArrival {
                     job,
@@ -267,7 +267,7 @@ impl Dispatcher {
                 })
             }
             Whither::Local { hosts, reason, forbidden: false } => {
-                self.hint(build, &reason);
+                self.notices.hint(build, &reason);
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
@@ -288,34 +288,6 @@ impl Dispatcher {
             self.notices.tell(build, &format!("unusable {}", host.token), || {
                 format!("Warning: host {}: GSSAPI is not spoken here; it is not used", host.token)
             });
-        }
-    }
-
-    /// Some reasons to stay here are mistakes that a person wants to know of, once.
-    fn hint(&mut self, build: BuildId, reason: &LocalReason) {
-        match reason {
-            LocalReason::NoHosts => self.notices.tell(build, "no hosts", || {
-                "Warning: no hosts are listed, so everything is compiled here\n\
-                 hint: set DISTCC_HOSTS, or write the names of your volunteers into ~/.distcc/hosts"
-                    .to_owned()
-            }),
-            LocalReason::EmptyHostList { .. } => {
-                self.notices.tell(build, "empty list", || format!("Warning: {reason}; compiling here"));
-            }
-            LocalReason::BadHostList { why } => {
-                self.notices.tell(build, "bad list", || format!("Warning: host list: {why}; compiling here"));
-            }
-            LocalReason::OtherNamespace => self.notices.tell(build, "namespace", || {
-                format!(
-                    "Warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container"
-                )
-            }),
-            LocalReason::Toolchain { compiler, why } => {
-                self.notices.tell(build, &format!("toolchain {compiler}"), || {
-                    format!("Warning: compiler {compiler} {why}; compiling here")
-                });
-            }
-            _ => {}
         }
     }
 

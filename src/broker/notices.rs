@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::scheduler::api::{BuildId, Moment};
 use crate::common::bytes::Bytes;
+use crate::common::reason::LocalReason;
 
 /// A build that has asked for nothing for this long is over; a later one hears everything again.
 const BUILD_OVER: std::time::Duration = std::time::Duration::from_secs(600);
@@ -33,6 +34,34 @@ impl Notices {
         let Some(build) = self.builds.get_mut(&build) else { return };
         if build.said.insert(key.to_owned()) {
             build.pending.push(text());
+        }
+    }
+
+    /// Some reasons to stay here are mistakes that a person wants to know of, once.
+    pub fn hint(&mut self, build: BuildId, reason: &LocalReason) {
+        match reason {
+            LocalReason::NoHosts => self.tell(build, "no hosts", || {
+                "Warning: no hosts are listed, so everything is compiled here\n\
+                 hint: set DISTCC_HOSTS, or write the names of your volunteers into ~/.distcc/hosts"
+                    .to_owned()
+            }),
+            LocalReason::EmptyHostList { .. } => {
+                self.tell(build, "empty list", || format!("Warning: {reason}; compiling here"));
+            }
+            LocalReason::BadHostList { why } => {
+                self.tell(build, "bad list", || format!("Warning: host list: {why}; compiling here"));
+            }
+            LocalReason::OtherNamespace => self.tell(build, "namespace", || {
+                format!(
+                    "Warning: {reason}; compiling here\nhint: set DISTCC_DIR to a directory of the container"
+                )
+            }),
+            LocalReason::Toolchain { compiler, why } => {
+                self.tell(build, &format!("toolchain {compiler}"), || {
+                    format!("Warning: compiler {compiler} {why}; compiling here")
+                });
+            }
+            _ => {}
         }
     }
 

@@ -272,7 +272,7 @@ async fn prepare(source: Source, form: Form) -> Progress {
         Err(reason) => return Progress::Prepared(Err(reason)),
     };
     if let Some(answer) = inputs.find_result().await
-        && let Ok(outcome) = result::finish(&plan, &invocation, Arc::new(answer)).await
+        && let Ok(outcome) = result::finish(&plan, &invocation, Arc::new(answer), false).await
     {
         return Progress::Found(outcome);
     }
@@ -363,6 +363,8 @@ impl Session {
 
     fn start_preparing(&mut self, form: Form) {
         let Some(plan) = self.plan.clone() else { return };
+        // Whoever wants to see the text must have one.
+        let form = if self.settings.save_temps { Form::Text } else { form };
         let source = Source {
             shared: self.shared.clone(),
             plan,
@@ -398,7 +400,8 @@ impl Session {
                     if let Audit::Differs { read } = &answer.compiled.audit {
                         inputs.report(read);
                     }
-                    let outcome = result::finish(&plan, &invocation, Arc::clone(&answer)).await;
+                    let is_final = settings.remote_is_final();
+                    let outcome = result::finish(&plan, &invocation, Arc::clone(&answer), is_final).await;
                     if outcome.is_ok() {
                         inputs.keep_result(&answer);
                     }

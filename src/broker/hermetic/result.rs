@@ -22,7 +22,8 @@ use crate::common::reason::LocalReason;
 /// Larger results are unpacked and written off the event loop.
 const INLINE_MAX_BYTES: u64 = 4 << 20;
 
-/// Checks an answer and puts its products in place.
+/// Checks an answer and puts its products in place. `is_final` says that a compiler that failed there
+/// is not to be asked here.
 ///
 /// # Errors
 ///
@@ -31,8 +32,9 @@ pub async fn finish(
     plan: &Arc<Plan>,
     invocation: &Arc<Invocation>,
     answer: Arc<FilesAnswer>,
+    is_final: bool,
 ) -> Result<Outcome, LocalReason> {
-    check(&answer)?;
+    check(&answer, is_final)?;
     let size: u64 = answer.compiled.products.iter().map(|product| product.part.size).sum();
     if size <= INLINE_MAX_BYTES {
         return place(plan, invocation, &answer);
@@ -43,11 +45,11 @@ pub async fn finish(
 }
 
 /// Whether the answer can be what the user sees.
-fn check(answer: &FilesAnswer) -> Result<(), LocalReason> {
+fn check(answer: &FilesAnswer, is_final: bool) -> Result<(), LocalReason> {
     match answer.compiled.ended {
         Ended::Killed(_) => return Err(LocalReason::RemoteKilled),
         // What a failed compile removes here, it does not know of there.
-        Ended::Exited(status) if status != 0 => return Err(LocalReason::RemoteDiagnostics),
+        Ended::Exited(status) if status != 0 && !is_final => return Err(LocalReason::RemoteDiagnostics),
         Ended::Exited(_) => {}
     }
     match &answer.compiled.audit {
