@@ -284,7 +284,13 @@ fn compiler(line: &CommandLine, cwd: &Bytes, env: &[Bytes]) -> Result<Compiler, 
     let mut arguments = line.base.clone();
     arguments.extend([Bytes::from("-x"), Bytes::from(line.language.name())]);
     // Facts depend on the working directory only through relative names in arguments.
-    let relative = line.base.iter().any(|argument| argument.contains(&b'/') || !argument.starts_with(b"-"));
+    let names_file = |argument: &Bytes| {
+        [&b"-specs"[..], b"--specs", b"-B", b"-fplugin="].iter().any(|start| argument.starts_with(start))
+    };
+    let relative = line
+        .base
+        .iter()
+        .any(|argument| argument.contains(&b'/') || !argument.starts_with(b"-") || names_file(argument));
     let has_lists = ENVIRONMENT.iter().any(|name| lookup(env, name).is_some());
     let at =
         if relative || has_lists || line.compiler.contains(&b'/') { cwd.clone() } else { Bytes::from("/") };

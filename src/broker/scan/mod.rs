@@ -21,6 +21,7 @@ pub mod expression;
 pub mod facts;
 pub mod files;
 mod include;
+mod known;
 pub mod layout;
 pub mod macros;
 pub mod options;

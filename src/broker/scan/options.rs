@@ -4,6 +4,7 @@
 //! what the preprocessor is told. What it does not know makes it decline.
 
 use super::Declined;
+use super::known::{FRONT_END, FRONT_END_ALONE, PLAIN, REFUSED, SPARED, STARTS, Use, WITH_NEXT, WITH_VALUE};
 use super::walk::Setting;
 use crate::common::bytes::Bytes;
 
@@ -56,198 +57,6 @@ pub struct CommandLine {
     pub remaps: bool,
 }
 
-/// What becomes of an option.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// Nothing here depends on it.
-    Ignore,
-    /// It goes into `base`.
-    Base,
-    /// A directory: into `paths`.
-    Path,
-    Define,
-    Undefine,
-    Include,
-    Imacros,
-    Language,
-    /// `-Xpreprocessor ARG`.
-    Preprocessor,
-    /// `__FILE__` does not say the file's name.
-    Remap,
-}
-
-/// Options with a value, joined or in the next argument.
-const WITH_VALUE: &[(&[u8], Use)] = &[
-    (b"-D", Use::Define),
-    (b"-U", Use::Undefine),
-    (b"-include", Use::Include),
-    (b"-imacros", Use::Imacros),
-    (b"-iquote", Use::Path),
-    (b"-isystem", Use::Path),
-    (b"-idirafter", Use::Path),
-    (b"-I", Use::Path),
-    (b"-x", Use::Language),
-    (b"-o", Use::Ignore),
-    (b"-MF", Use::Ignore),
-    (b"-MT", Use::Ignore),
-    (b"-MQ", Use::Ignore),
-    (b"-L", Use::Ignore),
-    (b"-l", Use::Ignore),
-];
-
-/// Options with a value in the next argument only.
-const WITH_NEXT: &[(&[u8], Use)] = &[
-    (b"-Xpreprocessor", Use::Preprocessor),
-    (b"-isysroot", Use::Base),
-    (b"--sysroot", Use::Base),
-    (b"-target", Use::Base),
-    (b"--param", Use::Ignore),
-    (b"-dumpbase", Use::Ignore),
-    (b"-dumpbase-ext", Use::Ignore),
-    (b"-dumpdir", Use::Ignore),
-    (b"-Xassembler", Use::Ignore),
-    (b"-Xlinker", Use::Ignore),
-    (b"-aux-info", Use::Ignore),
-];
-
-/// Whole options.
-const PLAIN: &[(&[u8], Use)] = &[
-    (b"-ansi", Use::Base),
-    (b"-nostdinc", Use::Base),
-    (b"-nostdinc++", Use::Base),
-    (b"-undef", Use::Base),
-    (b"-pthread", Use::Base),
-    (b"-pedantic", Use::Base),
-    (b"-pedantic-errors", Use::Base),
-    (b"-c", Use::Ignore),
-    (b"-S", Use::Ignore),
-    (b"-E", Use::Ignore),
-    (b"-C", Use::Ignore),
-    (b"-CC", Use::Ignore),
-    (b"-P", Use::Ignore),
-    (b"-w", Use::Ignore),
-    (b"-p", Use::Ignore),
-    (b"-pg", Use::Base),
-    (b"-pipe", Use::Ignore),
-    (b"-s", Use::Ignore),
-    (b"-rdynamic", Use::Ignore),
-    (b"-nostdlib", Use::Ignore),
-    (b"-nodefaultlibs", Use::Ignore),
-    (b"-nostartfiles", Use::Ignore),
-    (b"-shared", Use::Base),
-    (b"-static", Use::Base),
-    (b"-pie", Use::Base),
-    (b"-no-pie", Use::Base),
-    (b"-M", Use::Ignore),
-    (b"-MM", Use::Ignore),
-    (b"-MD", Use::Ignore),
-    (b"-MMD", Use::Ignore),
-    (b"-MP", Use::Ignore),
-    (b"-MG", Use::Ignore),
-    (b"-H", Use::Ignore),
-    (b"-v", Use::Ignore),
-    (b"-Qunused-arguments", Use::Ignore),
-    (b"-trigraphs", Use::Base),
-    (b"--coverage", Use::Ignore),
-    (b"-coverage", Use::Ignore),
-    (b"-save-temps", Use::Ignore),
-    (b"--save-temps", Use::Ignore),
-    (b"-save-temps=cwd", Use::Ignore),
-    (b"-save-temps=obj", Use::Ignore),
-];
-
-/// Starts of options that do not change what is included, or do so only through what the
-/// compiler says when it is asked with the same option.
-const STARTS: &[(&[u8], Use)] = &[
-    (b"-std=", Use::Base),
-    (b"-stdlib=", Use::Base),
-    (b"--target=", Use::Base),
-    (b"--sysroot=", Use::Base),
-    (b"--gcc-toolchain=", Use::Base),
-    (b"--param=", Use::Ignore),
-    (b"--std=", Use::Base),
-    (b"-ffile-prefix-map=", Use::Remap),
-    (b"-fmacro-prefix-map=", Use::Remap),
-    (b"-fdebug-", Use::Ignore),
-    (b"-frandom-seed=", Use::Ignore),
-    (b"-fdiagnostics-", Use::Ignore),
-    (b"-fmessage-length=", Use::Ignore),
-    (b"-fdump-", Use::Ignore),
-    (b"-fprofile-", Use::Ignore),
-    (b"-O", Use::Base),
-    (b"-m", Use::Base),
-    (b"-f", Use::Base),
-    (b"-g", Use::Ignore),
-    (b"-Wa,", Use::Ignore),
-    (b"-Wl,", Use::Ignore),
-    (b"-W", Use::Ignore),
-    (b"-R", Use::Ignore),
-];
-
-/// Starts of options that change too much.
-const REFUSED: &[&[u8]] = &[
-    b"-I-",
-    b"-fmodule",
-    b"-fplugin",
-    b"-fpch",
-    b"-fpreprocessed",
-    b"-fdirectives-only",
-    b"-finput-charset",
-    b"-fno-dollars",
-    b"-fno-operator-names",
-    b"-fms-",
-    b"-fborland",
-    b"-fdepfile",
-    b"-fbuild-session",
-    b"-fimplicit",
-    b"-fprebuilt",
-    b"-fcxx-modules",
-    b"-fsystem-module",
-    b"-fapinotes",
-    b"-fdelayed",
-    b"-ftrack-macro-expansion=",
-    b"-fno-canonical",
-    b"-fcanonical",
-    b"-fdollars",
-    b"-fextended",
-    b"-fworking",
-    b"-fmax-include",
-    b"-fminimize",
-    b"-fsearch-include",
-    b"-fraw-string",
-    b"-fno-raw-string",
-    b"-fchar8",
-    b"-ftrigraphs",
-    b"-fno-trigraphs",
-    b"-fsyntax-only=",
-    b"-fopenacc=",
-    b"-fembed",
-    b"-traditional",
-    b"-mllvm",
-    b"-march=native,",
-    b"-fdepscan",
-    b"-ivfsoverlay",
-    b"-iframework",
-    b"-F",
-    b"-remap",
-];
-
-/// Refused above by their start, and yet known.
-const SPARED: &[&[u8]] = &[
-    b"-fms-extensions",
-    b"-fdelayed-branch",
-    b"-fno-working-directory",
-    b"-fworking-directory",
-    b"-fchar8_t",
-    b"-fno-canonical-system-headers",
-    b"-fcanonical-system-headers",
-    b"-fno-trigraphs",
-    b"-ftrigraphs",
-    b"-fdelayed-template-parsing",
-    b"-fno-delayed-template-parsing",
-    b"-fno-modules",
-];
-
 /// Reads `argv`, response files expanded.
 ///
 /// # Errors
@@ -275,6 +84,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
         language: None,
         sources: Vec::new(),
         passed: Vec::new(),
+        front_end: None,
     };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -289,6 +99,8 @@ struct Reader {
     sources: Vec<(Bytes, Option<Bytes>)>,
     /// `-D` and `-U` given past the driver.
     passed: Vec<Setting>,
+    /// What becomes of the next word behind `-Xclang`.
+    front_end: Option<Use>,
 }
 
 impl Reader {
@@ -370,6 +182,19 @@ impl Reader {
             Use::Imacros => self.line.imacros.push(value.clone()),
             Use::Language => self.language = Some(value.clone()),
             Use::Preprocessor => self.past_driver(value, whole[0])?,
+            Use::FrontEnd => {
+                let use_ = match self.front_end.take() {
+                    Some(use_) => use_,
+                    None if FRONT_END_ALONE.iter().any(|name| value[..] == **name) => Use::Ignore,
+                    None => {
+                        let row = FRONT_END.iter().find(|(name, _)| value[..] == **name);
+                        let (_, use_) = row.ok_or_else(|| Declined::Option(value.clone()))?;
+                        self.front_end = Some(*use_);
+                        *use_
+                    }
+                };
+                self.apply(use_, whole, value)?;
+            }
         }
         Ok(())
     }
@@ -447,8 +272,8 @@ fn define(value: &[u8]) -> Result<Setting, Declined> {
 
 fn language_of(source: &[u8], named: Option<&[u8]>, cxx_driver: bool) -> Option<Language> {
     match named {
-        Some(b"c") => return Some(Language::C),
-        Some(b"c++") => return Some(Language::Cxx),
+        Some(b"c" | b"c-header") => return Some(Language::C),
+        Some(b"c++" | b"c++-header") => return Some(Language::Cxx),
         Some(b"assembler-with-cpp") => return Some(Language::Assembler),
         Some(b"none") | None => {}
         Some(_) => return None,
@@ -456,9 +281,10 @@ fn language_of(source: &[u8], named: Option<&[u8]>, cxx_driver: bool) -> Option<
     let name = source.rsplit(|&byte| byte == b'/').next()?;
     let dot = name.iter().rposition(|&byte| byte == b'.')?;
     match &name[dot + 1..] {
-        b"c" if cxx_driver => Some(Language::Cxx),
-        b"c" => Some(Language::C),
+        b"c" | b"h" if cxx_driver => Some(Language::Cxx),
+        b"c" | b"h" => Some(Language::C),
         b"cc" | b"cp" | b"cxx" | b"cpp" | b"CPP" | b"c++" | b"C" => Some(Language::Cxx),
+        b"hh" | b"H" | b"hp" | b"hxx" | b"hpp" => Some(Language::Cxx),
         b"S" | b"sx" => Some(Language::Assembler),
         _ => None,
     }
@@ -491,13 +317,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_declined() {
+    fn what_only_writes_files_is_not_asked_about() {
         for option in
-            ["-I-", "-fmodules", "-specs=x", "-Wp,-v", "-fplugin=x", "@x", "-Xclang", "-B/x", "--weird"]
+            ["-save-temps", "-fstack-usage", "--coverage", "-ftime-trace", "-da", "-mllvm -x", "-MJ x"]
         {
+            let line = parse(&format!("gcc {option} -O2 -c a.c")).unwrap();
+            assert_eq!(line.base, [Bytes::from("-O2")], "{option}");
+        }
+    }
+
+    /// What the classifier lets run among the client's own files, the scanner must follow.
+    #[test]
+    fn what_may_run_among_the_clients_files_is_followed() {
+        let declined =
+            ["-traditional", "-I-", "-finput", "-include-pch", "-c a.i", "@args", "-fpreprocessed"];
+        let table = include_str!("../../common/classify/hermetic.txt");
+        let rows = table.lines().filter_map(|row| row.split_once(" => files:"));
+        let followed = rows.filter(|(line, _)| !declined.iter().any(|option| line.contains(option)));
+        let count = followed.inspect(|(line, _)| assert!(parse(line).is_ok(), "{:?}", parse(line))).count();
+        assert!(count >= 80, "{count}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_declined() {
+        for option in [
+            "-I-",
+            "-fmodules",
+            "-Wp,-v",
+            "@x",
+            "-Xclang",
+            "-Xclang -include-pch",
+            "-include-pch x",
+            "--weird",
+        ] {
             assert!(parse(&format!("gcc -c a.c {option}")).is_err(), "{option}");
         }
         assert!(parse("gcc -c a.c b.c").is_err());
+        assert!(parse("clang -c a.c -Xclang -target-feature -Xclang +avx -Xclang -emit-pch").is_ok());
         assert!(parse("gcc -c a.rs").is_err());
         assert!(parse("gcc -c a.c -DX=1 -Wp,-DX=2").is_err());
         assert!(parse("gcc -c a.c -Wp,-D_FORTIFY_SOURCE=2 -Wp,-MD,a.d").is_ok());
