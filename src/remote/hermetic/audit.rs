@@ -79,7 +79,8 @@ pub fn compare(job: &Resolved, list: Option<&[u8]>) -> Audit {
     let (Some(expected), Some(list)) = (job.reads, list) else { return Audit::Unchecked };
     let Some(names) = prerequisites(list) else { return Audit::Unchecked };
     let read: Vec<Bytes> = names.iter().map(|name| absolute(&job.cwd, name)).collect();
-    if is_reading(&read, None, expected) || with_source(job, &read, expected) {
+    let agrees = |read: &[Bytes]| is_reading(read, None, expected) || with_source(job, read, expected);
+    if agrees(&read) || agrees(&without_named(job, &read)) {
         return Audit::Agrees;
     }
     let mut bytes = 0;
@@ -99,6 +100,18 @@ fn with_source(job: &Resolved, read: &[Bytes], expected: Digest) -> bool {
     let words = job.arguments.iter().skip(1).filter(|word| !word.starts_with(b"-") && word.contains(&b'.'));
     let mut sources = words.take(SOURCES_MAX).map(|word| absolute(&job.cwd, word));
     sources.any(|source| is_reading(read, Some(&source), expected))
+}
+
+/// The same without what clang lists besides what the source includes: files that options name, and
+/// its own lists of what sanitizers leave alone.
+fn without_named(job: &Resolved, read: &[Bytes]) -> Vec<Bytes> {
+    let value = |word: &Arc<Bytes>| {
+        let at = word.iter().position(|&byte| byte == b'=')?;
+        word.starts_with(b"-f").then(|| absolute(&job.cwd, &word[at + 1..]))
+    };
+    let named: Vec<Bytes> = job.arguments.iter().filter_map(value).collect();
+    let is_list = |path: &Bytes| path.ends_with(b"_ignorelist.txt") || path.ends_with(b"_blacklist.txt");
+    read.iter().filter(|path| !named.contains(path) && !is_list(path)).cloned().collect()
 }
 
 fn is_variable(entry: &Bytes) -> bool {

@@ -1,0 +1,118 @@
+//! What one hermetic job costs a volunteer beyond the compiler's own time.
+//!
+//! A real daemon compiles one source with 800 headers in 70 folders, again and again, over one link;
+//! in turn with it the same command runs here. The daemon's processor time (its own, and that of all
+//! it started) less that of the command is what views, boxes, messages and packing cost.
+//!
+//! `contrib/bench/volunteer` builds what is measured.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
+
+#[path = "../tests/it/remote/client.rs"]
+mod client;
+#[allow(dead_code, reason = "shared with tests")]
+#[path = "../tests/it/remote/link.rs"]
+mod link;
+#[allow(dead_code, reason = "shared with tests")]
+#[path = "../tests/it/remote/volunteer.rs"]
+mod volunteer;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use client::{Client, Job, View};
+use volunteer::Volunteer;
+
+const FOLDERS: usize = 70;
+const HEADERS: usize = 800;
+
+fn main() {
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let runs: u32 = words.filter_map(|word| word.parse().ok()).next().unwrap_or(50);
+    let directory = tempfile::tempdir().unwrap();
+    println!("{HEADERS} headers in {FOLDERS} folders, {runs} runs each, CPU and wall in ms per job");
+    println!("{:<34} {:>9} {:>9} {:>9} {:>9} {:>7}", "", "daemon", "its jobs", "here", "beyond", "wall");
+    for (name, cwd, place) in [
+        ("gcc, headers outside of the cwd", "build", "include"),
+        ("gcc, headers beneath the cwd", "build", "build/include"),
+    ] {
+        let root = directory.path().join(place.replace('/', "-"));
+        project(&root, place);
+        measure(name, &root.join(cwd), &root.join(place), runs);
+    }
+}
+
+/// A source that includes all headers, each of which declares a few things.
+fn project(root: &Path, place: &str) {
+    let mut source = String::new();
+    fs::create_dir_all(root.join("build")).unwrap();
+    for number in 0..HEADERS {
+        let name = format!("d{}/h{number}.h", number % FOLDERS);
+        let path = root.join(place).join(&name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = format!(
+            "#pragma once\nstruct s{number} {{ int a, b, c; }};\nint f{number}(struct s{number} *);\n"
+        );
+        fs::write(path, text).unwrap();
+        writeln!(source, "#include \"{name}\"").unwrap();
+    }
+    source.push_str("int main(void) { return 0; }\n");
+    fs::write(root.join("build/main.c"), source).unwrap();
+}
+
+fn measure(name: &str, cwd: &Path, include: &Path, runs: u32) {
+    let option = format!("-I{}", include.display());
+    let arguments = [&option[..], "-O1", "-c", "main.c", "-o", "main.o"];
+    let gcc = "/usr/bin/gcc";
+    let mut view = View::of_compiler(gcc);
+    view.read_by(gcc, &arguments, cwd);
+    let volunteer = Volunteer::start(&[]);
+    let mut client = Client::new(volunteer.link());
+    let job = Job::new(gcc, &arguments, cwd, &view);
+    for number in 0..3 {
+        client.run(number, &job).unwrap();
+    }
+    let before = daemon_cpu(volunteer.daemon.id());
+    let (mut here, mut wall) = (0.0, 0.0);
+    for number in 0..runs {
+        let begin = Instant::now();
+        let answer = client.run(number + 10, &job).unwrap();
+        assert!(answer.compiled.ended.is_success());
+        wall += begin.elapsed().as_secs_f64() * 1e3;
+        let children = children_cpu();
+        assert!(Command::new(gcc).args(arguments).current_dir(cwd).status().unwrap().success());
+        here += children_cpu() - children;
+    }
+    let after = daemon_cpu(volunteer.daemon.id());
+    let each = |sum: f64| sum / f64::from(runs);
+    let (own, jobs, here) = (each(after.0 - before.0), each(after.1 - before.1), each(here));
+    let beyond = own + jobs - here;
+    println!("{name:<34} {own:>9.2} {jobs:>9.2} {here:>9.2} {beyond:>9.2} {:>7.1}", each(wall));
+}
+
+/// Processor time of a process and of the children that it has reaped, in ms (proc(5)).
+fn daemon_cpu(pid: u32) -> (f64, f64) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let tick = 1e3 / rustix::param::clock_ticks_per_second() as f64;
+    let sum = |first: usize| {
+        fields[first..first + 2].iter().map(|field| field.parse::<f64>().unwrap()).sum::<f64>() * tick
+    };
+    (sum(11), sum(13))
+}
+
+/// Processor time of this process's children so far, in ms.
+#[allow(unsafe_code)]
+fn children_cpu() -> f64 {
+    // SAFETY: an all-zero `rusage` is a valid one, and a live local.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let time = |value: libc::timeval| value.tv_sec as f64 * 1e3 + value.tv_usec as f64 / 1e3;
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
