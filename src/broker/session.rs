@@ -244,7 +244,11 @@ impl Task {
             // It came up when the job was made ready for others.
             return Err(Failure::Refused { why: "takes no file sets".to_owned() });
         }
-        self.bounded(link.attempt(Work::Text(order))).await
+        match self.bounded(link.attempt(Work::Text(order))).await {
+            // It needs no compiler of its own for jobs that come as files.
+            Err(Failure::NoToolchain { why }) if link.is_hermetic() => Err(Failure::Unable { why }),
+            outcome => outcome,
+        }
     }
 
     async fn text_order(&self) -> Result<Order, Failure> {

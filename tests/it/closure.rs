@@ -116,7 +116,8 @@ impl Root {
                 },
                 EntryKind::File(file) => {
                     fs::remove_file(&to).ok();
-                    fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(|_| ())).expect("a file");
+                    // Another link would change what brokers of other tests see of their compilers.
+                    fs::copy(from, &to).expect("a file");
                     let found = fs::metadata(&to).expect("a file of the root");
                     assert_eq!(found.len(), file.size, "{}", entry.path);
                     assert_eq!(found.permissions().mode() & 0o111 != 0, file.executable, "{}", entry.path);

@@ -202,11 +202,8 @@ impl Reader {
     /// `-Wp,` and `-Xpreprocessor`: only what is common.
     fn past_driver(&mut self, part: &[u8], argument: &Bytes) -> Result<(), Declined> {
         // In `-Wp,-MD,FILE` the file is a part of its own.
-        if part.starts_with(b"-MD")
-            || part.starts_with(b"-MMD")
-            || part.starts_with(b"-MP")
-            || !part.starts_with(b"-")
-        {
+        let dependencies: [&[u8]; 6] = [b"-MD", b"-MMD", b"-MP", b"-MT", b"-MQ", b"-MF"];
+        if dependencies.iter().any(|known| part.starts_with(known)) || !part.starts_with(b"-") {
             return if argument.starts_with(b"-Wp,-M") || part.starts_with(b"-M") {
                 Ok(())
             } else {

@@ -205,6 +205,11 @@ pub enum Failure {
         /// What to tell people.
         why: String,
     },
+    /// The host cannot do this one job, which says nothing of it or of other jobs: try another.
+    Unable {
+        /// What to tell people.
+        why: String,
+    },
     /// The host will not do this job, whoever asks: try no other, run it here.
     Refused {
         /// What to tell people.

@@ -119,7 +119,7 @@ impl Scheduler {
                 let ratio = self.now.since(attempt.sent).as_secs_f64() / expected.likely;
                 host.speed.learn_overdue(ratio, expected.noise);
             }
-            Failure::Refused { .. } | Failure::Unpreparable { .. } => {}
+            Failure::Unable { .. } | Failure::Refused { .. } | Failure::Unpreparable { .. } => {}
         }
     }
 

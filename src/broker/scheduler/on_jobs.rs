@@ -255,7 +255,7 @@ impl Scheduler {
 /// Writes a failure into the job's history; returns it for people.
 fn note_failure(route: &mut Route, host: usize, failure: &Failure) -> String {
     let why = match failure {
-        Failure::Host { why } | Failure::Refused { why } => {
+        Failure::Host { why } | Failure::Unable { why } | Failure::Refused { why } => {
             route.mark_tried(host);
             why.clone()
         }
