@@ -63,7 +63,7 @@ fn what_each_failure_leads_to() {
         (Failure::Overloaded { why: why() }, "send 1 to 1"),
         (Failure::NoToolchain { why: why() }, "send 1 to 1"),
         (Failure::Refused { why: why() }, "run 1: no-volunteer"),
-        (Failure::Unable { why: why() }, "run 1: no-volunteer"),
+        (Failure::Unable { why: why() }, "send 1 to 1"),
         (Failure::Unpreparable { reason: LocalReason::PreprocessorFailed }, "run 1: preprocessor-failed"),
         (Failure::Deadline, "send 1 to 1"),
     ] {
