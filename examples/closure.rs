@@ -39,11 +39,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 EntryKind::Folder => println!("{:>16} {:>10} {path}", "", "folder"),
             }
         }
+        closure.watched().for_each(|path| println!("{:>16} {:>10} {}", "", "watched", path.display()));
         println!(
             "{}: {} entries, {bytes} bytes, {first:.1?}; unchanged: {unchanged}, {} paths in {again:.1?}",
             closure.digest.short(),
             closure.entries.len(),
-            closure.watches(),
+            closure.watched().count(),
         );
     }
     Ok(())

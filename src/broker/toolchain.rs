@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -25,6 +25,10 @@ use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, r
 
 /// How long one question to a compiler may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long it is remembered that a compiler cannot travel: what it lacks may be installed
+/// meanwhile, but each attempt costs some processes.
+const REFUSAL: Duration = Duration::from_secs(20);
 
 /// Surroundings of one compiler that are told apart; beyond it the memory starts afresh.
 const CLOSURES_MAX: usize = 16;
@@ -48,7 +52,24 @@ pub struct Compiler {
     closures: Mutex<HashMap<Surroundings, ClosureCell>>,
 }
 
-type ClosureCell = Arc<OnceCell<Result<Arc<Closure>, NotClosed>>>;
+type ClosureCell = Arc<OnceCell<Closed>>;
+
+/// How closing a compiler went, and when.
+#[derive(Debug)]
+struct Closed {
+    result: Result<Arc<Closure>, NotClosed>,
+    at: Instant,
+}
+
+impl Closed {
+    fn stands(&self) -> bool {
+        match &self.result {
+            Ok(closure) => closure.is_unchanged(),
+            Err(NotClosed::Changing { .. }) => false,
+            Err(_) => self.at.elapsed() < REFUSAL,
+        }
+    }
+}
 
 /// Why a compiler could not be asked.
 #[derive(Clone, Debug)]
@@ -129,14 +150,15 @@ impl Compiler {
     ) -> Result<Arc<Closure>, NotClosed> {
         for _ in 0..2 {
             let cell = self.closure_cell(around, None);
-            let made = cell.get_or_init(|| async {
-                let clang = self.toolchain.clang;
-                closure_of(&self.program, clang, around, digests).await.map(Arc::new)
-            });
-            match made.await {
-                Ok(closure) if !closure.is_unchanged() => drop(self.closure_cell(around, Some(&cell))),
-                made => return made.clone(),
+            let closing = async || {
+                let result = closure_of(&self.program, self.toolchain.clang, around, digests).await;
+                Closed { result: result.map(Arc::new), at: Instant::now() }
+            };
+            let closed = cell.get_or_init(closing).await;
+            if closed.stands() {
+                return closed.result.clone();
             }
+            drop(self.closure_cell(around, Some(&cell)));
         }
         Err(NotClosed::Changing { path: Bytes::from(self.program.as_path()) })
     }

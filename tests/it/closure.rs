@@ -14,7 +14,7 @@ use distcc::common::bytes::Bytes;
 use distcc::common::inputs::{Entry, EntryKind};
 use tempfile::TempDir;
 
-use crate::farm::{COMMAND_MAX, Outcome, run};
+use crate::farm::{COMMAND_MAX, Outcome, run, wait_until};
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -43,8 +43,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn close(name: &str) -> Result<Closure, NotClosed> {
-    let library_path = std::env::var_os("LD_LIBRARY_PATH").map(Bytes::from).unwrap_or_default();
-    let around = Surroundings { path: Bytes::from(PATH), library_path };
+    let around = Surroundings { path: Bytes::from(PATH), ..Surroundings::default() };
     runtime().block_on(async {
         let compilers = Compilers::default();
         let compiler = compilers.resolve(&Bytes::from(name), PATH.as_bytes(), Path::new("/")).await;
@@ -54,26 +53,36 @@ fn close(name: &str) -> Result<Closure, NotClosed> {
     })
 }
 
+/// A folder for the roots of one test.
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
 /// A root that holds a set of entries, and a folder for jobs.
 struct Root {
     folder: TempDir,
+    copies: PathBuf,
     as_nobody: bool,
     headers: Vec<String>,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Root {
-    fn new(entries: &[Entry]) -> Root {
-        let folder = tempfile::tempdir().expect("a folder");
+    /// Beside other roots of a test, in the folder `of`, with whom it shares copies of files.
+    fn new(of: &TempDir, entries: &[Entry]) -> Root {
+        let folder = tempfile::tempdir_in(of.path()).expect("a folder");
+        let copies = of.path().join("copies");
+        fs::create_dir_all(&copies).expect("a folder of our own");
         let open = |path: &Path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("our own folder");
         };
+        open(of.path());
         open(folder.path());
         for name in ["root", "job"] {
             fs::create_dir(folder.path().join(name)).expect("a folder of our own");
             open(&folder.path().join(name));
         }
-        let root = Root { folder, as_nobody: false, headers: Vec::new(), environment: Vec::new() };
+        let root = Root { folder, copies, as_nobody: false, headers: Vec::new(), environment: Vec::new() };
         for name in ["tmp", "dev", "proc"] {
             fs::create_dir(root.root().join(name)).expect("a folder of the root");
         }
@@ -116,8 +125,12 @@ impl Root {
                 },
                 EntryKind::File(file) => {
                     fs::remove_file(&to).ok();
-                    // Another link would change what brokers of other tests see of their compilers.
-                    fs::copy(from, &to).expect("a file");
+                    // One copy for all roots: a link to the system's own file would change that.
+                    let copy = self.copies.join(file.digest.to_string());
+                    if !copy.exists() {
+                        fs::copy(from, &copy).expect("a file");
+                    }
+                    fs::hard_link(&copy, &to).expect("a file");
                     let found = fs::metadata(&to).expect("a file of the root");
                     assert_eq!(found.len(), file.size, "{}", entry.path);
                     assert_eq!(found.permissions().mode() & 0o111 != 0, file.executable, "{}", entry.path);
@@ -133,17 +146,23 @@ impl Root {
         fs::set_permissions(self.root(), open).expect("our own folder");
     }
 
+    fn set_environment(&mut self, entries: &[Bytes]) {
+        let split = |entry: &Bytes| {
+            let text = entry.to_text();
+            let (name, value) = text.split_once('=').expect("NAME=value");
+            (name.to_owned(), value.to_owned())
+        };
+        self.environment = entries.iter().map(split).collect();
+    }
+
     /// Shows the headers of the system and of the compiler `name` in the root.
     fn show_headers(&mut self, name: &str) {
         let mut asked = Command::new(name);
         asked.arg("-print-file-name=include");
         let said = run(asked, COMMAND_MAX).expect_success(name).stdout;
         let own = String::from_utf8(said).expect("a path").trim_end().to_owned();
-        self.headers = vec!["/usr/include".to_owned(), "/usr/local/include".to_owned(), own];
-        let mut asked = Command::new(name);
-        asked.arg("-dumpmachine");
-        let machine = String::from_utf8(run(asked, COMMAND_MAX).stdout).expect("a name");
-        self.headers.push(format!("/usr/{}/include", machine.trim_end()));
+        self.headers = vec!["/usr/include".to_owned(), "/usr/local/include".to_owned()];
+        self.headers.extend(fs::canonicalize(own).ok().and_then(|own| own.to_str().map(str::to_owned)));
         self.headers.retain(|folder| Path::new(folder).is_dir());
     }
 
@@ -154,7 +173,7 @@ impl Root {
             command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
         }
         command.current_dir(self.job()).env_clear().env("PATH", PATH);
-        command.envs(self.environment.iter().copied());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -235,32 +254,30 @@ fn masked(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-/// Everybody whose rights a job may have: root and an ordinary user, where we may choose.
-fn users() -> &'static [bool] {
-    if rustix::process::geteuid().is_root() { &[false, true] } else { &[false] }
+/// Whose rights and which locale: root and an ordinary user, where we may choose.
+fn settings() -> [(bool, &'static str); 2] {
+    [(false, "C"), (rustix::process::geteuid().is_root(), "C.UTF-8")]
 }
 
-fn check_drivers(name: &str, dry: &[&str], compiles: &[&str]) {
+fn check_driver(of: &TempDir, name: &str, dry: &[&str], compiles: &[&str]) {
     let closure = close(name).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(closure.is_unchanged());
-    let mut root = Root::new(&closure.entries);
-    for &as_nobody in users() {
+    let mut root = Root::new(of, &closure.entries);
+    for (as_nobody, locale) in settings() {
         root.as_nobody = as_nobody;
-        for locale in ["C", "C.UTF-8"] {
-            root.environment = vec![("LC_ALL", locale)];
-            let added =
-                closure.locale(&[Bytes::from(format!("LC_ALL={locale}").as_str())], &Digests::default());
-            root.add(&added.expect("a locale").entries);
-            for options in dry {
-                root.check(&format!("{name} -### {options}"));
-            }
-            // The headers come with the job, not with the compiler.
-            root.show_headers(name);
-            for options in compiles {
-                root.check_compile(&format!("{name} {options}"));
-            }
-            root.headers.clear();
+        let chosen = [Bytes::from(format!("LC_ALL={locale}").as_str())];
+        root.set_environment(&[&closure.environment[..], &chosen].concat());
+        let added = closure.locale(&chosen, &Digests::default());
+        root.add(&added.expect("a locale").entries);
+        for options in dry {
+            root.check(&format!("{name} -### {options}"));
         }
+        // The headers come with the job, not with the compiler.
+        root.show_headers(name);
+        for options in compiles {
+            root.check_compile(&format!("{name} {options}"));
+        }
+        root.headers.clear();
     }
 }
 
@@ -290,12 +307,12 @@ const GCC_COMPILES: [&str; 12] = [
 
 #[test]
 fn gcc_behaves_in_its_closure_as_at_home() {
-    check_drivers("gcc", &GCC_DRY, &GCC_COMPILES);
-}
-
-#[test]
-fn the_cxx_driver_of_gcc_behaves_in_its_closure_as_at_home() {
-    check_drivers("g++", &GCC_DRY[..4], &["-g -c bare.c", "-O2 -g -c full.cc"]);
+    let of = folder();
+    check_driver(&of, "gcc", &GCC_DRY, &GCC_COMPILES);
+    check_driver(&of, "g++", &GCC_DRY[..4], &["-g -c bare.c", "-O2 -g -c full.cc"]);
+    let gcc = close("gcc").expect("a closure");
+    check_messages(&of, &gcc);
+    check_character_sets(&of, &gcc);
 }
 
 const CLANG_DRY: [&str; 8] = [
@@ -323,23 +340,20 @@ fn clang_behaves_in_its_closure_as_at_home() {
         "-g -O2 -c full.c",
         "-g -O2 -c full.cc",
     ];
-    check_drivers("clang", &CLANG_DRY, &compiles);
+    let of = folder();
+    check_driver(&of, "clang", &CLANG_DRY, &compiles);
+    check_driver(&of, "clang++", &CLANG_DRY, &["-g -c bare.cc", "-O2 -g -c full.cc"]);
 }
 
-#[test]
-fn the_cxx_driver_of_clang_behaves_in_its_closure_as_at_home() {
-    check_drivers("clang++", &CLANG_DRY, &["-g -c bare.cc", "-O2 -g -c full.cc"]);
-}
-
-#[test]
-fn messages_are_translated_in_a_closure_as_at_home() {
-    let closure = close("gcc").expect("a closure");
-    let environment = [("LANG", "C.UTF-8"), ("LANGUAGE", "fr:de")];
-    let entries = environment.map(|(name, value)| Bytes::from(format!("{name}={value}").as_str()));
-    let locale = closure.locale(&entries, &Digests::default()).expect("a locale");
-    let mut root = Root::new(&closure.entries);
+/// Messages are translated.
+fn check_messages(of: &TempDir, closure: &Closure) {
+    let gas = Path::new("/usr/share/locale/fr/LC_MESSAGES/gas.mo");
+    assert!(gas.is_file(), "{} is missing: it comes with binutils", gas.display());
+    let environment = ["LANG=C.UTF-8", "LANGUAGE=fr:de"].map(Bytes::from);
+    let locale = closure.locale(&environment, &Digests::default()).expect("a locale");
+    let mut root = Root::new(of, &closure.entries);
     root.add(&locale.entries);
-    root.environment = environment.into();
+    root.set_environment(&environment);
     root.show_headers("gcc");
     fs::write(root.job().join("code.S"), "nonsense\n").expect("a source");
     let (outcome, _) = root.check("gcc -c code.S");
@@ -347,14 +361,58 @@ fn messages_are_translated_in_a_closure_as_at_home() {
     assert!(said.contains("Erreur"), "the assembler does not speak French: {said}");
 }
 
+/// Character sets are converted.
+fn check_character_sets(of: &TempDir, closure: &Closure) {
+    let root = Root::new(of, &closure.entries);
+    fs::write(root.job().join("bare.c"), "char text[] = \"gr\u{fc}n\";\n").expect("a source");
+    let command = "gcc -nostdinc -fexec-charset=IBM1047 -fwide-exec-charset=UTF-16 -c bare.c";
+    let words: Vec<&str> = command.split(' ').collect();
+    assert!(!root.inside(&words).status.success(), "it needs no tables");
+    root.add(&closure.charsets(&Digests::default()).expect("tables").entries);
+    root.check_compile(command);
+}
+
 #[test]
-fn a_wrapper_script_is_declined() {
+fn a_library_that_an_option_names_comes_with_what_it_needs() {
+    let closure = close("gcc").expect("a closure");
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = fs::canonicalize(folder.path()).expect("a folder");
+    fs::write(place.join("empty.c"), "").expect("a source");
+    let link = |words: &str| {
+        let mut gcc = Command::new("gcc");
+        gcc.current_dir(&place).args(["-shared", "empty.c", "-Wl,--no-as-needed"]).args(words.split(' '));
+        run(gcc, COMMAND_MAX).expect_success(words);
+    };
+    link("-o libdeep.so");
+    link("-o plugin.so -L. -ldeep -Wl,-rpath,$ORIGIN");
+    let entries = closure.libraries_of(&place.join("plugin.so"), &Digests::default()).expect("libraries");
+    let own: Vec<&Entry> =
+        entries.iter().filter(|entry| entry.path.as_path().parent() == Some(&place)).collect();
+    let names: Vec<_> = own.iter().map(|entry| entry.path.as_path().file_name().expect("a name")).collect();
+    assert_eq!(names, ["libdeep.so", "plugin.so"]);
+    fs::remove_file(place.join("libdeep.so")).expect("our own file");
+    let error = closure.libraries_of(&place.join("plugin.so"), &Digests::default()).expect_err("not found");
+    assert!(matches!(&error, NotClosed::Library { name, .. } if *name == *"libdeep.so"), "{error}");
+}
+
+#[test]
+fn what_runs_another_compiler_is_declined() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = folder.path().join("gcc");
     fs::write(&script, "#!/bin/sh\nexec /usr/bin/gcc \"$@\"\n").expect("a script");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("our own file");
     let error = close(script.to_str().expect("text")).expect_err("declined");
     assert_eq!(error, NotClosed::Script { path: Bytes::from(script.as_path()) });
+    // As `mpicc` is: a program, of which the banner is gcc's.
+    let program = folder.path().join("wrapper");
+    let source =
+        "#include <unistd.h>\nint main(int n, char **a) { (void)n; return execv(\"/usr/bin/gcc\", a); }\n";
+    fs::write(folder.path().join("wrapper.c"), source).expect("a source");
+    let mut gcc = Command::new("gcc");
+    gcc.arg("-o").arg(&program).arg(folder.path().join("wrapper.c"));
+    run(gcc, COMMAND_MAX).expect_success("gcc");
+    let error = close(program.to_str().expect("text")).expect_err("declined");
+    assert_eq!(error, NotClosed::Wrapper { path: Bytes::from(program.as_path()) });
 }
 
 /// A compiler outside `/usr`: gcc's driver takes what is beside it, which is the system's own here.
@@ -372,7 +430,7 @@ fn elsewhere() -> (TempDir, PathBuf) {
 fn a_compiler_outside_the_system_s_folders_travels() {
     let (_folder, driver) = elsewhere();
     let driver = driver.to_str().expect("text");
-    check_drivers(driver, &GCC_DRY[..2], &["-g -c full.c"]);
+    check_driver(&folder(), driver, &GCC_DRY[..2], &["-g -c full.c"]);
 }
 
 #[test]
@@ -388,78 +446,8 @@ fn an_upgraded_compiler_is_another_closure() {
     fs::write(&new, upgraded).expect("a copy");
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("our own");
     fs::rename(new, &driver).expect("renamed");
-    assert!(!first.is_unchanged());
+    wait_until("the new driver is seen", COMMAND_MAX, || !first.is_unchanged());
     let second = close(name).expect("a closure");
     assert_ne!(first.digest, second.digest);
     assert!(second.is_unchanged());
-}
-
-#[test]
-fn zz_any() {
-    let Ok(list) = std::env::var("ANY") else { return };
-    for name in list.split_whitespace() {
-        let clang = name.contains("clang");
-        let dry: &[&str] = if clang { &CLANG_DRY } else { &GCC_DRY };
-        let compiles: &[&str] = if name.contains("arm") || name.contains("mingw") {
-            &["-g -O2 -c bare.c", "-g -O2 -c code.S", "-S -O2 -g bare.c"]
-        } else if clang {
-            &["-g -O2 -c bare.cc", "-g -O2 -c full.c", "-g -c full.cc"]
-        } else {
-            &["-gsplit-dwarf -g -O2 -c bare.cc", "-g -O2 -c full.c", "-g -c full.cc"]
-        };
-        let result = std::panic::catch_unwind(|| check_drivers(name, dry, compiles));
-        eprintln!("ANY {name}: {:?}", result.is_ok());
-    }
-}
-
-#[test]
-fn zz_locale() {
-    let Ok(list) = std::env::var("ANYL") else { return };
-    let closure = close("gcc").expect("a closure");
-    for line in list.split_whitespace() {
-        let environment: Vec<(&'static str, &'static str)> = line
-            .split(',')
-            .map(|pair| {
-                pair.split_once('=')
-                    .map(|(a, b)| (&*a.to_owned().leak(), &*b.to_owned().leak()))
-                    .expect("pair")
-            })
-            .collect();
-        let entries: Vec<Bytes> = line.split(',').map(Bytes::from).collect();
-        let locale = closure.locale(&entries, &Digests::default()).expect("a locale");
-        let size: u64 = locale
-            .entries
-            .iter()
-            .map(|entry| match &entry.kind {
-                EntryKind::File(file) => file.size,
-                _ => 0,
-            })
-            .sum();
-        eprintln!("LOCALE {line}: {} entries {size} bytes", locale.entries.len());
-        if locale.entries.len() < 40 {
-            for entry in &locale.entries {
-                eprintln!("   {}", entry.path);
-            }
-        }
-        let mut root = Root::new(&closure.entries);
-        root.add(&locale.entries);
-        root.environment = environment;
-        root.show_headers("gcc");
-        fs::write(root.job().join("code.S"), "nonsense\n").expect("a source");
-        fs::write(root.job().join("bad.c"), "int f(void) { return x + \"ä\"; }\n#include <nowhere.h>\n")
-            .expect("a source");
-        for command in [
-            "gcc -c code.S",
-            "gcc -c bad.c",
-            "gcc -Wall -Wextra -c bare.c",
-            "gcc -c nowhere.c",
-            "gcc -c bad.c -fno-such",
-        ] {
-            let result = std::panic::catch_unwind(|| {
-                let (outcome, _) = root.check(command);
-                eprintln!("{}", String::from_utf8_lossy(&outcome.stderr));
-            });
-            eprintln!("LOCALE {line} {command} {}", result.is_ok());
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! as folders, the few files that it opens as files. More than it looks for does no harm, as it
 //! would be found here too.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ask::Answers;
@@ -62,8 +63,9 @@ pub fn add(
     for path in layout.list(Path::new("/etc/env.d/gcc"))? {
         layout.file_if_there(&path)?;
     }
+    let mut seen = BTreeSet::new();
     for prefix in prefixes(layout, answers)? {
-        add_prefix(layout, &prefix)?;
+        add_prefix(layout, &prefix, &mut seen)?;
     }
     for name in answers.directories("libraries").iter().chain(&answers.directories("programs")) {
         layout.add(name)?;
@@ -111,13 +113,15 @@ fn prefixes(layout: &mut Layout, answers: &Answers) -> Result<Vec<PathBuf>, NotC
     Ok(prefixes)
 }
 
-/// Adds what may be looked for below `prefix`.
-fn add_prefix(layout: &mut Layout, prefix: &Path) -> Result<(), NotClosed> {
+/// Adds what may be looked for below `prefix`; `seen` are the plain paths of libraries that were
+/// looked into, as `/lib` may be `/usr/lib`.
+fn add_prefix(layout: &mut Layout, prefix: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), NotClosed> {
     layout.add(prefix)?;
     let mut triples = Vec::new();
     for library in LIBRARY_NAMES {
         let library = prefix.join(library);
-        if !layout_folder(layout, &library)? {
+        let Some(Found::Folder(real)) = layout.add(&library)? else { continue };
+        if !seen.insert(real) {
             continue;
         }
         for gcc in GCC_NAMES {
@@ -164,7 +168,7 @@ fn add_installations(layout: &mut Layout, gcc: &Path) -> Result<Vec<PathBuf>, No
 /// Adds the folder of an installation, and those below it that are one for another variant.
 fn add_variants(layout: &mut Layout, folder: &Path, depth: usize) -> Result<(), NotClosed> {
     layout.add(folder)?;
-    layout.file_if_there(&folder.join(MARK))?;
+    layout.mark(&folder.join(MARK))?;
     if depth > 0 {
         for below in folders(folder) {
             if below.file_name().is_some_and(|name| name != "include" && name != "plugin") {

@@ -82,6 +82,20 @@ impl Layout {
         Ok(Some(found))
     }
 
+    /// As [`Layout::add`], of a file whose presence counts and whose contents do not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layout::add`].
+    pub fn mark(&mut self, path: &Path) -> Result<Option<Found>, NotClosed> {
+        let known = self.watched.contains_key(path);
+        let found = self.add(path)?;
+        if !known {
+            self.watched.remove(path);
+        }
+        Ok(found)
+    }
+
     /// As [`Layout::add`], and remembers that there was nothing: what appears there later counts.
     ///
     /// # Errors

@@ -146,13 +146,11 @@ impl Loader {
             return fitting(&path, machine).map(|needs| (path, needs)).ok_or_else(missing);
         }
         let own = own_paths(loaded, at, habits);
-        let library_path = std::mem::take(&mut self.library_path);
-        let by_variable = |layout: &mut Layout| search(layout, &library_path, name, machine);
-        let found = search(layout, &own.before, name, machine).map(|found| (found, false));
-        let found = found.or_else(|| by_variable(layout).map(|found| (found, true)));
-        self.library_path = library_path;
-        if let Some((found, by_variable)) = found {
-            self.used_library_path |= by_variable;
+        if let Some(found) = search(layout, &own.before, name, machine) {
+            return Ok(found);
+        }
+        if let Some(found) = self.by_variable(layout, name, machine) {
+            self.used_library_path = true;
             return Ok(found);
         }
         if let Some(found) = search(layout, &own.after, name, machine) {
@@ -177,6 +175,17 @@ impl Loader {
                 Ok(plain.unwrap_or((path, needs)))
             }
         }
+    }
+
+    /// The user's own directories may be where builds write, so only the name is watched there.
+    fn by_variable(&self, layout: &mut Layout, name: &Bytes, machine: Machine) -> Option<(PathBuf, Needs)> {
+        self.library_path.iter().find_map(|folder| {
+            let found = fit(folder, name, machine);
+            if found.is_none() {
+                layout.watch(&folder.join(name.as_os_str()));
+            }
+            found
+        })
     }
 
     /// Adds the forms of a library for certain processors: with the cache, the loader takes the one
@@ -261,7 +270,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
 
-/// The first library of that name in `folders`; those that are passed over are watched.
+/// The first library of that name in `folders`; one that appears in one before it counts.
 fn search(
     layout: &mut Layout,
     folders: &[PathBuf],
@@ -269,11 +278,9 @@ fn search(
     machine: Machine,
 ) -> Option<(PathBuf, Needs)> {
     folders.iter().find_map(|folder| {
-        let path = folder.join(name.as_os_str());
-        let found = fitting(&path, machine).map(|needs| (path.clone(), needs));
+        let found = fit(folder, name, machine);
         if found.is_none() {
-            let there = folder.is_dir();
-            layout.watch(if there { &path } else { folder });
+            layout.watch(folder);
         }
         found
     })
@@ -316,6 +323,32 @@ pub fn read_needs(path: &Path) -> Result<Needs, NotClosed> {
         ElfError::NotElf => NotClosed::NotElf { path: Bytes::from(path) },
         ElfError::Broken(_) => NotClosed::Broken { path: Bytes::from(path), why: error },
     })
+}
+
+/// Whether `text` is somewhere in the file at `path`.
+///
+/// # Errors
+///
+/// [`NotClosed::Unreadable`].
+pub fn has_text(path: &Path, text: &[u8]) -> Result<bool, NotClosed> {
+    let unreadable =
+        |error: std::io::Error| NotClosed::Unreadable { path: Bytes::from(path), why: error.to_string() };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut kept = 0;
+    loop {
+        let read = file.read(&mut buffer[kept..]).map_err(unreadable)?;
+        let filled = kept + read;
+        if contains(&buffer[..filled], text) {
+            return Ok(true);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+        // The text may begin in this part and end in the next.
+        kept = filled.min(text.len().saturating_sub(1));
+        buffer.copy_within(filled - kept..filled, 0);
+    }
 }
 
 #[cfg(test)]

@@ -169,3 +169,16 @@ fn a_static_program_needs_nothing_and_a_script_is_declined() {
     let text = bench.path("source.c");
     assert_eq!(found(&text, ""), Err(NotClosed::NotElf { path: Bytes::from(text.as_path()) }));
 }
+
+#[test]
+fn text_is_found_wherever_it_is_in_a_file() {
+    let bench = Bench::new();
+    let path = bench.path("file");
+    for at in [0, 1, (1 << 20) - 3, 1 << 20, (1 << 21) - 1, (2 << 20) + 7] {
+        let mut bytes = vec![b'x'; 3 << 20];
+        bytes[at..at + 4].copy_from_slice(b"TEXT");
+        std::fs::write(&path, bytes).expect("a file");
+        assert_eq!(has_text(&path, b"TEXT"), Ok(true), "{at}");
+        assert_eq!(has_text(&path, b"TEXTS"), Ok(false), "{at}");
+    }
+}

@@ -5,14 +5,16 @@
 //! character is) and `LC_MESSAGES` (which language). Where those come from is glibc's way
 //! (locale(7), gettext(3)): a folder, or an archive of all; then catalogues by language.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::layout::{Layout, Watched};
 use super::loader::Loader;
-use super::{Answers, Closure, Digests, NotClosed};
-use crate::broker::stamp::Stamp;
+use super::{Answers, Closure, Digests, LastLook, NotClosed};
 use crate::common::bytes::Bytes;
 use crate::common::inputs::Entry;
 
@@ -28,33 +30,69 @@ const TEXT_MAX_BYTES: u64 = 16 << 20;
 /// Languages in one list.
 const LANGUAGES_MAX: usize = 32;
 
+/// How long what was seen of a locale is taken to stand. It changes messages alone, and hardly ever.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// Locales remembered for one compiler; beyond it the memory starts afresh.
+const LOCALES_MAX: usize = 64;
+
 /// What one job's locale needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Locale {
     /// Files, links and folders, sorted by path.
     pub entries: Vec<Entry>,
     watched: Vec<Watched>,
+    looked: LastLook,
+}
+
+/// The locales that jobs had, by what their environment selects; with all tables of character
+/// sets, once one needs them.
+#[derive(Debug, Default)]
+pub struct Locales {
+    known: Mutex<HashMap<Wanted, Arc<Locale>>>,
+    tables: Mutex<Option<Arc<Locale>>>,
 }
 
 impl Locale {
     /// Whether everything that it is made of looks as it did.
     pub fn is_unchanged(&self) -> bool {
-        self.watched.iter().all(|(path, stamp)| Stamp::at(path) == *stamp)
+        self.looked.stands(&self.watched, TRUSTED)
+    }
+
+    fn of(layout: Layout, digests: &Digests) -> Result<Arc<Self>, NotClosed> {
+        let (entries, mut watched) = layout.finish(digests)?;
+        // Hundreds of tables: their folder tells when one of them is replaced.
+        watched.retain(|(path, _)| path.extension().is_none_or(|extension| extension != "so"));
+        Ok(Arc::new(Locale { entries, watched, looked: LastLook::new() }))
     }
 }
 
 impl Closure {
-    /// What the locale needs that a job's environment (`NAME=value`) selects.
+    /// What the locale needs that a job's environment (`NAME=value`) selects. Remembered.
     ///
     /// # Errors
     ///
     /// [`NotClosed::Locale`] when it comes from a place of the user's own.
-    pub fn locale(&self, environment: &[Bytes], digests: &Digests) -> Result<Locale, NotClosed> {
+    pub fn locale(&self, environment: &[Bytes], digests: &Digests) -> Result<Arc<Locale>, NotClosed> {
         let wanted = Wanted::of(environment)?;
-        if wanted.is_plain() {
-            return Ok(Locale::default());
+        let known = || self.locales.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().get(&wanted).cloned();
+        if let Some(found) = found.filter(|found| found.is_unchanged()) {
+            return Ok(found);
         }
+        let locale = self.collect_locale(&wanted, digests)?;
+        let mut known = known();
+        if known.len() >= LOCALES_MAX {
+            known.clear();
+        }
+        known.insert(wanted, locale.clone());
+        Ok(locale)
+    }
+
+    fn collect_locale(&self, wanted: &Wanted, digests: &Digests) -> Result<Arc<Locale>, NotClosed> {
         let mut layout = Layout::default();
+        if wanted.is_plain() {
+            return Locale::of(layout, digests);
+        }
         let aliases = Aliases::read(&mut layout)?;
         let ctype = aliases.expand(&wanted.ctype);
         for name in [&ctype, &aliases.expand(&wanted.messages)] {
@@ -68,10 +106,7 @@ impl Closure {
         if tables {
             self.add_tables(&mut layout)?;
         }
-        let (entries, mut watched) = layout.finish(digests)?;
-        // Hundreds of tables: their folder tells when one of them is replaced.
-        watched.retain(|(path, _)| path.extension().is_none_or(|extension| extension != "so"));
-        Ok(Locale { entries, watched })
+        Locale::of(layout, digests)
     }
 
     /// The C library's tables of character sets, which `-finput-charset=` and its like need for all
@@ -80,10 +115,17 @@ impl Closure {
     /// # Errors
     ///
     /// [`NotClosed`] when they cannot be read.
-    pub fn charsets(&self, digests: &Digests) -> Result<Vec<Entry>, NotClosed> {
+    pub fn charsets(&self, digests: &Digests) -> Result<Arc<Locale>, NotClosed> {
+        let known = || self.locales.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().clone();
+        if let Some(found) = found.filter(|found| found.is_unchanged()) {
+            return Ok(found);
+        }
         let mut layout = Layout::default();
         self.add_tables(&mut layout)?;
-        Ok(layout.finish(digests)?.0)
+        let tables = Locale::of(layout, digests)?;
+        *known() = Some(tables.clone());
+        Ok(tables)
     }
 
     fn add_tables(&self, layout: &mut Layout) -> Result<(), NotClosed> {
@@ -144,6 +186,7 @@ pub fn folders(answers: &Answers) -> Vec<PathBuf> {
 }
 
 /// What an environment selects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wanted {
     ctype: Bytes,
     messages: Bytes,
@@ -321,84 +364,5 @@ fn is_in_utf8(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(name: &str, expected: &[&str]) {
-        let found: Vec<String> = variants(name.as_bytes()).iter().map(Bytes::to_text).collect();
-        assert_eq!(found, expected, "{name}");
-    }
-
-    #[test]
-    fn a_locale_is_looked_for_under_all_its_names() {
-        check("C.UTF-8", &["C.UTF-8", "C.utf8", "C"]);
-        check("de_DE", &["de_DE", "de"]);
-        check(
-            "de_DE.ISO-8859-1",
-            &["de_DE.ISO-8859-1", "de_DE.iso88591", "de_DE", "de.ISO-8859-1", "de.iso88591", "de"],
-        );
-        check("sr@latin", &["sr@latin", "sr"]);
-        check(
-            "ru_RU.8859_5@x",
-            &[
-                "ru_RU.8859_5@x",
-                "ru_RU.8859_5",
-                "ru_RU.iso88595@x",
-                "ru_RU.iso88595",
-                "ru_RU@x",
-                "ru_RU",
-                "ru.8859_5@x",
-                "ru.8859_5",
-                "ru.iso88595@x",
-                "ru.iso88595",
-                "ru@x",
-                "ru",
-            ],
-        );
-        check("", &[]);
-        check("..", &[]);
-    }
-
-    fn wanted(environment: &[&str]) -> String {
-        let environment: Vec<Bytes> = environment.iter().map(|entry| Bytes::from(*entry)).collect();
-        match Wanted::of(&environment) {
-            Ok(wanted) => {
-                let languages: Vec<String> = wanted.languages.iter().map(Bytes::to_text).collect();
-                format!("{} {} [{}]", wanted.ctype, wanted.messages, languages.join(" "))
-            }
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn the_environment_selects_as_the_c_library_has_it() {
-        assert_eq!(wanted(&[]), "C C []");
-        assert_eq!(wanted(&["LANG=de_DE", "LC_ALL="]), "de_DE de_DE [de_DE]");
-        assert_eq!(wanted(&["LANG=de_DE", "LC_CTYPE=C.UTF-8"]), "C.UTF-8 de_DE [de_DE]");
-        assert_eq!(wanted(&["LANG=de_DE", "LC_ALL=C", "LANGUAGE=fr:de"]), "C C [fr de]");
-        assert_eq!(
-            wanted(&["LANGUAGE=fr:../x:C", "LC_MESSAGES=en_GB.UTF-8"]),
-            "C en_GB.UTF-8 [fr en_GB.UTF-8]"
-        );
-        assert_eq!(wanted(&["LANG=../x"]), "C C []");
-        assert_eq!(wanted(&["LANG=de_DE", "LOCPATH=/x"]), "LOCPATH is set: locales come from elsewhere");
-    }
-
-    #[test]
-    fn character_sets_that_are_built_in_need_no_tables() {
-        for (name, needs) in
-            [("utf-8", false), ("UTF-16LE", false), ("UTF-16", true), ("IBM1047", true), ("", true)]
-        {
-            assert_eq!(charset_needs_tables(name.as_bytes()), needs, "{name}");
-        }
-    }
-
-    #[test]
-    fn only_catalogues_of_compilers_are_wanted() {
-        for (name, expected) in
-            [("gcc-12.mo", true), ("gas.mo", true), ("libc.mo", true), ("libcups.mo", false), ("gcc", false)]
-        {
-            assert_eq!(is_wanted(&Path::new("/x").join(name)), expected, "{name}");
-        }
-    }
-}
+#[path = "locale_tests.rs"]
+mod tests;

@@ -17,22 +17,23 @@ mod digests;
 mod elf;
 mod gcc;
 mod habits;
-mod known;
 mod layout;
 mod loader;
 mod locale;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 pub use self::ask::Answers;
 pub use self::digests::Digests;
 pub use self::elf::ElfError;
-pub use self::known::Closures;
 pub use self::locale::{Locale, charset_needs_tables};
 
 use self::layout::{Layout, Watched};
 use self::loader::{Loader, SearchPath};
+use self::locale::Locales;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Entry, EntryKind};
@@ -47,8 +48,15 @@ pub struct Surroundings {
     pub library_path: Bytes,
 }
 
+/// How long what was seen is taken to stand: no longer than a file system's clock needs to tell two
+/// changes apart, so whoever upgrades a compiler and then runs it gets the new one.
+const TRUSTED: Duration = Duration::from_millis(20);
+
+/// How often it is tried to close a compiler that is being replaced.
+const ATTEMPTS: usize = 3;
+
 /// Everything that a compiler needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Closure {
     /// Files, links and folders, sorted by path.
     pub entries: Vec<Entry>,
@@ -60,6 +68,36 @@ pub struct Closure {
     interpreter: Option<PathBuf>,
     locale_folders: Vec<PathBuf>,
     search: SearchPath,
+    looked: LastLook,
+    /// Sets of the locales that jobs had.
+    locales: Locales,
+}
+
+/// When it was last seen that something stands, in milliseconds behind `since`.
+#[derive(Debug)]
+struct LastLook {
+    since: Instant,
+    at: AtomicU64,
+}
+
+impl LastLook {
+    fn new() -> Self {
+        LastLook { since: Instant::now(), at: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Whether `paths` look as they did: as seen within the last `trusted`, or by looking now.
+    fn stands(&self, paths: &[Watched], trusted: Duration) -> bool {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let age = now.checked_sub(self.at.load(Ordering::Relaxed));
+        if age.is_some_and(|age| u128::from(age) < trusted.as_millis()) {
+            return true;
+        }
+        let stands = paths.iter().all(|(path, stamp)| Stamp::at(path) == *stamp);
+        if stands {
+            self.at.store(now, Ordering::Relaxed);
+        }
+        stands
+    }
 }
 
 /// Why a compiler cannot travel.
@@ -74,6 +112,12 @@ pub enum NotClosed {
     /// A script could run anything.
     #[error("{path} is a script: what it runs cannot be told")]
     Script {
+        /// Which.
+        path: Bytes,
+    },
+    /// A program that runs a compiler, such as `mpicc` and caches: what it does cannot be told.
+    #[error("{path} is no compiler, but runs one")]
+    Wrapper {
         /// Which.
         path: Bytes,
     },
@@ -161,7 +205,13 @@ pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Res
     let search = SearchPath { library_path: around.library_path.clone() };
     let mut loader = Loader::new(&search);
     loader.program(&mut layout, &answers.program)?;
-    let interpreter = loader::read_needs(&layout.file(&answers.program)?)?.interpreter;
+    let driver = layout.file(&answers.program)?;
+    let interpreter = loader::read_needs(&driver)?.interpreter;
+    // What each of the two has in it since there is one: wrappers know neither.
+    let sign: &[u8] = if answers.clang { b"-cc1as" } else { b"Using built-in specs." };
+    if !loader::has_text(&driver, sign)? {
+        return Err(NotClosed::Wrapper { path: Bytes::from(answers.program.as_path()) });
+    }
     if answers.clang {
         clang::add(&mut layout, &mut loader, answers, around)?;
     } else {
@@ -181,6 +231,8 @@ pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Res
         interpreter: interpreter.map(|path| path.as_path().to_owned()),
         locale_folders: locale::folders(answers),
         search,
+        looked: LastLook::new(),
+        locales: Locales::default(),
     })
 }
 
@@ -195,23 +247,30 @@ pub async fn closure_of(
     around: &Surroundings,
     digests: &Arc<Digests>,
 ) -> Result<Closure, NotClosed> {
-    let answers = Answers::ask(program, clang, around).await?;
-    let (around, digests) = (around.clone(), digests.clone());
-    let task = tokio::task::spawn_blocking(move || close(&answers, &around, &digests));
-    // A panic of ours is no reason to give up the build: the job stays here.
-    let lost = |_| NotClosed::Changing { path: Bytes::from(program) };
-    task.await.map_err(lost)?
+    let changing = || NotClosed::Changing { path: Bytes::from(program) };
+    for _ in 0..ATTEMPTS {
+        let answers = Answers::ask(program, clang, around).await?;
+        let (around, digests) = (around.clone(), digests.clone());
+        let task = tokio::task::spawn_blocking(move || close(&answers, &around, &digests));
+        // A panic of ours is no reason to give up the build: the job stays here.
+        match task.await.map_err(|_| changing())? {
+            Err(NotClosed::Changing { .. }) => {}
+            result => return result,
+        }
+    }
+    Err(changing())
 }
 
 impl Closure {
-    /// Whether everything that it is made of looks as it did. Some fifty questions to the kernel.
+    /// Whether everything that it is made of looks as it did. Some fifty questions to the kernel,
+    /// asked once for jobs that come within [`TRUSTED`].
     pub fn is_unchanged(&self) -> bool {
-        self.watched.iter().all(|(path, stamp)| Stamp::at(path) == *stamp)
+        self.looked.stands(&self.watched, TRUSTED)
     }
 
-    /// How many paths [`Closure::is_unchanged`] looks at.
-    pub fn watches(&self) -> usize {
-        self.watched.len()
+    /// The paths that [`Closure::is_unchanged`] looks at.
+    pub fn watched(&self) -> impl Iterator<Item = &Path> {
+        self.watched.iter().map(|(path, _)| path.as_path())
     }
 
     /// The library at `path`, such as a plugin that an option names, with the libraries that it

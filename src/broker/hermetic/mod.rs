@@ -151,7 +151,7 @@ impl Hermetic {
         let locale = closure.locale(&environment, &self.programs)?;
         locale.entries.iter().for_each(|entry| builder.entry(entry));
         if argv.iter().any(|word| names_charset(word)) {
-            closure.charsets(&self.programs)?.iter().for_each(|entry| builder.entry(entry));
+            closure.charsets(&self.programs)?.entries.iter().for_each(|entry| builder.entry(entry));
         }
         add_scanned(&mut builder, &scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
