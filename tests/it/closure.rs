@@ -128,7 +128,7 @@ impl Root {
                     // One copy for all roots: a link to the system's own file would change that.
                     let copy = self.copies.join(file.digest.to_string());
                     if !copy.exists() {
-                        fs::copy(from, &copy).expect("a file");
+                        copy_program(from, &copy);
                     }
                     fs::hard_link(&copy, &to).expect("a file");
                     let found = fs::metadata(&to).expect("a file of the root");
@@ -415,13 +415,21 @@ fn what_runs_another_compiler_is_declined() {
     assert_eq!(error, NotClosed::Wrapper { path: Bytes::from(program.as_path()) });
 }
 
+/// Copies a file by another process: what this one has open for writing, no process can run, and one
+/// that another test is about to start would have it open as well.
+fn copy_program(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    command.arg(from).arg(to);
+    run(command, COMMAND_MAX).expect_success("cp");
+}
+
 /// A compiler outside `/usr`: gcc's driver takes what is beside it, which is the system's own here.
 fn elsewhere() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
     fs::create_dir(folder.path().join("bin")).expect("a folder of our own");
     let driver = folder.path().join("bin/gcc");
-    fs::copy("/usr/bin/gcc", &driver).expect("a copy");
+    copy_program(Path::new("/usr/bin/gcc"), &driver);
     symlink("/usr/lib", folder.path().join("lib")).expect("a link");
     (folder, driver)
 }
@@ -440,11 +448,10 @@ fn an_upgraded_compiler_is_another_closure() {
     let first = close(name).expect("a closure");
     assert!(first.is_unchanged());
     // What stands behind the end of an ELF file changes nothing but the file.
-    let mut upgraded = fs::read(&driver).expect("the driver");
-    upgraded.push(0);
     let new = folder.path().join("new");
-    fs::write(&new, upgraded).expect("a copy");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("our own");
+    let mut command = Command::new("sh");
+    command.args(["-c", "cp \"$1\" \"$2\" && echo >> \"$2\"", "sh"]).arg(&driver).arg(&new);
+    run(command, COMMAND_MAX).expect_success("a copy");
     fs::rename(new, &driver).expect("renamed");
     wait_until("the new driver is seen", COMMAND_MAX, || !first.is_unchanged());
     let second = close(name).expect("a closure");
