@@ -139,6 +139,7 @@ impl Route {
             Address::Tcp { name, port } => {
                 let stream = TcpStream::connect((name.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                keep_little_unsent(&stream);
                 Ok(Connection { stream: Box::new(stream), carrier: None })
             }
             Address::Ssh { .. } => self.carry(purpose),
@@ -212,6 +213,29 @@ impl AsyncWrite for Pipes {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Bytes that the kernel takes for a connection beyond what is on its way (tcp(7), "TCP_NOTSENT_LOWAT"):
+/// what waits there cannot be overtaken, and on a thin line would keep a small message waiting for
+/// seconds behind a compiler that is being sent.
+const UNSENT_MAX_BYTES: libc::c_int = 128 << 10;
+
+#[allow(unsafe_code, reason = "no safe wrapper has this option")]
+fn keep_little_unsent(stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+    let most = UNSENT_MAX_BYTES;
+    let length = size_of_val(&most) as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `stream` lives, and the value is an integer of the
+    // length given. A kernel that refuses leaves things as they are.
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const most).cast(),
+            length,
+        );
     }
 }
 
