@@ -183,3 +183,32 @@ pub fn fresh_scratch(directory: &Path) -> io::Result<()> {
     }
     std::fs::DirBuilder::new().mode(0o700).create(directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::common::place::{Surroundings, candidates};
+
+    #[tokio::test]
+    async fn a_door_whose_directory_was_removed_knows_and_leaves_the_next_ones_socket_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("d");
+        let around = Surroundings {
+            distcc_dir: Some(path.as_os_str().as_bytes()),
+            uid: rustix::process::geteuid().as_raw(),
+            ..Surroundings::default()
+        };
+        let place = || candidates(&around).remove(0);
+        let old = Door::open(place()).expect("a door");
+        assert!(!old.is_lost());
+        std::fs::remove_dir_all(&path).expect("our own directory");
+        let new = Door::open(place()).expect("a door in a directory of the same name");
+        assert!(old.is_lost() && !new.is_lost());
+        old.close();
+        assert!(place().socket().as_path().exists());
+        new.close();
+        assert!(!place().socket().as_path().exists());
+    }
+}

@@ -189,14 +189,25 @@ fn p21_cpp_without_lzo_is_refused_clearly() {
 fn p22_an_unreachable_host_is_left_alone_with_one_warning() {
     let farm = Farm::new(0);
     let hosts = format!("127.0.0.1:{}", dead_port());
-    let mut warnings = 0;
+    let (mut warnings, mut fallbacks) = (0, 0);
     for number in 0..3 {
         write(&farm, &format!("{number}.c"), "int a;\n");
         let environment = format!("DISTCC_HOSTS={hosts}");
         let outcome = shim(&farm, &environment, &format!("gcc -c {number}.c")).expect_success("a compile");
         warnings += stderr(&outcome).matches("Warning: volunteer").count();
+        fallbacks += stderr(&outcome).matches("Warning: failed to distribute").count();
     }
-    assert_eq!(warnings, 1);
+    assert_eq!((warnings, fallbacks), (1, 1));
+    // A log is told of each.
+    let log = farm.work().join("log");
+    for name in ["3.c", "4.c"] {
+        write(&farm, name, "int a;\n");
+        let environment = format!("DISTCC_HOSTS={hosts} DISTCC_LOG={}", log.display());
+        let outcome = shim(&farm, &environment, &format!("gcc -c {name}")).expect_success("a compile");
+        assert_eq!(stderr(&outcome), "");
+        let said = format!("Warning: failed to distribute {name}, running locally instead\n");
+        assert!(fs::read_to_string(&log).expect("a log").contains(&said), "{said}");
+    }
     farm.finish();
 }
 

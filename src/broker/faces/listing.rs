@@ -269,25 +269,36 @@ mod tests {
         }
     }
 
+    /// What is printed for these words with that port, and whether any name exists.
+    fn lines(port: u16, words: &str) -> (bool, Vec<String>) {
+        let mut lines = Vec::new();
+        let request = of(&format!("-r{port} {words}")).expect("a request");
+        let any = list(&request, |line| lines.push(line.to_owned()));
+        (any, lines)
+    }
+
     #[test]
-    fn those_that_answer_are_printed_and_others_only_on_request() {
+    fn those_that_answer_are_printed() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let lines = |words: &str| {
-            let mut lines = Vec::new();
-            let any = list(&of(&format!("-r{port} {words}")).expect("a request"), |line| {
-                lines.push(line.to_owned());
-            });
-            (any, lines)
-        };
-        assert_eq!(lines("127.0.0.1"), (true, vec![format!("127.0.0.1:{port}")]));
-        assert!(!lines("-P2 127.0.0.%d -t0").0);
-        assert_eq!(lines("127.0.0.1 no.such.host.invalid").1.len(), 1);
-        drop(listener);
-        assert_eq!(lines("127.0.0.1"), (true, vec![]), "the name exists");
-        assert_eq!(lines("no.such.host.invalid"), (false, vec![]));
-        assert_eq!(lines("-x 127.0.0.1 no.such.host.invalid").1, [format!("127.0.0.1:{port},down")]);
-        assert_eq!(lines("-x -l -P2 127.0.0.1").1, [format!("127.0.0.1:{port},lzo,down 0")]);
-        assert_eq!(lines("-c0 127.0.0.1").1, [format!("127.0.0.1:{port}")], "nobody asks whether it answers");
+        assert_eq!(lines(port, "127.0.0.1"), (true, vec![format!("127.0.0.1:{port}")]));
+        assert!(!lines(port, "-P2 127.0.0.%d -t0").0);
+        assert_eq!(lines(port, "127.0.0.1 no.such.host.invalid").1.len(), 1);
+    }
+
+    #[test]
+    fn those_that_do_not_answer_are_printed_on_request() {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        // A port that is taken, so that nobody else listens on it meanwhile, and does not listen itself.
+        let taken = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = SocketAddr::try_from(getsockname(&taken).expect("an address")).expect("an address");
+        let port = address.port();
+        assert_eq!(lines(port, "127.0.0.1"), (true, vec![]), "the name exists");
+        assert_eq!(lines(port, "no.such.host.invalid"), (false, vec![]));
+        let shown = |words: &str| lines(port, words).1;
+        assert_eq!(shown("-x 127.0.0.1 no.such.host.invalid"), [format!("127.0.0.1:{port},down")]);
+        assert_eq!(shown("-x -l -P2 127.0.0.1"), [format!("127.0.0.1:{port},lzo,down 0")]);
+        assert_eq!(shown("-c0 127.0.0.1"), [format!("127.0.0.1:{port}")], "nobody asks whether it answers");
     }
 }

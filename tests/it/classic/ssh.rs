@@ -36,16 +36,16 @@ fn calls(farm: &Farm) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn build(farm: &Farm) -> usize {
+fn build(farm: &Farm, options: &str) -> usize {
     let more = vec![("DISTCC_SSH", "fake-ssh -p 2222".to_owned())];
-    let hosts = "me@build7/4,lzo".to_owned();
+    let hosts = format!("me@build7/4{options}");
     Build { farm, client: SHIM, hosts, more, flags: &["-O2"] }.check(false)
 }
 
 #[test]
 fn one_ssh_carries_all_jobs_to_a_daemon_of_ours() {
     let farm = behind_ssh(VOLUNTEER);
-    let jobs = build(&farm);
+    let jobs = build(&farm, ",lzo");
     assert_eq!(farm.total("remote"), jobs as u64, "{}", farm.status());
     assert_eq!(calls(&farm), ["-p 2222 -l me build7 distccd --stdio"]);
     farm.finish();
@@ -54,7 +54,7 @@ fn one_ssh_carries_all_jobs_to_a_daemon_of_ours() {
 #[test]
 fn each_job_has_its_ssh_to_a_daemon_of_stocks() {
     let farm = behind_ssh(DAEMON);
-    let jobs = build(&farm);
+    let jobs = build(&farm, ",lzo,cpp");
     assert_eq!(farm.total("remote"), jobs as u64, "{}", farm.status());
     let calls = calls(&farm);
     assert_eq!(calls[0], "-p 2222 -l me build7 distccd --stdio");
