@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! cargo bench --bench dispatch -- dispatch                        a compiler that only sleeps
-//! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every .c there
+//! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every C or C++ file there
 //! ```
 //!
+//! The second measures compiles that travel as files, then as preprocessed texts, each after a first
+//! round that is not measured: compilers and headers are there by then.
 //! Shims and broker are counted apart, and the preprocessors, which the broker starts, apart from
 //! the broker. Beside it Debian's distcc, where it is installed; its clients preprocess themselves,
 //! so their CPU is one number. `DISTCC_BIN` names the directory of the programs to measure.
@@ -27,6 +29,8 @@ struct Workload {
     arguments: Vec<String>,
     jobs: usize,
     in_flight: usize,
+    /// Jobs that are done before the measured ones.
+    warm_up: usize,
 }
 
 /// What a run of a workload took.
@@ -42,6 +46,9 @@ struct Measured {
 fn measure(rig: &Rig, workload: &Workload) -> io::Result<Measured> {
     // One job first: it starts the broker, connects, and asks the compiler who it is.
     compile(rig, workload, 0)?;
+    for job in 1..workload.warm_up {
+        compile(rig, workload, job)?;
+    }
     let broker = rig.broker();
     let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
     let (before, broker_before, remote_before) =
@@ -119,25 +126,28 @@ fn programs() -> PathBuf {
     std::env::var_os("DISTCC_BIN").map_or(built.to_owned(), PathBuf::from)
 }
 
-/// Measures ours with each number of slots, and stock distcc with the first, one after the other.
+/// A number of slots, what is special, and words for the volunteer.
+type Way = (u32, &'static str, &'static [&'static str]);
+
+/// Measures ours in each way, and stock distcc with the first number of slots, one after the other.
 fn run(
     temporary: &Path,
     path: &str,
-    slots: &[u32],
+    ways: &[Way],
     workload_of: &dyn Fn(u32) -> Workload,
 ) -> io::Result<usize> {
     heading();
     let mut failed = 0;
-    for count in slots {
-        let rig = Rig::ours(&programs(), &temporary.join(format!("ours{count}")), path, *count)?;
+    for (count, way, more) in ways {
+        let rig = Rig::ours(&programs(), &temporary.join(format!("ours{count}{way}")), path, *count, more)?;
         let workload = workload_of(*count);
         let measured = measure(&rig, &workload)?;
         failed += measured.failed;
-        report(&format!("distcc, {count} slots"), &workload, &measured);
+        report(&format!("distcc, {count} {way}"), &workload, &measured);
     }
-    if let Some(rig) = Rig::stock(&temporary.join("stock"), path, slots[0]) {
-        let workload = workload_of(slots[0]);
-        report(&format!("stock distcc, {} slots", slots[0]), &workload, &measure(&rig, &workload)?);
+    if let Some(rig) = Rig::stock(&temporary.join("stock"), path, ways[0].0) {
+        let workload = workload_of(ways[0].0);
+        report(&format!("stock distcc, {} slots", ways[0].0), &workload, &measure(&rig, &workload)?);
     }
     Ok(failed)
 }
@@ -159,22 +169,26 @@ fn dispatch(temporary: &Path) -> io::Result<usize> {
     }
     fs::write(work.join("a.c"), "extern int a_line_of_forty_characters_x;\n".repeat(120))?;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    run(temporary, &path, &[16, 256], &|slots| Workload {
+    run(temporary, &path, &[(16, "slots", &[]), (256, "slots", &[])], &|slots| Workload {
         directory: work.clone(),
         sources: vec![work.join("a.c")],
         arguments: vec!["-O2".to_owned()],
         jobs: if slots > 16 { 6000 } else { 3000 },
         // Twice the slots would measure the queue; the slots themselves measure the path.
         in_flight: slots as usize,
+        warm_up: 1,
     })
+}
+
+fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| ["c", "cc", "cpp"].iter().any(|known| kind == *known))
 }
 
 /// Real compiles of real files: what matters is the client's CPU, not the wall clock.
 fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::Result<usize> {
     const ROUNDS: usize = 5;
     let entries = fs::read_dir(directory)?.flatten().map(|entry| entry.path());
-    let mut sources: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|kind| kind == "c")).collect();
+    let mut sources: Vec<PathBuf> = entries.filter(|path| is_source(path)).collect();
     sources.sort();
     let mut bytes = 0;
     for source in &sources {
@@ -185,12 +199,13 @@ fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::
     fs::create_dir_all(&work)?;
     let path = std::env::var("PATH").unwrap_or_default();
     // Twice the slots that are used, so that nothing waits, and nothing is compiled here for that.
-    run(temporary, &path, &[16], &|_| Workload {
+    run(temporary, &path, &[(16, "as files", &[]), (16, "as text", &["--sandbox", "off"])], &|_| Workload {
         directory: work.clone(),
         sources: sources.clone(),
         arguments: arguments.to_vec(),
         jobs: sources.len() * ROUNDS,
         in_flight: 8,
+        warm_up: sources.len(),
     })
 }
 

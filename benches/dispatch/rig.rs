@@ -57,12 +57,12 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Our programs in `bin`, with one volunteer of so many slots.
+    /// Our programs in `bin`, with one volunteer of so many slots, started with `more` words.
     ///
     /// # Errors
     ///
     /// Fails when the volunteer does not start.
-    pub fn ours(bin: &Path, directory: &Path, path: &str, slots: u32) -> io::Result<Rig> {
+    pub fn ours(bin: &Path, directory: &Path, path: &str, slots: u32, more: &[&str]) -> io::Result<Rig> {
         fs::create_dir_all(directory.join("volunteer"))?;
         let port_file = directory.join("port");
         let volunteer = Command::new(bin.join("distccd"))
@@ -70,6 +70,7 @@ impl Rig {
             // Client and volunteer are one machine here: its load says nothing about a volunteer's.
             .args(["--max-load", "100000", "--jobs", &slots.to_string()])
             .args(if rustix::process::geteuid().is_root() { &["--user", "root"][..] } else { &[] })
+            .args(more)
             .arg("--port-file")
             .arg(&port_file)
             .arg("--temp-dir")
@@ -141,6 +142,8 @@ impl Rig {
             .env("DISTCC_DIR", &self.directory)
             .env("DISTCC_HOSTS", format!("127.0.0.1:{}/{}", self.port, self.slots))
             .env("DISTCC_IDLE_TIMEOUT", "60")
+            // What is measured is compiles.
+            .env("DISTCC_CACHE", "off")
             // Else stock distcc calls the compiler by another name, and finds the machine's own.
             .env("DISTCC_NO_REWRITE_CROSS", "1")
             .stdin(Stdio::null());
