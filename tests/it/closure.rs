@@ -351,6 +351,8 @@ fn check_messages(of: &TempDir, closure: &Closure) {
     assert!(gas.is_file(), "{} is missing: it comes with binutils", gas.display());
     let environment = ["LANG=C.UTF-8", "LANGUAGE=fr:de"].map(Bytes::from);
     let locale = closure.locale(&environment, &Digests::default()).expect("a locale");
+    let again = closure.locale(&environment, &Digests::default()).expect("a locale");
+    assert!(Arc::ptr_eq(&locale, &again), "it is collected for each job anew");
     let mut root = Root::new(of, &closure.entries);
     root.add(&locale.entries);
     root.set_environment(&environment);
