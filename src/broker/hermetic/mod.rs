@@ -155,11 +155,14 @@ impl Hermetic {
         }
         add_scanned(&mut builder, &scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
-        let reads = reading_digest(scanned.files.iter().map(|file| &*file.path));
+        let is_clang = plan.compiler.toolchain.clang;
+        // clang lists among its dependencies what `__has_include` found, too.
+        let asked = scanned.probed.iter().filter(|_| is_clang);
+        let reads = reading_digest(scanned.files.iter().chain(asked).map(|file| &*file.path));
         let toolchain = self.toolchain(closure);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
-        // clang lists among its dependencies some of the files that options name, too.
-        let lists_more = plan.compiler.toolchain.clang && !plan.job.hermetic.reads.is_empty();
+        // And some of the files that options name.
+        let lists_more = is_clang && !plan.job.hermetic.reads.is_empty();
         job.compile.reads = (!lists_more).then_some(reads);
         job.scanned = scanned;
         Ok(job)
