@@ -138,8 +138,9 @@ pub struct Config {
     #[arg(long, value_name = "DIRECTORY", help_heading = "Files")]
     pub temp_dir: Option<PathBuf>,
 
-    /// Keep at most this many MiB of inputs, so that they need not be sent again.
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(0..=1 << 30), help_heading = "Files")]
+    /// Keep at most this many MiB of inputs and compilers, so that they need not be sent again. A
+    /// compiler takes one or two hundred.
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(0..=1 << 30), help_heading = "Files")]
     pub store_size: u64,
 
     /// Take no jobs while less than this many MiB are free in the temporary directory.

@@ -71,6 +71,10 @@ impl Sandbox {
     ///
     /// Returns why not, for people.
     pub fn probe(jobs: &Path) -> Result<Self, String> {
+        // A process that gave up being root is a stranger to its own files in /proc, where a child says
+        // who it is, until it declares itself as open as others of its user are.
+        let open = rustix::process::DumpableBehavior::Dumpable;
+        rustix::process::set_dumpable_behavior(open).map_err(|error| error.to_string())?;
         let stage = jobs.join("stage");
         DirBuilder::new().mode(0o700).create(&stage).map_err(|error| error.to_string())?;
         for device in DEVICES {

@@ -38,15 +38,27 @@ impl View {
                 Path::new("/usr/bin").join(answer)
             });
         }
-        for program in programs.iter().filter(|program| program.exists()) {
-            view.path(program);
-            let libraries = Command::new("ldd").arg(program).output().unwrap().stdout;
-            let libraries = String::from_utf8(libraries).unwrap();
-            for word in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-                view.path(Path::new(word));
-            }
+        programs.iter().filter(|program| program.exists()).for_each(|program| view.program(program));
+        view
+    }
+
+    /// A shell with the programs that scripts of tests use.
+    pub fn of_shell() -> Self {
+        let mut view = View::default();
+        for name in ["sh", "cat", "chmod", "ls", "ln", "mkdir", "mkfifo", "rm", "sleep", "dd"] {
+            view.program(&Path::new("/bin").join(name));
         }
         view
+    }
+
+    /// Adds a program with its libraries.
+    pub fn program(&mut self, program: &Path) {
+        self.path(program);
+        let libraries = Command::new("ldd").arg(program).output().unwrap().stdout;
+        let libraries = String::from_utf8(libraries).unwrap();
+        for word in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            self.path(Path::new(word));
+        }
     }
 
     /// Adds a file or folder with all links on the way to it.
@@ -152,6 +164,10 @@ pub struct Answer {
 }
 
 impl Answer {
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
@@ -164,13 +180,22 @@ pub struct Client {
     next_bundle: u32,
     /// The numbers that the volunteer asked for, one behind the other.
     pub asked: Vec<u32>,
+    /// Those of its last word about that.
+    pub last_asked: Vec<u32>,
     /// Whether files are sent when they are asked for.
     pub sends: bool,
 }
 
 impl Client {
     pub fn new(link: Link) -> Self {
-        Client { link, numbers: HashMap::new(), next_bundle: 1, asked: Vec::new(), sends: true }
+        Client {
+            link,
+            numbers: HashMap::new(),
+            next_bundle: 1,
+            asked: Vec::new(),
+            last_asked: Vec::new(),
+            sends: true,
+        }
     }
 
     /// The numbers of these items, which are defined if need be.
@@ -240,16 +265,23 @@ impl Client {
         loop {
             let message = self.link.wait(|message| {
                 wanted(message)
-                    || matches!(message, ToBroker::NeedFiles { .. } | ToBroker::BundleWindow { .. })
+                    || matches!(
+                        message,
+                        ToBroker::NeedFiles { .. }
+                            | ToBroker::BundleWindow { .. }
+                            | ToBroker::Provisioned { .. }
+                    )
             });
+            if let ToBroker::NeedFiles { items } = &message {
+                self.asked.extend(items);
+                self.last_asked = items.clone();
+            }
             if wanted(&message) {
                 return message;
             }
-            if let ToBroker::NeedFiles { items } = message {
-                self.asked.extend(&items);
-                if self.sends {
-                    self.send_files(&items);
-                }
+            match message {
+                ToBroker::NeedFiles { items } if self.sends => self.send_files(&items),
+                _ => {}
             }
         }
     }

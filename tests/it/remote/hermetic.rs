@@ -9,11 +9,13 @@ use distcc::common::action::Ended;
 use distcc::common::bytes::Bytes;
 use distcc::common::dependencies::{absolute, prerequisites};
 use distcc::common::inputs::reading_digest;
-use distcc::common::protocol::link::Audit;
+use distcc::common::invocation::Terminal;
+use distcc::common::protocol::link::{Audit, Refusal, ToBroker, ToVolunteer};
 use distcc::common::toolchain::Digest;
 
-use super::client::{Client, Job, View};
-use super::volunteer::Volunteer;
+use super::client::{Answer, Client, Job, View};
+use super::is_running;
+use super::volunteer::{Volunteer, wait_for};
 
 /// A project of one source and one header, in a folder of its own.
 struct Project(tempfile::TempDir);
@@ -51,6 +53,19 @@ impl Project {
         view.read_by(compiler, arguments, &self.build()).folder(&self.path("include"));
         view
     }
+
+    /// A shell among the project's header, the folder `build` and nothing else.
+    fn shell(&self) -> View {
+        let mut view = View::of_shell();
+        view.path(&self.path("include/a.h")).path(&self.build());
+        view
+    }
+
+    /// What a script does there.
+    fn play(&self, client: &mut Client, number: u32, script: &str) -> Result<Answer, Refusal> {
+        let (build, view) = (self.build(), self.shell());
+        client.run(number, &Job::new("/bin/sh", &["-c", script], &build, &view))
+    }
 }
 
 const ARGUMENTS: [&str; 6] = ["-g", "-I../include", "-c", "../main.c", "-o", "main.o"];
@@ -59,19 +74,337 @@ fn gcc() -> &'static str {
     "/usr/bin/gcc"
 }
 
+/// Volunteers of both kinds.
+fn volunteers() -> [Volunteer; 2] {
+    [Volunteer::start(&[]), Volunteer::start_as_nobody()]
+}
+
 #[test]
 fn an_object_is_that_of_a_local_compile_with_the_clients_own_paths() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        let mut client = Client::new(volunteer.link());
+        let build = project.build();
+        for (number, compiler) in [(1, gcc()), (2, "/usr/bin/clang")] {
+            let view = project.view(compiler, &ARGUMENTS);
+            let answer = client.run(number, &Job::new(compiler, &ARGUMENTS, &build, &view)).unwrap();
+            assert_eq!((answer.compiled.ended, answer.text().as_str()), (Ended::Exited(0), ""));
+            assert_eq!(answer.words(), "");
+            let expected = project.compiled_here(compiler, &ARGUMENTS);
+            assert_eq!(answer.products.keys().collect::<Vec<_>>(), [&project.path("build/main.o")]);
+            assert!(answer.products[Path::new(&project.path("build/main.o"))] == expected, "{compiler}");
+        }
+        // Compiler and headers of the system are here as well: only the project has travelled.
+        let mut asked: Vec<_> =
+            client.asked.iter().map(|number| client.entry(*number).path.to_text()).collect();
+        asked.sort();
+        let project = |name: &str| project.path(name).display().to_string();
+        assert_eq!(asked, [project("include/a.h"), project("main.c")]);
+    }
+}
+
+#[test]
+fn a_job_sees_its_inputs_and_nothing_else() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        fs::write(project.path("include/b.h"), "not an input").unwrap();
+        let mut client = Client::new(volunteer.link());
+        let script = "ls -A .. ../include /dev; ls -d /proc/[0-9]*; test -e /etc/passwd && echo passwd; \
+                      test -e ../main.c && echo source; echo $TMPDIR; ls -A $TMPDIR; ls -A /";
+        let answer = project.play(&mut client, 1, script).unwrap();
+        let top = project.0.path().components().nth(1).unwrap().as_os_str().to_str().unwrap().to_owned();
+        let mut root = [".distccd", "bin", "dev", "lib", "lib64", "proc", "usr", &top];
+        root.sort();
+        let expected = format!(
+            "..:\nbuild\ninclude\n\n../include:\na.h\n\n/dev:\nfd\nfull\nnull\nrandom\nstderr\nstdin\nstdout\n\
+             urandom\nzero\n/proc/1\n/.distccd/tmp\n{}\n",
+            root.join("\n")
+        );
+        assert_eq!(answer.words(), expected, "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_job_has_no_power_and_no_network() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        let mut client = Client::new(volunteer.link());
+        let answer = project.play(&mut client, 1, "cat /proc/self/status /proc/net/dev").unwrap();
+        let words = answer.words();
+        let line = |name: &str| {
+            let line = words.lines().find(|line| line.starts_with(name));
+            line.unwrap_or_else(|| panic!("{words}")).split_whitespace().nth(1).unwrap().to_owned()
+        };
+        for name in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(line(name), "0000000000000000", "{name}");
+        }
+        assert_eq!((line("NoNewPrivs:").as_str(), line("Uid:").as_str()), ("1", "1000"));
+        let devices: Vec<&str> =
+            words.lines().filter_map(|line| line.split_once(": ")).map(|pair| pair.0.trim()).collect();
+        assert!(devices.contains(&"lo") && !devices.iter().any(|name| name.starts_with("eth")), "{words}");
+    }
+}
+
+#[test]
+fn inputs_cannot_be_changed_and_changes_are_the_jobs_own() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        fs::write(project.path("build/input"), "as it is\n").unwrap();
+        let mut client = Client::new(volunteer.link());
+        let (build, mut view) = (project.build(), project.shell());
+        view.path(&project.path("build/input"));
+        let mut play = |number, script: &'static str| {
+            client.run(number, &Job::new("/bin/sh", &["-c", script], &build, &view)).unwrap()
+        };
+        for script in [
+            "echo x >> ../include/a.h",
+            "chmod 777 ../include/a.h",
+            "rm ../include/a.h",
+            "echo x > ../include/b.h",
+            "mkdir /new",
+            "rm -f /dev/null",
+            "echo x > /proc/self/oom_score_adj",
+        ] {
+            let answer = play(1, script);
+            assert!(!answer.compiled.ended.is_success(), "{script}: {}", answer.text());
+        }
+        // In its own folder it may do what it likes, with copies.
+        let answer = play(2, "chmod 600 input; echo changed > input; cat input > copy");
+        assert_eq!(answer.products[&project.path("build/input")], b"changed\n");
+        assert_eq!(answer.products[&project.path("build/copy")], b"changed\n");
+        let answer = play(3, "cat input; cat copy ../include/a.h");
+        assert!(!answer.compiled.ended.is_success());
+        assert_eq!(answer.words(), "as it is\n#define WORD \"hello\"\n");
+    }
+}
+
+#[test]
+fn what_a_job_makes_comes_back_and_what_is_no_file_is_refused() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        fs::write(project.path("build/input"), "x").unwrap();
+        let mut client = Client::new(volunteer.link());
+        let (build, mut view) = (project.build(), project.shell());
+        view.path(&project.path("build/input")).folder(&project.path("out"));
+        let script = "echo 1 > one; mkdir -p a/b; echo 2 > a/b/two; echo 3 > $TMPDIR/three; echo 4 > gone; rm gone; \
+                      echo 5 > ../out/five; chmod 0 one";
+        let job = Job::new("/bin/sh", &["-c", script, "sh", "-o../out/five"], &build, &view);
+        let answer = client.run(1, &job).unwrap();
+        let mut made: Vec<_> =
+            answer.products.iter().map(|(path, text)| (path.clone(), text.clone())).collect();
+        made.sort();
+        let path = |name: &str| project.path(name);
+        assert_eq!(
+            made,
+            [
+                (path("build/a/b/two"), b"2\n".to_vec()),
+                (path("build/one"), b"1\n".to_vec()),
+                (path("out/five"), b"5\n".to_vec()),
+            ]
+        );
+        for (script, why) in [
+            ("ln -s /etc/passwd link", "build/link"),
+            ("mkfifo pipe", "build/pipe"),
+            ("rm -f input", "build/input"),
+            ("rm -f input; ln -s x input", "build/input"),
+        ] {
+            let refused = client.run(2, &Job::new("/bin/sh", &["-c", script], &build, &view)).err();
+            assert!(
+                matches!(&refused, Some(Refusal::Failed { detail }) if detail.contains(why)),
+                "{refused:?}"
+            );
+        }
+        let failed =
+            client.run(3, &Job::new("/bin/sh", &["-c", "echo 1 > one; exit 7"], &build, &view)).unwrap();
+        assert_eq!((failed.compiled.ended, failed.products.len()), (Ended::Exited(7), 0));
+    }
+}
+
+#[test]
+fn a_view_that_cannot_be_is_refused_and_the_next_one_is_served() {
     let (volunteer, project) = (Volunteer::start(&[]), Project::new());
     let mut client = Client::new(volunteer.link());
     let build = project.build();
-    for compiler in [gcc(), "/usr/bin/clang"] {
-        let view = project.view(compiler, &ARGUMENTS);
-        let answer = client.run(1, &Job::new(compiler, &ARGUMENTS, &build, &view)).unwrap();
-        assert_eq!((answer.compiled.ended, answer.text().as_str()), (Ended::Exited(0), ""));
-        assert_eq!(answer.stdout, b"");
-        let expected = project.compiled_here(compiler, &ARGUMENTS);
-        assert_eq!(answer.products.keys().collect::<Vec<_>>(), [&project.path("build/main.o")]);
-        assert!(answer.products[Path::new(&project.path("build/main.o"))] == expected, "{compiler}");
+    let mut twice = project.shell();
+    twice.link(&project.path("include/a.h"), Path::new("b.h"));
+    let refused = client.run(1, &Job::new("/bin/sh", &["-c", "exit 0"], &build, &twice)).err();
+    assert!(
+        matches!(&refused, Some(Refusal::Forbidden { detail }) if detail.contains("include/a.h")),
+        "{refused:?}"
+    );
+    let nowhere = project.path("nowhere");
+    let view = project.shell();
+    let refused = client.run(2, &Job::new("/bin/sh", &["-c", "exit 0"], &nowhere, &view)).err();
+    assert!(
+        matches!(&refused, Some(Refusal::Forbidden { detail }) if detail.contains("nowhere")),
+        "{refused:?}"
+    );
+    let refused = client.run(3, &Job::new("/bin/none", &["-c", "exit 0"], &build, &view)).err();
+    assert!(
+        matches!(&refused, Some(Refusal::Failed { detail }) if detail.contains("start the program")),
+        "{refused:?}"
+    );
+    assert_eq!(project.play(&mut client, 4, "exit 3").unwrap().compiled.ended, Ended::Exited(3));
+}
+
+#[test]
+fn a_terminal_is_one_and_its_bytes_are_those_of_a_local_one() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    fs::write(
+        project.path("main.c"),
+        "#include \"a.h\"\nint f(int a) { unsigned b = 1; return a < b ? WORD : 0; }\n",
+    )
+    .unwrap();
+    let mut client = Client::new(volunteer.link());
+    let build = project.build();
+    let arguments = ["-Wall", "-Wextra", "-I../include", "-c", "../main.c", "-o", "main.o"];
+    for (number, compiler) in [(1, gcc()), (2, "/usr/bin/clang")] {
+        let mut view = project.view(compiler, &arguments);
+        // Here clang looks for what the terminal can do.
+        view.path(Path::new("/lib/terminfo/x/xterm"));
+        let mut job = Job::new(compiler, &arguments, &build, &view);
+        job.environment.push("TERM=xterm".to_owned());
+        job.terminal = Some(Terminal { columns: 80, rows: 24 });
+        let answer = client.run(number, &job).unwrap();
+        let command =
+            format!("stty -opost columns 80 rows 24; {compiler} {} </dev/null", arguments.join(" "));
+        let here = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("LC_ALL", "C")
+            .current_dir(&build)
+            .output()
+            .unwrap();
+        assert!(answer.text().contains("\x1b["), "{compiler}: {}", answer.text());
+        assert_eq!(answer.text(), String::from_utf8_lossy(&here.stdout), "{compiler}");
+    }
+}
+
+/// Processes that have this word in their environment.
+fn marked(mark: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_marked = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    numbers.filter(is_marked).collect()
+}
+
+/// Starts a job that would take long, of three processes; their numbers.
+fn start_long_job(client: &mut Client, project: &Project) -> Vec<u32> {
+    let (build, view) = (project.build(), project.shell());
+    let mut job = Job::new("/bin/sh", &["-c", "sleep 600 & sleep 601; exit 0"], &build, &view);
+    let mark = format!("MARK={}", build.display());
+    job.environment.push(mark.clone());
+    client.submit(1, &job);
+    client.serve(|message| matches!(message, ToBroker::NeedFiles { .. }));
+    let asked: Vec<u32> = client.last_asked.clone();
+    client.send_files(&asked);
+    wait_for("the job runs", || marked(&mark).len() == 3);
+    marked(&mark)
+}
+
+#[test]
+fn a_cancelled_job_is_killed_whole() {
+    for volunteer in volunteers() {
+        let project = Project::new();
+        let mut client = Client::new(volunteer.link());
+        let running = start_long_job(&mut client, &project);
+        client.link.send(&ToVolunteer::Cancel { job: 1 });
+        wait_for("the job is gone", || !running.iter().any(|pid| is_running(*pid)));
+        assert_eq!(project.play(&mut client, 2, "exit 3").unwrap().compiled.ended, Ended::Exited(3));
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_leaves_no_job_and_no_tree() {
+    for mut volunteer in volunteers() {
+        let project = Project::new();
+        let mut client = Client::new(volunteer.link());
+        let running = start_long_job(&mut client, &project);
+        volunteer.daemon.kill().unwrap();
+        volunteer.daemon.wait().unwrap();
+        wait_for("the job is gone", || !running.iter().any(|pid| is_running(*pid)));
+        wait_for("its tree is gone", || volunteer.jobs_left().is_empty());
+    }
+}
+
+#[test]
+fn a_daemon_that_stops_leaves_no_tree_and_finds_its_store_again() {
+    let (mut volunteer, project) = (Volunteer::start(&[]), Project::new());
+    let mut client = Client::new(volunteer.link());
+    project.play(&mut client, 1, "exit 0").unwrap();
+    assert_eq!(client.asked.len(), 1);
+    drop(client);
+    volunteer.signal("-TERM");
+    assert!(volunteer.daemon.wait().unwrap().success());
+    assert_eq!(volunteer.jobs_left(), [] as [PathBuf; 0]);
+    volunteer.restart();
+    let mut client = Client::new(volunteer.link());
+    project.play(&mut client, 1, "exit 0").unwrap();
+    assert_eq!(client.asked, [] as [u32; 0]);
+}
+
+#[test]
+fn jobs_that_wait_for_the_same_file_have_it_asked_for_once() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    let mut client = Client::new(volunteer.link());
+    let (build, view) = (project.build(), project.shell());
+    let inputs = client.set(&view);
+    client.link.send(&ToVolunteer::Provision { provision: 5, inputs });
+    for number in 1..=3 {
+        client.submit(number, &Job::new("/bin/sh", &["-c", "cat ../include/a.h"], &build, &view));
+    }
+    assert_eq!(client.answer().unwrap().words(), "#define WORD \"hello\"\n");
+    for _ in 0..2 {
+        assert!(client.answer().unwrap().compiled.ended.is_success());
+    }
+    assert_eq!(client.asked.len(), 1);
+}
+
+#[test]
+fn who_needs_a_file_that_changed_is_told_so() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    let mut client = Client::new(volunteer.link());
+    client.sends = false;
+    let (build, view) = (project.build(), project.shell());
+    let inputs = client.set(&view);
+    client.link.send(&ToVolunteer::Provision { provision: 5, inputs });
+    client.submit(1, &Job::new("/bin/sh", &["-c", "exit 0"], &build, &view));
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let wanted = |message: &ToBroker| {
+            matches!(
+                message,
+                ToBroker::NeedFiles { .. } | ToBroker::Refused { .. } | ToBroker::Provisioned { .. }
+            )
+        };
+        match client.serve(wanted) {
+            ToBroker::NeedFiles { items } => client.link.send(&ToVolunteer::Unavailable { items }),
+            message => told.push(message),
+        }
+    }
+    let refused = |message: &ToBroker| {
+        matches!(message, ToBroker::Refused { job: 1, why: Refusal::InputsChanged { .. } })
+    };
+    let troubled = |message: &ToBroker| matches!(message, ToBroker::Provisioned { provision: 5, trouble } if trouble.contains("include/a.h"));
+    assert!(told.iter().any(refused) && told.iter().any(troubled), "{told:?}");
+}
+
+#[test]
+fn a_bundle_that_lies_ends_the_link() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    for lie in [&b"#define WORD \"HELLO\"\n"[..], b"short", b"#define WORD \"hello\"\nand more"] {
+        let mut client = Client::new(volunteer.link());
+        client.sends = false;
+        let (build, view) = (project.build(), project.shell());
+        client.submit(1, &Job::new("/bin/sh", &["-c", "exit 0"], &build, &view));
+        client.serve(|message| matches!(message, ToBroker::NeedFiles { .. }));
+        let items = client.last_asked.clone();
+        client.send_bundle(&items, &zstd::encode_all(lie, 1).unwrap());
+        let last = client.serve(|message| matches!(message, ToBroker::Fatal { .. }));
+        assert!(matches!(last, ToBroker::Fatal { why } if why.contains("bundle")));
     }
 }
 

@@ -57,10 +57,10 @@ impl Link {
     /// The next message that is wanted; keep-alives and credits pass.
     pub fn wait(&mut self, wanted: impl Fn(&ToBroker) -> bool) -> ToBroker {
         loop {
-            // A broker is never silent for long.
-            self.send(&ToVolunteer::Ping { token: 1 });
             match self.next() {
                 message if wanted(&message) => return message,
+                // A broker is never silent for long: it says something when the volunteer does.
+                ToBroker::Pong { token: 0 } => self.send(&ToVolunteer::Ping { token: 1 }),
                 ToBroker::Pong { .. }
                 | ToBroker::Credit { .. }
                 | ToBroker::Window { .. }

@@ -45,6 +45,22 @@ impl Volunteer {
         Volunteer { directory, daemon, port }
     }
 
+    /// One that root starts and that becomes `nobody`; an ordinary user's is one already.
+    pub fn start_as_nobody() -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return Volunteer::start(&[]);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["bin", "tmp"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let nobody = "nobody";
+        let changed = Command::new("chown").arg("-R").arg(nobody).arg(directory.path()).status();
+        assert!(changed.unwrap().success());
+        let (daemon, port) = launch(directory.path(), &["--user", nobody]);
+        Volunteer { directory, daemon, port }
+    }
+
     pub fn restart(&mut self) {
         (self.daemon, self.port) = launch(self.directory.path(), &[]);
     }
