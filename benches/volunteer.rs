@@ -9,7 +9,6 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 #[allow(dead_code, reason = "the tests need more of it")]
-#[allow(dead_code, reason = "shared with tests")]
 #[path = "../tests/it/remote/client.rs"]
 mod client;
 #[allow(dead_code, reason = "shared with tests")]

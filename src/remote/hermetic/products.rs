@@ -34,7 +34,7 @@ pub struct Made {
 /// # Errors
 ///
 /// Returns a refusal for what cannot be given back, or is too much.
-pub fn collect(scratch: &OwnedFd, writable: &[&[u8]]) -> Result<Vec<Made>, Refusal> {
+pub fn collect(scratch: &OwnedFd, writable: &[Vec<u8>]) -> Result<Vec<Made>, Refusal> {
     let mut search = Search::default();
     for (index, folder) in writable.iter().enumerate() {
         let top = open(scratch, layer(index).as_bytes(), OFlags::DIRECTORY).map_err(taking)?;

@@ -3,7 +3,7 @@
 //! Blocking: to be called from threads that may wait.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ use crate::remote::items::Resolved;
 use crate::remote::job::Context;
 use crate::remote::pack::{Packed, pack};
 use crate::remote::process::{Control, Talker};
-use crate::remote::sandbox::{Boxed, Run, folders, temporary};
+use crate::remote::sandbox::folders::Layers;
+use crate::remote::sandbox::{Boxed, Run, temporary};
 use crate::remote::view::farm::{Farm, FarmError};
 
 /// Less than this free in a job's layers is a layer that is full, in bytes.
@@ -82,8 +83,11 @@ fn compile(
         return Err(Refusal::Forbidden { detail: format!("{} is no folder of the inputs", job.cwd) });
     }
     let arguments: Vec<&[u8]> = job.arguments.iter().skip(1).map(|word| &word[..]).collect();
-    let writable = folders::written(&arguments, &job.cwd, |path| farm.has_folder(path));
-    let writable: Vec<&[u8]> = writable.iter().map(Vec::as_slice).collect();
+    let files = job.inputs.files.iter().map(|input| &input.known.entry.path[..]);
+    let layers = match has_hard_links(job) {
+        true => Layers::over_all(),
+        false => Layers::of(&arguments, &job.cwd, |path| farm.has_folder(path), files),
+    };
     let teller = audit::teller(job);
     let mut streams = Streams::open(job).map_err(|error| disk_refusal("make a file", &error))?;
     let run = Run {
@@ -91,7 +95,7 @@ fn compile(
         arguments: &job.arguments.iter().map(|word| Bytes::clone(word)).collect::<Vec<_>>(),
         environment: &environment(job, &teller),
         cwd: &job.cwd,
-        writable: &writable,
+        layers: &layers,
         stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
     };
     let mut scratch = None;
@@ -103,7 +107,12 @@ fn compile(
     let watch = context.workshop.watch(control, &context.guard, Some(deadline));
     let finished = finished(watch.over(start, streams.talker()))?;
     let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };
-    let [stdout, stderr] = streams.finish(context)?;
+    let words = streams.finish()?;
+    if !finished.ended.is_success() && words.tell_of_locks() {
+        let detail = "the compile writes where its command does not tell".to_owned();
+        return Err(Refusal::Failed { detail });
+    }
+    let [stdout, stderr] = words.pack(context)?;
     let mut product = Product { finished, parts: vec![stdout, stderr], kind: ProductKind::Named };
     if !finished.ended.is_success() {
         check_space(&scratch)?;
@@ -111,7 +120,7 @@ fn compile(
         product.kind = ProductKind::Found { paths: Vec::new(), audit: Audit::Unchecked };
         return Ok(product);
     }
-    let mut made = products::collect(&scratch, &writable)?;
+    let mut made = products::collect(&scratch, &layers.writable)?;
     let audit = audited(job, &teller, &scratch, &mut made);
     let paths = made.iter().map(|made| made.path.clone()).collect();
     for Made { path, file } in made {
@@ -119,6 +128,14 @@ fn compile(
     }
     product.kind = ProductKind::Found { paths, audit };
     Ok(product)
+}
+
+/// Whether some of the inputs are one file with several names. clang knows files by device and inode, and
+/// a layer has a device of its own: then all must be seen through one.
+fn has_hard_links(job: &Resolved) -> bool {
+    let keys = job.inputs.files.iter().filter_map(|input| input.known.key());
+    let mut seen = std::collections::HashSet::new();
+    keys.filter(|key| key.twin > 0).any(|key| !seen.insert(key))
 }
 
 /// What the client gave, but for what is ours to say.
@@ -155,7 +172,6 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
 }
 
 fn read_back(file: &mut File) -> io::Result<Vec<u8>> {
-    use std::io::Read;
     let mut text = Vec::new();
     let read = file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text);
     file.rewind()?;
@@ -219,24 +235,46 @@ impl Streams {
     }
 
     /// What was printed, once nobody prints any more.
-    fn finish(self, context: &Context) -> Result<[Packed; 2], Refusal> {
-        let failed = |error: io::Error| disk_refusal("take what the compiler printed", &error);
-        let take = |mut file: File| {
-            file.rewind().map_err(failed)?;
-            packed(file, MESSAGES_MAX_BYTES, "what the compiler printed", context)
-        };
+    fn finish(self) -> Result<Words, Refusal> {
         let stderr = match self.stderr {
             Stderr::File(file) => file,
             Stderr::Screen { screen, .. } => {
-                let text = screen.finish().map_err(failed)?;
-                let mut file = File::from(
-                    rustix::fs::memfd_create("messages", MemfdFlags::CLOEXEC)
-                        .map_err(|error| failed(error.into()))?,
-                );
-                file.write_all(&text).map_err(failed)?;
+                let text = screen.finish().map_err(|error| taking(&error))?;
+                let file = rustix::fs::memfd_create("messages", MemfdFlags::CLOEXEC);
+                let mut file = File::from(file.map_err(|error| taking(&error.into()))?);
+                file.write_all(&text).map_err(|error| taking(&error))?;
                 file
             }
         };
-        Ok([take(self.stdout)?, take(stderr)?])
+        Ok(Words { stdout: self.stdout, stderr })
     }
+}
+
+/// What a compiler printed.
+struct Words {
+    stdout: File,
+    stderr: File,
+}
+
+impl Words {
+    /// Whether the compiler complains of something that is so only here. (It does so in English; where it
+    /// has learnt another language, its client finds out by doing the same itself.)
+    fn tell_of_locks(&self) -> bool {
+        let mut text = Vec::new();
+        let mut file = &self.stderr;
+        let read = file.rewind().and_then(|()| file.take(MESSAGES_MAX_BYTES).read_to_end(&mut text));
+        read.is_ok() && memchr::memmem::find(&text, b"Read-only file system").is_some()
+    }
+
+    fn pack(self, context: &Context) -> Result<[Packed; 2], Refusal> {
+        let take = |mut file: File| {
+            file.rewind().map_err(|error| taking(&error))?;
+            packed(file, MESSAGES_MAX_BYTES, "what the compiler printed", context)
+        };
+        Ok([take(self.stdout)?, take(self.stderr)?])
+    }
+}
+
+fn taking(error: &io::Error) -> Refusal {
+    disk_refusal("take what the compiler printed", error)
 }

@@ -1,15 +1,27 @@
 //! In which folders a compile writes, as far as its command tells.
 //!
-//! A layer over a folder costs a lookup of each file in it a little, so only those have one in which a
-//! compile may write: its working directory, and where its words say that outputs go. A word that
-//! looks like an output and is none costs that little; a folder that is missed would make the compile
-//! fail where a local one does not. So whatever might name an output counts, but for words that are
-//! known to name inputs.
+//! A layer over a folder makes each file in it dearer to find and open (some 12 µs), so only those
+//! have one in which a compile may write: its working directory, and where its words say that outputs
+//! go. A word that looks like an output and is none costs that little; a folder that is missed would
+//! make the compile fail where a local one does not. So whatever might name an output counts, but for
+//! words that are known to name inputs.
+//!
+//! Beneath a layer, folders full of inputs are *locked* again: seen without the layer, where no word
+//! of the command points into them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Layers over one view; with more folders than that, one layer lies over all.
 const LAYERS_MAX: usize = 16;
+
+/// Folders that are locked in one view: those with the most inputs.
+const LOCKED_MAX: usize = 32;
+
+/// A folder with fewer inputs is not worth it.
+const LOCKED_MIN: usize = 4;
+
+/// Where gcc writes compiled modules without being told.
+const MODULES: &[u8] = b"gcm.cache";
 
 /// Options whose names begin so name what is read; nothing else of the kind has outputs.
 const READING: [&[u8]; 21] = [
@@ -57,10 +69,47 @@ const WRITING: [&[u8]; 14] = [
 /// Part of options that say how paths are to be written, as `-ffile-prefix-map=`.
 const MAP: &[u8] = b"-prefix-map=";
 
-/// The folders beneath which a compile with these arguments may write; none is beneath another.
-///
-/// `exists` says of an absolute path whether it is a folder of the view.
-pub fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+/// Which parts of a view a job may write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// The folders beneath which it may write; none is beneath another.
+    pub writable: Vec<Vec<u8>>,
+    /// Folders beneath these in which it may not, by the number of the layer; none is beneath another.
+    pub locked: Vec<(usize, Vec<u8>)>,
+}
+
+impl Layers {
+    /// One layer over all.
+    pub fn over_all() -> Self {
+        Layers { writable: vec![b"/".to_vec()], locked: Vec::new() }
+    }
+
+    /// The layers for a compile with these arguments.
+    ///
+    /// `exists` says of an absolute path whether it is a folder of the view; `files` are the paths of
+    /// its files.
+    pub fn of<'a>(
+        arguments: &[&[u8]],
+        cwd: &[u8],
+        exists: impl Fn(&[u8]) -> bool,
+        files: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
+        // What a response file says is not looked at.
+        if arguments.iter().any(|word| word.starts_with(b"@")) {
+            return Layers::over_all();
+        }
+        let written = written(arguments, cwd, exists);
+        let mut writable = outermost(&written);
+        if writable.len() > LAYERS_MAX {
+            writable = Layers::over_all().writable;
+        }
+        let locked = locked(&writable, &written, files);
+        Layers { writable, locked }
+    }
+}
+
+/// Every folder that the words of a command may mean to be written to.
+fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) -> BTreeSet<Vec<u8>> {
     let mut found: BTreeSet<Vec<u8>> = BTreeSet::from([cwd.to_vec()]);
     let mut consider = |path: &[u8]| {
         let path = plainest(cwd, path);
@@ -80,8 +129,33 @@ pub fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) 
         }
         named_in(word).into_iter().for_each(&mut consider);
     }
-    let outermost = outermost(found);
-    if outermost.len() > LAYERS_MAX { vec![b"/".to_vec()] } else { outermost }
+    found
+}
+
+/// The outermost folders beneath layers that have enough inputs, and that no folder that may be
+/// written is in, or is.
+fn locked<'a>(
+    writable: &[Vec<u8>],
+    written: &BTreeSet<Vec<u8>>,
+    files: impl Iterator<Item = &'a [u8]>,
+) -> Vec<(usize, Vec<u8>)> {
+    let mut counts: HashMap<(usize, &'a [u8]), usize> = HashMap::new();
+    for file in files {
+        let Some(layer) = writable.iter().position(|folder| is_beneath(file, folder)) else { continue };
+        let mut slashes = (1..file.len()).filter(|&at| file[at] == b'/');
+        let holds_written =
+            |folder: &[u8]| written.iter().any(|path| path == folder || is_beneath(path, folder));
+        let begin = writable[layer].len();
+        let folder = slashes.find(|&at| at > begin && !holds_written(&file[..at])).map(|at| &file[..at]);
+        if let Some(folder) = folder {
+            *counts.entry((layer, folder)).or_default() += 1;
+        }
+    }
+    let mut found: Vec<((usize, &[u8]), usize)> = counts.into_iter().collect();
+    found.retain(|((_, folder), count)| *count >= LOCKED_MIN && !folder.ends_with(MODULES));
+    found.sort_unstable_by_key(|&(place, count)| (std::cmp::Reverse(count), place));
+    found.truncate(LOCKED_MAX);
+    found.into_iter().map(|((layer, folder), _)| (layer, folder.to_vec())).collect()
 }
 
 /// Paths of outputs that one word may hold.
@@ -132,33 +206,43 @@ fn plainest(cwd: &[u8], path: &[u8]) -> Vec<u8> {
 }
 
 /// Those that are beneath no other.
-fn outermost(folders: BTreeSet<Vec<u8>>) -> Vec<Vec<u8>> {
+fn outermost(folders: &BTreeSet<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut kept: Vec<Vec<u8>> = Vec::new();
-    let beneath = |folder: &[u8], other: &[u8]| {
-        other == b"/" || folder.strip_prefix(other).is_some_and(|rest| rest.starts_with(b"/"))
-    };
     // Not in the order of their bytes alone: `/a-b` stands between `/a` and `/a/b`.
     for folder in folders {
-        if !kept.iter().any(|other| beneath(&folder, other)) {
-            kept.push(folder);
+        if !kept.iter().any(|other| is_beneath(folder, other)) {
+            kept.push(folder.clone());
         }
     }
     kept
+}
+
+/// Whether a path leads into a folder; a folder is not beneath itself.
+fn is_beneath(path: &[u8], folder: &[u8]) -> bool {
+    let rest = path.strip_prefix(folder.strip_suffix(b"/").unwrap_or(folder));
+    rest.is_some_and(|rest| rest.starts_with(b"/") && rest.len() > 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The folders for a command in `/p/build`, where there are `/p/obj` and `/p/obj/x`.
-    fn check(command: &str, expected: &str) {
-        let folders =
-            ["/", "/p", "/p/build", "/p/build/sub", "/p/obj", "/p/obj/x", "/p/include", "/usr/include"];
+    const FOLDERS: [&str; 8] =
+        ["/", "/p", "/p/build", "/p/build/sub", "/p/obj", "/p/obj/x", "/p/include", "/usr/include"];
+
+    /// The layers of a command in `/p/build` that has these files.
+    fn layers(command: &str, files: &[String]) -> Layers {
         let words: Vec<&[u8]> = command.split_whitespace().map(str::as_bytes).collect();
-        let found =
-            written(&words, b"/p/build", |path| folders.iter().any(|folder| folder.as_bytes() == path));
-        let found: Vec<String> =
-            found.iter().map(|folder| String::from_utf8_lossy(folder).into_owned()).collect();
+        let exists = |path: &[u8]| FOLDERS.iter().any(|folder| folder.as_bytes() == path);
+        Layers::of(&words, b"/p/build", exists, files.iter().map(|file| file.as_bytes()))
+    }
+
+    fn text(path: &[u8]) -> String {
+        String::from_utf8_lossy(path).into_owned()
+    }
+
+    fn check(command: &str, expected: &str) {
+        let found: Vec<String> = layers(command, &[]).writable.iter().map(|path| text(path)).collect();
         assert_eq!(found.join(" "), expected, "{command}");
     }
 
@@ -195,6 +279,34 @@ mod tests {
     #[test]
     fn names_that_begin_alike_are_not_beneath_each_other() {
         let set = ["/a", "/a-b", "/a/b"].map(|path| path.as_bytes().to_vec());
-        assert_eq!(outermost(BTreeSet::from(set)), [b"/a".to_vec(), b"/a-b".to_vec()]);
+        assert_eq!(outermost(&BTreeSet::from(set)), [b"/a".to_vec(), b"/a-b".to_vec()]);
+        assert!(is_beneath(b"/a", b"/") && !is_beneath(b"/", b"/") && !is_beneath(b"/a-b", b"/a"));
+    }
+
+    #[test]
+    fn folders_full_of_inputs_are_locked_where_nothing_is_written() {
+        let in_folder =
+            |folder: &'static str, count| (0..count).map(move |number| format!("{folder}/{number}.h"));
+        let files: Vec<String> = in_folder("/p/build", 9)
+            .chain(in_folder("/p/build/inc/deep", 5))
+            .chain(in_folder("/p/build/inc", 1))
+            .chain(in_folder("/p/build/sub/inner", 4))
+            .chain(in_folder("/p/build/few", 3))
+            .chain(in_folder("/p/build/gcm.cache", 6))
+            .chain(in_folder("/p/include", 9))
+            .collect();
+        let locked = |command: &str| {
+            let found = layers(command, &files).locked;
+            found.iter().map(|(layer, path)| format!("{layer}:{}", text(path))).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(locked("-c a.c -o a.o"), "0:/p/build/inc 0:/p/build/sub");
+        assert_eq!(locked("-c a.c -o sub/a.o"), "0:/p/build/inc 0:/p/build/sub/inner");
+        assert_eq!(locked("-c a.c -o ../a.o"), "0:/p/include 0:/p/build/inc 0:/p/build/sub");
+        assert_eq!(locked("-c a.c @more"), "");
+    }
+
+    #[test]
+    fn a_response_file_may_write_anywhere() {
+        check("-c a.c @more", "/");
     }
 }

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
+use self::folders::Layers;
 use self::plan::{Shape, plan};
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
@@ -49,8 +50,8 @@ pub struct Run<'a> {
     pub environment: &'a [Bytes],
     /// Where it begins, inside.
     pub cwd: &'a [u8],
-    /// The folders beneath which it may write; none is beneath another.
-    pub writable: &'a [&'a [u8]],
+    /// Where it may write.
+    pub layers: &'a Layers,
     /// Its stdin, stdout and stderr.
     pub stdio: [OwnedFd; 3],
 }
@@ -112,7 +113,7 @@ impl Sandbox {
             environment: Vec::new(),
             stdio: [null()?, null()?, null()?],
         };
-        let born = self.start(farm, b"/", &[b"/"], &command)?;
+        let born = self.start(farm, b"/", &Layers::over_all(), &command)?;
         match waitpid(Some(born.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
@@ -132,18 +133,12 @@ impl Sandbox {
             environment: words(run.environment)?,
             stdio: run.stdio,
         };
-        self.start(farm, run.cwd, run.writable, &command)
+        self.start(farm, run.cwd, run.layers, &command)
     }
 
-    fn start(
-        &self,
-        farm: &Farm,
-        cwd: &[u8],
-        writable: &[&[u8]],
-        command: &spawn::Command,
-    ) -> io::Result<Boxed> {
+    fn start(&self, farm: &Farm, cwd: &[u8], layers: &Layers, command: &spawn::Command) -> io::Result<Boxed> {
         let shape =
-            Shape { stage: &self.stage, farm: farm.path(), writable, cwd, ids: self.ids, proc: self.proc };
+            Shape { stage: &self.stage, farm: farm.path(), layers, cwd, ids: self.ids, proc: self.proc };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let born = spawn::spawn(&steps, command)?;
         Ok(Boxed { pid: born.pid, scratch: born.scratch })

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_ulong};
 
+use super::folders::Layers;
 use crate::remote::view::PRIVATE;
 use crate::remote::view::farm::DEVICES;
 
@@ -62,8 +63,8 @@ pub struct Shape<'a> {
     pub stage: &'a Path,
     /// The tree that the job sees.
     pub farm: &'a Path,
-    /// Folders of the tree beneath which the job may write; none is beneath another.
-    pub writable: &'a [&'a [u8]],
+    /// What of the tree the job may write.
+    pub layers: &'a Layers,
     /// Where the job begins.
     pub cwd: &'a [u8],
     /// The daemon's own user and group.
@@ -75,6 +76,11 @@ pub struct Shape<'a> {
 /// Where the layers of the writable folders are, beneath what the child hands over.
 pub fn layer(index: usize) -> String {
     format!("u{index}")
+}
+
+/// Where what lies under a layer can be seen without it.
+fn lower(index: usize) -> String {
+    format!("l{index}")
 }
 
 /// Where the private folder is, beneath what the child hands over.
@@ -101,8 +107,14 @@ pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     let locked = MS_BIND | MS_NOSUID | MS_NODEV;
     steps.mount(shape.farm.as_os_str().as_bytes(), b"root", None, MS_BIND, None)?;
     steps.mount(b"none", b"root", None, MS_REMOUNT | MS_RDONLY | locked, None)?;
-    for (index, folder) in shape.writable.iter().enumerate() {
+    for (index, folder) in shape.layers.writable.iter().enumerate() {
         steps.overlay(index, folder)?;
+    }
+    for (layer, folder) in &shape.layers.locked {
+        let over = shape.layers.writable.get(*layer)?;
+        let inner = folder.strip_prefix(over.strip_suffix(b"/").unwrap_or(over))?;
+        let source = [lower(*layer).as_bytes(), inner].concat();
+        steps.mount(&source, &[b"root", &folder[..]].concat(), None, MS_BIND, None)?;
     }
     if shape.proc {
         let flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -166,7 +178,7 @@ impl Steps {
     fn overlay(&mut self, index: usize, folder: &[u8]) -> Option<()> {
         let folder = folder.strip_suffix(b"/").unwrap_or(folder);
         let target = [b"root", folder].concat();
-        let (upper, work, lower) = (layer(index), format!("w{index}"), format!("l{index}"));
+        let (upper, work, lower) = (layer(index), format!("w{index}"), lower(index));
         for made in [&upper, &work, &lower] {
             self.folder(made)?;
         }
@@ -206,20 +218,26 @@ mod tests {
         plan(shape).unwrap().iter().map(|step| describe(Some(step))).collect()
     }
 
-    fn shape() -> Shape<'static> {
+    fn shape(layers: &Layers) -> Shape<'_> {
         Shape {
             stage: Path::new("/s"),
             farm: Path::new("/f"),
-            writable: &[b"/home/a,b:c"],
+            layers,
             cwd: b"/home/a,b:c",
             ids: (5, 6),
             proc: true,
         }
     }
 
+    fn layers(writable: &str, locked: &[&str]) -> Layers {
+        let locked = locked.iter().map(|folder| (0, folder.as_bytes().to_vec())).collect();
+        Layers { writable: vec![writable.as_bytes().to_vec()], locked }
+    }
+
     #[test]
     fn no_name_of_a_client_is_among_an_overlays_options() {
-        let steps = plan(&shape()).unwrap();
+        let layers = layers("/home/a,b:c", &[]);
+        let steps = plan(&shape(&layers)).unwrap();
         let options: Vec<String> = steps
             .iter()
             .filter_map(|step| match &step.act {
@@ -233,24 +251,29 @@ mod tests {
 
     #[test]
     fn the_root_is_locked_before_anything_lies_over_it_and_left_for_good() {
-        let words = words(&shape());
+        let words = words(&shape(&layers("/home/a,b:c", &["/home/a,b:c/inc"])));
         let at = |wanted: &str| {
             words.iter().position(|word| word == wanted).unwrap_or_else(|| panic!("{wanted}: {words:?}"))
         };
         assert!(at("mount a folder again at root") < at("mount overlay at root/home/a,b:c"));
+        assert!(at("mount overlay at root/home/a,b:c") < at("mount a folder at root/home/a,b:c/inc"));
         assert!(at("mount proc at root/proc") < at("change the root"));
         assert_eq!(words.last().map(String::as_str), Some("enter /home/a,b:c"));
     }
 
     #[test]
     fn a_job_that_works_at_the_root_has_a_layer_over_all() {
-        let words = words(&Shape { writable: &[b"/"], cwd: b"/", proc: false, ..shape() });
-        assert!(words.contains(&"mount overlay at root".to_owned()), "{words:?}");
+        let all = layers("/", &["/usr"]);
+        let words = words(&Shape { cwd: b"/", proc: false, ..shape(&all) });
+        for step in ["mount overlay at root", "mount a folder at root/usr"] {
+            assert!(words.contains(&step.to_owned()), "{step}: {words:?}");
+        }
         assert!(!words.iter().any(|word| word.contains("proc at")));
     }
 
     #[test]
     fn a_path_with_a_nul_has_no_plan() {
-        assert!(plan(&Shape { cwd: b"/a\0b", ..shape() }).is_none());
+        let none = Layers::default();
+        assert!(plan(&Shape { cwd: b"/a\0b", ..shape(&none) }).is_none());
     }
 }

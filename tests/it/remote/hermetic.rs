@@ -154,7 +154,7 @@ fn inputs_cannot_be_changed_and_changes_are_the_jobs_own() {
         let (build, mut view) = (project.build(), project.shell());
         view.path(&project.path("build/input"));
         let mut play = |number, script: &'static str| {
-            client.run(number, &Job::new("/bin/sh", &["-c", script], &build, &view)).unwrap()
+            client.run(number, &Job::new("/bin/sh", &["-c", script], &build, &view))
         };
         for script in [
             "echo x >> ../include/a.h",
@@ -165,14 +165,16 @@ fn inputs_cannot_be_changed_and_changes_are_the_jobs_own() {
             "rm -f /dev/null",
             "echo x > /proc/self/oom_score_adj",
         ] {
-            let answer = play(1, script);
-            assert!(!answer.compiled.ended.is_success(), "{script}: {}", answer.text());
+            match play(1, script) {
+                Ok(answer) => assert!(!answer.compiled.ended.is_success(), "{script}: {}", answer.text()),
+                Err(why) => assert!(why.to_string().contains("does not tell"), "{script}: {why}"),
+            }
         }
         // In its own folder it may do what it likes, with copies.
-        let answer = play(2, "chmod 600 input; echo changed > input; cat input > copy");
+        let answer = play(2, "chmod 600 input; echo changed > input; cat input > copy").unwrap();
         assert_eq!(answer.products[&project.path("build/input")], b"changed\n");
         assert_eq!(answer.products[&project.path("build/copy")], b"changed\n");
-        let answer = play(3, "cat input; cat copy ../include/a.h");
+        let answer = play(3, "cat input; cat copy ../include/a.h").unwrap();
         assert!(!answer.compiled.ended.is_success());
         assert_eq!(answer.words(), "as it is\n#define WORD \"hello\"\n");
     }
@@ -218,6 +220,22 @@ fn what_a_job_makes_comes_back_and_what_is_no_file_is_refused() {
             client.run(3, &Job::new("/bin/sh", &["-c", "echo 1 > one; exit 7"], &build, &view)).unwrap();
         assert_eq!((failed.compiled.ended, failed.products.len()), (Ended::Exited(7), 0));
     }
+}
+
+#[test]
+fn a_compile_that_writes_where_nobody_knew_has_no_answer() {
+    let (volunteer, project) = (Volunteer::start(&[]), Project::new());
+    let mut client = Client::new(volunteer.link());
+    let refused = project.play(&mut client, 1, "echo x > ../include/b.h").err();
+    assert!(
+        matches!(&refused, Some(Refusal::Failed { detail }) if detail.contains("does not tell")),
+        "{refused:?}"
+    );
+    // A response file may say so, so then it may write anywhere.
+    let (build, view) = (project.build(), project.shell());
+    let job = Job::new("/bin/sh", &["-c", "echo x > ../include/b.h", "sh", "@file"], &build, &view);
+    let answer = client.run(2, &job).unwrap();
+    assert_eq!(answer.products[&project.path("include/b.h")], b"x\n");
 }
 
 #[test]
