@@ -24,11 +24,13 @@ pub struct Delivery {
     pub replaces: bool,
 }
 
-/// Whether a compiler's output may be put at `path`: nothing is there, or a plain file is.
+/// Whether a compiler's output may be put at `path`: a plain file is there, or nothing in a directory
+/// that is.
 pub fn check_destination(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(found) => found.is_file(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.parent().is_some_and(Path::is_dir),
+        Err(_) => false,
     }
 }
 

@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod link;
 pub mod listen;
 pub mod log;
+pub mod markers;
 pub mod notices;
 pub mod outcome;
 pub mod plan;

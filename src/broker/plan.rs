@@ -10,6 +10,7 @@ use crate::broker::deliver::check_destination;
 use crate::broker::host_lists::HostLists;
 use crate::broker::link::PackedBlob;
 use crate::broker::link::classic::{ClassicOrder, Columns};
+use crate::broker::prepare::has_precompiled;
 use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
 use crate::broker::sets::FileSet;
@@ -186,8 +187,11 @@ fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
     Ok(contents)
 }
 
-/// What only the file system knows: outputs that cannot be renamed over, precompiled headers.
+/// What only the file system knows: sources and headers that are no files, outputs that cannot be
+/// renamed over, precompiled headers.
 fn check_files(job: &CompileJob, cwd: &Path) -> Result<(), LocalReason> {
+    let source = cwd.join(job.source.as_path());
+    check_input(&job.source, &source)?;
     let dependencies = match &job.dependencies {
         Some(Destination::File(path)) => Some(path),
         _ => None,
@@ -197,33 +201,49 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<(), LocalReason> {
             return Err(LocalReason::OutputNotAFile { output: output.clone() });
         }
     }
-    if forced_includes(job).any(|header| has_precompiled(&cwd.join(header.as_path()))) {
-        return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+    if is_same_file(&source, &cwd.join(job.output.as_path())) {
+        return Err(LocalReason::OutputIsSource { output: job.output.clone() });
+    }
+    for header in forced_includes(job) {
+        let path = cwd.join(header.as_path());
+        check_input(&header, &path)?;
+        if has_precompiled(&path) {
+            return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+        }
     }
     Ok(())
 }
 
-/// The headers that `-include` names.
+/// Refuses an input that can be read but once, or is another for each process, such as `/dev/stdin`.
+/// One that is not there is the compiler's business.
+fn check_input(name: &Bytes, path: &Path) -> Result<(), LocalReason> {
+    let own = path.starts_with("/dev") || path.starts_with("/proc");
+    match own || std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        true => Err(LocalReason::SourceNotAFile { source_name: name.clone() }),
+        false => Ok(()),
+    }
+}
+
+/// Whether two names are of one file. gcc refuses to write over its source.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let one = identity(one);
+    one.is_some() && one == identity(other)
+}
+
+/// The headers that `-include` and its like name.
 fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
     let words = job.preprocess.iter().map(|argument| match argument {
         PreprocessArgument::Plain(word) => &word[..],
         PreprocessArgument::DependencyFile => &b""[..],
     });
     let behind = words.clone().skip(1).chain([&b""[..]]);
-    words.zip(behind).filter_map(|(word, next)| match word {
-        b"-include" => Some(Bytes::from(next)),
-        _ => word.strip_prefix(b"-include").map(Bytes::from),
-    })
-}
-
-/// Whether a compiler would take a precompiled header in place of this one (gcc's `.gch`, clang's
-/// `.pch`).
-fn has_precompiled(header: &Path) -> bool {
-    ["gch", "pch"].into_iter().any(|suffix| {
-        let mut name = header.as_os_str().to_owned();
-        name.push(".");
-        name.push(suffix);
-        Path::new(&name).exists()
+    words.zip(behind).filter_map(|(word, next)| {
+        let names = [&b"--include"[..], b"--imacros", b"-include", b"-imacros"];
+        let joined = names.iter().find_map(|name| word.strip_prefix(*name))?;
+        let joined = joined.strip_prefix(b"=").filter(|_| word.starts_with(b"--")).unwrap_or(joined);
+        Some(Bytes::from(if joined.is_empty() { next } else { joined }))
     })
 }
 
@@ -235,19 +255,21 @@ async fn remote_arguments(
     invocation: &Invocation,
 ) -> Result<Vec<Argument>, LocalReason> {
     let mut arguments = job.compile.clone();
-    if let Some((&first, _)) = job.native.split_first() {
+    if !job.native.is_empty() {
         let options: Vec<Bytes> =
             job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
         let unresolved = || LocalReason::NativeUnresolved { option: options[0].clone() };
         // gcc notes its options in the debug information, in an order that spelling them out changes.
-        if has_debug(&arguments) {
+        // And what this machine is depends on the width of its words.
+        if has_debug(&arguments) || arguments.iter().filter_map(plain).any(is_width) {
             return Err(unresolved());
         }
         let expanded = compiler.expand_native(&options).await.ok_or_else(unresolved)?;
         for &at in job.native.iter().rev() {
             arguments.remove(at);
         }
-        arguments.splice(first..first, expanded.into_iter().map(Argument::Plain));
+        // Where the driver has them: before all others, so that a `-mno-avx` in front counts too.
+        arguments.splice(0..0, expanded.into_iter().map(Argument::Plain));
     }
     if compiler.toolchain.clang {
         let more = clang_arguments(working_directory(invocation), job.preprocessed);
@@ -263,6 +285,10 @@ fn plain(argument: &Argument) -> Option<&Bytes> {
     }
 }
 
+fn is_width(word: &Bytes) -> bool {
+    [b"-m16".as_slice(), b"-m32", b"-mx32"].contains(&&word[..])
+}
+
 /// Whether any option asks for debug information, which names the compiler's directories.
 pub fn has_debug(arguments: &[Argument]) -> bool {
     arguments.iter().filter_map(plain).any(|word| word.starts_with(b"-g") && word[..] != *b"-g0")
@@ -270,12 +296,10 @@ pub fn has_debug(arguments: &[Argument]) -> bool {
 
 /// The working directory as compilers name it: `$PWD` when that is the same directory.
 pub fn working_directory(invocation: &Invocation) -> &[u8] {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     match invocation.variable("PWD") {
         Some(pwd) if pwd.starts_with(b"/") => {
-            let named = identity(Bytes::from(pwd).as_path());
-            if named.is_some() && named == identity(invocation.cwd.as_path()) { pwd } else { &invocation.cwd }
+            let same = is_same_file(Bytes::from(pwd).as_path(), invocation.cwd.as_path());
+            if same { pwd } else { &invocation.cwd }
         }
         _ => &invocation.cwd,
     }

@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, interval, timeout_at};
 
 use super::link::PackedBlob;
+use super::markers::leading_includes;
 use super::sets::FileSet;
 use super::text::{Markers, pack};
 use crate::common::bytes::Bytes;
@@ -81,6 +82,7 @@ pub async fn prepare(
     if !watch(child, &text, &messages).await?.success() {
         return Err(LocalReason::PreprocessorFailed);
     }
+    check_precompiled(&text, invocation)?;
     let stderr = contents(&messages, MESSAGES_MAX_BYTES).map_err(broker)?;
     if invocation.terminal.is_some() && !stderr.is_empty() {
         return Err(LocalReason::PreprocessorDiagnostics);
@@ -90,6 +92,31 @@ pub async fn prepare(
         None => None,
     };
     Ok(Prepared { input: pack(text, Markers::Trusted).await?, stderr, dependencies, set: None })
+}
+
+/// How much of a text is looked at for the files that it begins with.
+const BEGINNING_MAX_BYTES: u64 = 64 << 10;
+
+/// Refuses a text in place of whose first headers a compile would take a precompiled one, which may
+/// say something else. `-E` never does.
+fn check_precompiled(text: &File, invocation: &Invocation) -> Result<(), LocalReason> {
+    let beginning = contents(text, BEGINNING_MAX_BYTES).map_err(broker)?;
+    let cwd = invocation.cwd.as_path();
+    match leading_includes(&beginning).iter().any(|header| has_precompiled(&cwd.join(header.as_path()))) {
+        true => Err(LocalReason::Text { why: TextRule::PrecompiledHeader }),
+        false => Ok(()),
+    }
+}
+
+/// Whether a compiler would take a precompiled header in place of this one (gcc's `.gch`, clang's
+/// `.pch`).
+pub fn has_precompiled(header: &Path) -> bool {
+    ["gch", "pch"].into_iter().any(|suffix| {
+        let mut name = header.as_os_str().to_owned();
+        name.push(".");
+        name.push(suffix);
+        Path::new(&name).exists()
+    })
 }
 
 /// Keeps the text in `TMPDIR`, as `distcc_XXXXXX.i` or `.ii`, for whoever wants to look at it

@@ -77,7 +77,7 @@ fn pack_whole(file: &File, size: u64, markers: Markers) -> Result<PackedBlob, Lo
         press.text.resize(size as usize, 0);
         file.read_exact_at(&mut press.text, 0).map_err(broker)?;
         check_markers(&press.text, markers)?;
-        let mut search = Search::default();
+        let mut search = Search::of(markers);
         search.look(&press.text)?;
         search.finish()?;
         let packed = press.compressor.compress(&press.text).map_err(broker)?;
@@ -87,7 +87,7 @@ fn pack_whole(file: &File, size: u64, markers: Markers) -> Result<PackedBlob, Lo
 }
 
 fn pack_in_pieces(mut file: &File, markers: Markers) -> Result<PackedBlob, LocalReason> {
-    let (mut hasher, mut search, mut size) = (blake3::Hasher::new(), Search::default(), 0);
+    let (mut hasher, mut search, mut size) = (blake3::Hasher::new(), Search::of(markers), 0);
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(broker)?;
     let mut piece = vec![0; 1 << 20];
     rewind(&mut file).map_err(broker)?;
@@ -121,7 +121,8 @@ fn check_markers(text: &[u8], markers: Markers) -> Result<(), LocalReason> {
     }
 }
 
-/// Looks for what makes a compile read a file that the text does not hold.
+/// Looks for what makes a compile read a file that the text does not hold, or ask where in the
+/// source it is: text has other columns.
 ///
 /// `.incbin` and `.include` count inside string literals only (there the assembler sees them);
 /// elsewhere `.include` is a member access. A literal that spans lines (a raw string) makes every
@@ -131,12 +132,24 @@ struct Search {
     /// The unfinished last line of the chunks so far, for words that straddle chunks.
     line: Vec<u8>,
     raw_strings: bool,
+    /// Whether the text may hold directives: no preprocessor of ours has seen it.
+    directives: bool,
 }
 
 /// A longer line is looked at in pieces, with this much kept from the piece before.
 const LINE_MAX_BYTES: usize = 1 << 20;
 
+/// Built-in functions whose value is a place in the source.
+const PLACES: [&[u8]; 3] = [b"__builtin_COLUMN", b"__builtin_LINE", b"__builtin_source_location"];
+
+/// Where the names of files begin that are others for each process.
+const OF_THE_PROCESS: [&[u8]; 2] = [b"\"/dev/", b"\"/proc/"];
+
 impl Search {
+    fn of(markers: Markers) -> Search {
+        Search { directives: markers == Markers::Required, ..Search::default() }
+    }
+
     /// Looks at what comes after the last line's end.
     fn finish(mut self) -> Result<(), LocalReason> {
         self.look(b"\n")
@@ -174,8 +187,18 @@ impl Search {
                 from = at + word.len();
             }
         }
+        let refused = |why| Err(LocalReason::Text { why });
         if find(lines, b"#pragma GCC pch_preprocess", 0).is_some() {
-            return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+            return refused(TextRule::PrecompiledHeader);
+        }
+        if PLACES.iter().any(|word| find(lines, word, 0).is_some()) {
+            return refused(TextRule::AsksForItsPlace);
+        }
+        if OF_THE_PROCESS.iter().any(|name| is_in_marker(lines, name)) {
+            return refused(TextRule::ProcessFile);
+        }
+        if self.directives && lines.split(|&byte| byte == b'\n').any(is_directive) {
+            return refused(TextRule::Directive);
         }
         Ok(())
     }
@@ -183,6 +206,33 @@ impl Search {
 
 fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
     memchr::memmem::find(text.get(from..)?, word).map(|at| from + at)
+}
+
+/// Whether `name` stands in a line marker.
+fn is_in_marker(text: &[u8], name: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(at) = find(text, name, from) {
+        let start = text[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let before = text[start..at].strip_prefix(b"# ").and_then(|before| before.strip_suffix(b" "));
+        if before.is_some_and(|number| number.iter().all(u8::is_ascii_digit)) {
+            return true;
+        }
+        from = at + name.len();
+    }
+    false
+}
+
+/// Whether a line is a directive that is not left over from preprocessing: clang follows it still.
+fn is_directive(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    let rest = match line {
+        [b'#', rest @ ..] => rest.trim_ascii_start(),
+        // Other spellings of the `#`.
+        [b'%', b':', ..] | [b'?', b'?', b'=', ..] => return true,
+        _ => return false,
+    };
+    let left_over = [&b"pragma"[..], b"ident", b"line", b"define", b"undef"];
+    !rest.is_empty() && !rest[0].is_ascii_digit() && !left_over.iter().any(|word| rest.starts_with(word))
 }
 
 /// Whether an odd number of unescaped quotes stands before `at` on its line.
@@ -223,6 +273,46 @@ mod tests {
     fn a_member_named_include_does_not() {
         check(&["set.include(x); f(\"a\").include(y);\n"], true);
         check(&["int a;\n", "x.include", "(1);\n"], true);
+    }
+
+    #[test]
+    fn a_text_that_asks_where_it_stands_stays_here() {
+        check(&["int f(void) { return __builtin_COLUMN(); }\n"], false);
+        check(
+            &[
+                "static consteval source_location current(__builtin_ret_type p = __builtin_source_",
+                "location())",
+            ],
+            false,
+        );
+        check(&["int __builtin_ctz(int); __builtin_FILE();\n"], true);
+    }
+
+    #[test]
+    fn a_file_that_only_the_process_has_keeps_the_job_here() {
+        check(&["# 1 \"/dev/stdin\" 1\nint x;\n"], false);
+        check(&["int y;\n# 12 \"/proc/self/fd/0\"\n"], false);
+        check(&["# 1 \"a.c\"\nopen(\"/dev/null\"); // # 1 \"/dev/x\"\n"], true);
+    }
+
+    #[test]
+    fn what_a_compiler_still_would_follow_in_given_text_keeps_it_here() {
+        let given = |text: &str| {
+            let mut search = Search::of(Markers::Required);
+            search.look(text.as_bytes()).is_ok()
+        };
+        assert!(given("# 1 \"a.c\"\n#pragma once\n #  define A\n#line 7\n#ident \"x\"\n#\nint a;\n"));
+        for line in [
+            "#include <a.h>",
+            " # include_next \"a.h\"",
+            "#\timport <a>",
+            "#if __has_include(<a>)",
+            "%:include <a>",
+            "#\\",
+        ] {
+            assert!(!given(&format!("# 1 \"a.c\"\n{line}\n")), "{line}");
+        }
+        check(&["#include <made by a preprocessor, so a string>\n"], true);
     }
 
     #[test]

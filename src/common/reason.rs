@@ -41,6 +41,12 @@ pub enum LocalReason {
     /// The source is stdin.
     #[error("the source is standard input")]
     SourceIsStdin,
+    /// A source or header that is a pipe, a device or the process's own.
+    #[error("{source_name} is not a plain file")]
+    SourceNotAFile {
+        /// The file as it was named.
+        source_name: Bytes,
+    },
     /// A language that is not distributed.
     #[error("{language} is not distributed")]
     Language {
@@ -53,6 +59,12 @@ pub enum LocalReason {
     /// The output is stdout, a device, or another thing that cannot be renamed over.
     #[error("output {output} is not a plain file")]
     OutputNotAFile {
+        /// The output as it was named.
+        output: Bytes,
+    },
+    /// The output would be written over the source, which gcc refuses.
+    #[error("output {output} is the source itself")]
+    OutputIsSource {
         /// The output as it was named.
         output: Bytes,
     },
@@ -190,6 +202,8 @@ pub enum OptionRule {
     NotReproducible,
     #[error("records the command line or the source's name in the object")]
     Records,
+    #[error("puts lines and columns of the source into the output, which preprocessed text has not")]
+    RecordsPlaces,
 }
 
 /// What a preprocessed text holds that cannot leave; completes "preprocessed text …".
@@ -202,6 +216,12 @@ pub enum TextRule {
     Incbin,
     #[error("uses a precompiled header")]
     PrecompiledHeader,
+    #[error("asks for its own place in the source (__builtin_COLUMN and its like)")]
+    AsksForItsPlace,
+    #[error("includes what only the compile's own process can read (/dev/stdin and its like)")]
+    ProcessFile,
+    #[error("includes another file still")]
+    Directive,
 }
 
 impl LocalReason {
@@ -217,7 +237,8 @@ impl LocalReason {
             Self::SourceIsStdin => "stdin",
             Self::Language { .. } => "language",
             Self::NoLineMarkers => "no-line-markers",
-            Self::OutputNotAFile { .. } => "output",
+            Self::SourceNotAFile { .. } => "source",
+            Self::OutputNotAFile { .. } | Self::OutputIsSource { .. } => "output",
             Self::Probe { .. } => "probe",
             Self::ResponseFile { .. } => "response-file",
             Self::Environment { .. } => "environment",

@@ -31,4 +31,5 @@ mod remote;
 mod scan;
 mod scene;
 mod shim;
+mod subtle;
 mod tidy;

@@ -19,10 +19,11 @@ pub(super) fn stem(path: &[u8]) -> &[u8] {
     name.iter().rposition(|byte| *byte == b'.').map_or(name, |dot| &name[..dot])
 }
 
-/// A name's ending, from the last dot on; empty when there is none.
+/// A name's ending, from the last dot on; empty when there is none, or when it is all of the name:
+/// gcc takes a `.c` for something to link.
 pub(super) fn suffix(path: &[u8]) -> &[u8] {
     let name = basename(path);
-    name.iter().rposition(|byte| *byte == b'.').map_or(b"", |dot| &name[dot..])
+    name.iter().rposition(|byte| *byte == b'.').filter(|&dot| dot > 0).map_or(b"", |dot| &name[dot..])
 }
 
 /// What a source is, besides its language.

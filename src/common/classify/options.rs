@@ -9,9 +9,9 @@ use super::effects::Effect::{
     SplitDebug, Stamp, Temporaries, TimeTrace, Word, Writes,
 };
 use super::table::Class::{
-    AssemblerWord, AssemblerWords, CodeWord, Dependency, FrontEndWord, InputCharset, Kept, Language, Link,
-    Machine, Mode, OtherLanguage, OutputFile, Preprocess, PreprocessOnly, PreprocessorWord,
-    PreprocessorWords,
+    Annotations, AssemblerWord, AssemblerWords, CodeWord, Dependency, FrontEndWord, InputCharset, Kept,
+    Language, Link, Machine, Mode, OtherLanguage, OutputFile, Preprocess, PreprocessOnly, PreprocessorWord,
+    PreprocessorWords, Sanitizers,
 };
 use super::table::Names::{Define, Include, Input, Nothing, Output, Text};
 use super::table::Takes::{Alone, Either, Joined, Long, Prefix, Separate};
@@ -257,6 +257,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fsanitize-ignorelist=", Joined, ReadsFiles, Reads),
     among("-fsanitize-system-blacklist=", Joined, ReadsFiles, Reads),
     among("-fsanitize-system-ignorelist=", Joined, ReadsFiles, Reads),
+    entry("-fsanitize=", Joined, Nothing, Sanitizers),
     here("-fsave-mixins", Prefix, WritesFiles),
     among("-fsave-optimization-record", Prefix, WritesFiles, Record),
     here("-fself-test", Prefix, WritesFiles),
@@ -270,6 +271,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-ftime-trace", Prefix, WritesFiles, TimeTrace),
     entry("-fuse-ld=", Joined, Nothing, Link),
     among("-fuse-line-directives", Alone, ChangesPreprocessing, Effect::Nothing),
+    entry("-fverbose-asm", Alone, Nothing, Annotations),
     here("-fversion", Alone, Prints),
     here("-fvtv", Prefix, WritesFiles),
     among("-fxray-always-instrument=", Joined, ReadsFiles, Reads),

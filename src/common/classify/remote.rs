@@ -79,7 +79,9 @@ fn accept(word: &Bytes, rest: &mut std::slice::Iter<'_, Argument>) -> Option<Acc
         },
     };
     let allowed = match row.class {
-        Class::Kept => row.names == Names::Text || names_no_file(value),
+        Class::Kept | Class::Sanitizers | Class::Annotations => {
+            row.names == Names::Text || names_no_file(value)
+        }
         Class::Machine => names_no_file(value) && !value.starts_with(b"native"),
         Class::InputCharset => value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8"),
         Class::Language => language_by_name(value).is_some_and(|(_, form)| form == Form::Preprocessed),

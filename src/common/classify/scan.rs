@@ -50,6 +50,10 @@ pub(super) struct Scan {
     pub external_assembler: bool,
     /// What waits behind `-Xclang`.
     front_end: FrontEnd,
+    /// `-fverbose-asm`.
+    pub annotations: bool,
+    /// Whether `-march=` or one of its like names a machine.
+    named_machine: bool,
     /// The language of the sources that follow, as `-x` gave it.
     forced: Option<Bytes>,
     /// The words that are left, in reverse.
@@ -107,6 +111,7 @@ impl Scan {
         if scan.front_end.is_open() {
             scan.refuse(&"-Xclang".into(), OptionRule::SideDoor);
         }
+        scan.settle_machine();
         scan
     }
 
@@ -149,7 +154,17 @@ impl Scan {
         match row.class {
             Class::Kept if row.names == Names::Text || names_no_file(value) => self.kept(row, word, next),
             Class::Machine if names_no_file(value) => self.machine(word, value),
-            Class::Kept | Class::Machine => self.unknown(word),
+            Class::Sanitizers if names_no_file(value) => {
+                match value.split(|&byte| byte == b',').all(is_placeless) {
+                    true => self.keep(word, None),
+                    false => self.among(word, OptionRule::RecordsPlaces, Effect::Nothing, value),
+                }
+            }
+            Class::Annotations => {
+                self.annotations = true;
+                self.keep(word, None);
+            }
+            Class::Kept | Class::Machine | Class::Sanitizers => self.unknown(word),
             Class::Preprocess | Class::Link => {
                 self.left_out |= row.names != Names::Define;
                 self.other_gcc |= row.name == "--gcc-toolchain";
@@ -227,9 +242,21 @@ impl Scan {
         match value {
             b"native" => self.native.push(self.compile.len()),
             _ if value.starts_with(b"native") => return self.refuse(word, OptionRule::ThisMachine),
-            _ => {}
+            _ => self.named_machine = true,
         }
         self.keep(word, None);
+    }
+
+    /// Of a machine that is named and this one, which counts depends on the order and on which of the
+    /// options it is: left to the driver here.
+    fn settle_machine(&mut self) {
+        let native = self.native.first().and_then(|&at| match &self.compile[at] {
+            Argument::Plain(option) => Some(option.clone()),
+            Argument::Input | Argument::Output(_) => None,
+        });
+        if let Some(option) = native.filter(|_| self.named_machine) {
+            self.stays.get_or_insert(LocalReason::NativeUnresolved { option });
+        }
     }
 
     fn dependency(&mut self, what: DependencyOption, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
@@ -294,6 +321,28 @@ impl Scan {
     fn unknown(&mut self, option: &Bytes) {
         self.stays.get_or_insert_with(|| LocalReason::UnknownOption { option: option.clone() });
     }
+}
+
+/// Sanitizers that do not put places in the source into the object. The others do, as data: a report
+/// at run time names line and column.
+const PLACELESS: [&[u8]; 13] = [
+    b"dataflow",
+    b"fuzzer-no-link",
+    b"hwaddress",
+    b"kcfi",
+    b"kernel-hwaddress",
+    b"kernel-memory",
+    b"leak",
+    b"memory",
+    b"memtag",
+    b"safe-stack",
+    b"scudo",
+    b"shadow-call-stack",
+    b"thread",
+];
+
+fn is_placeless(sanitizer: &[u8]) -> bool {
+    PLACELESS.contains(&sanitizer)
 }
 
 /// What to call the language of a source: its suffix, else its name.

@@ -67,6 +67,10 @@ pub(super) enum Class {
     Kept,
     /// Kept, and its value may be `native`.
     Machine,
+    /// `-fsanitize=`: kept, unless what it puts into the object says where in the source it is.
+    Sanitizers,
+    /// `-fverbose-asm`: kept, unless it is the assembly that is wanted.
+    Annotations,
     /// For the preprocessor alone.
     Preprocess,
     /// For the linker, so unused here. clang says so, once: in the preprocessor's command.

@@ -173,7 +173,9 @@ impl<'a> Reader<'a> {
         };
         let keep = match row.class {
             Class::Kept if MAPS.contains(&row.name) => return self.map(row.name, &text),
-            Class::Kept => row.names == Names::Text || names_no_file(&text),
+            Class::Kept | Class::Sanitizers | Class::Annotations => {
+                row.names == Names::Text || names_no_file(&text)
+            }
             Class::Machine => names_no_file(&text) && !text.starts_with(b"native"),
             Class::Preprocess if ROOTED.contains(&row.name) => return self.rooted(row.name, &text),
             Class::Preprocess => {

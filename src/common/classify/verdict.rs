@@ -111,6 +111,10 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
     if is_probe(&kind.source, &output) {
         return Err(LocalReason::Probe { source_name: kind.source });
     }
+    if scan.annotations && emit == Emit::Assembly {
+        let option = Bytes::from("-fverbose-asm");
+        needed.get_or_insert(LocalReason::Option { option, why: OptionRule::RecordsPlaces });
+    }
     if scan.other_gcc && scan.external_assembler {
         let option = Bytes::from("--gcc-toolchain");
         return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });

@@ -1,0 +1,146 @@
+//! Compiles that seem to need nothing but their text, and do. Each was once done elsewhere, with
+//! another result than here.
+
+use crate::scene::{Place, Scene, Theatre};
+
+/// A header that is in place of nothing, and sources that use it.
+const HEADER: &str = "#define P 1\nint pp;\n";
+
+fn check_all(scenes: &[(Place, Scene)]) {
+    let theatre = Theatre::new();
+    for (place, scene) in scenes {
+        theatre.check(*place, scene);
+    }
+    theatre.close();
+}
+
+fn scene(command: &str, source: &str) -> Scene {
+    Scene::new(command).file("a.c", source)
+}
+
+#[test]
+fn columns_that_go_into_the_object_are_those_of_the_source() {
+    let globals = "#define API __attribute__((visibility(\"default\")))\nAPI    int      a[9];API int b;\n\
+                   int f(int i) { return   a[i] + b; }\n";
+    let asks = "#define ID(x) x\nint f(void) { return ID(1)   +   __builtin_LINE(); }\n";
+    let mut scenes = Vec::new();
+    for compiler in ["gcc", "clang"] {
+        for option in ["-fsanitize=address", "-fsanitize=undefined", "-fsanitize=bounds,leak"] {
+            scenes.push((Place::Local("option"), scene(&format!("{compiler} {option} -c a.c"), globals)));
+        }
+        scenes.push((Place::Remote, scene(&format!("{compiler} -fsanitize=thread -c a.c"), globals)));
+        scenes.push((Place::Local("text"), scene(&format!("{compiler} -c a.c"), asks)));
+    }
+    let located = "#include <source_location>\n#define ID(x) x\nint g(std::source_location l = \
+                   std::source_location::current()) { return l.column(); }\nint h() { return ID(1)   +   g(); }\n";
+    let located = Scene::new("g++ -std=c++20 -c a.cc").file("a.cc", located);
+    scenes.push((Place::Local("text"), located));
+    check_all(&scenes);
+}
+
+#[test]
+fn the_source_between_the_lines_of_assembly_is_here() {
+    let source = "int f(int x)\n{\n    return x + 1;\n}\n";
+    check_all(&[
+        (Place::Local("option"), scene("gcc -S -fverbose-asm a.c", source)),
+        (Place::Remote, scene("gcc -c -fverbose-asm a.c", source)),
+    ]);
+}
+
+#[test]
+fn this_machine_among_other_machines() {
+    let source = "float f(float *a, float *b)\n{\n    float s = 0;\n    for (int i = 0; i < 64; i++)\n        \
+                  s += a[i] * b[i];\n    return s;\n}\n";
+    let check =
+        |options: &str| (Place::Either, scene(&format!("gcc -O3 -ffast-math {options} -c a.c"), source));
+    check_all(&[
+        check("-march=native"),
+        check("-mno-avx -march=native"),
+        check("-march=native -mno-avx"),
+        check("-march=native -march=x86-64"),
+        check("-march=x86-64 -march=native"),
+        check("-mtune=generic -march=native"),
+        check("-mno-sse3 -mtune=native"),
+    ]);
+}
+
+#[test]
+fn a_source_is_not_written_over() {
+    let mut scenes = Vec::new();
+    for compiler in ["gcc", "clang"] {
+        for output in ["a.c", "./a.c", "link.c"] {
+            let command = format!("{compiler} -c a.c -o {output}");
+            scenes.push((Place::Local("output"), scene(&command, "int x;\n").link("link.c", "a.c")));
+        }
+    }
+    check_all(&scenes);
+}
+
+#[test]
+fn what_only_the_compile_itself_can_read() {
+    let piped = "echo 'int piped;' | \"$@\"";
+    let mut scenes = Vec::new();
+    for compiler in ["gcc", "clang"] {
+        for (place, command, source) in [
+            (Place::Local("source"), "-x c -c /dev/stdin -o b.o", ""),
+            (Place::Local("source"), "-x c -c /proc/self/fd/0 -o b.o", ""),
+            (Place::Local("source"), "-include /dev/stdin -c a.c", "int x;\n"),
+            (Place::Local("source"), "-imacros/dev/stdin -c a.c", "int x;\n"),
+            (Place::Local("text"), "-c a.c", "#include \"/dev/stdin\"\n"),
+            (Place::Local("stdin"), "-x c -c - -o b.o", ""),
+        ] {
+            scenes.push((place, scene(&format!("{compiler} {command}"), source).shell(piped)));
+        }
+    }
+    let fifo = "mkfifo pipe && (echo 'int piped;' >pipe &) && \"$@\" && rm pipe";
+    scenes.push((Place::Local("source"), Scene::new("gcc -x c -c pipe -o b.o").shell(fifo)));
+    check_all(&scenes);
+}
+
+#[test]
+fn a_precompiled_header_is_used_wherever_the_header_is_found() {
+    // Older than the header, so that it is plain which of the two was read; left as it was made,
+    // since one differs from the next.
+    let make = "gcc -x c-header inc/p.h -o inc/p.h.gch && echo '#define P 2' >inc/p.h && \"$@\"; \
+                status=$?; rm inc/p.h.gch; exit $status";
+    let made = |command: &str, source: &str| {
+        (Place::Local("text"), scene(command, source).file("inc/p.h", HEADER).shell(make))
+    };
+    check_all(&[
+        made("gcc -Iinc -c a.c", "#include \"p.h\"\nint y = P;\n"),
+        made("gcc -Iinc -include p.h -c a.c", "int y = P;\n"),
+        made("gcc -include inc/p.h -c a.c", "int y = P;\n"),
+        (
+            Place::Remote,
+            scene("gcc -Iinc -c a.c", "int x;\n#include \"p.h\"\nint y = P;\n")
+                .file("inc/p.h", HEADER)
+                .file("inc/p.h.gch", "too late to be taken"),
+        ),
+    ]);
+}
+
+#[test]
+fn directives_in_text_that_was_preprocessed_already() {
+    let mut scenes = Vec::new();
+    for compiler in ["gcc", "clang"] {
+        for (place, text) in [
+            (Place::Local("text"), "# 1 \"a.c\"\n#include \"p.h\"\nint x = P;\n"),
+            (Place::Local("text"), "# 1 \"a.c\"\n#if __has_include(<stdio.h>)\nint x;\n#endif\n"),
+            (Place::Remote, "# 1 \"a.c\"\n#pragma GCC visibility push(hidden)\nint x;\n"),
+        ] {
+            let scene = Scene::new(&format!("{compiler} -c a.i")).file("a.i", text).file("p.h", HEADER);
+            scenes.push((place, scene));
+        }
+    }
+    check_all(&scenes);
+}
+
+#[test]
+fn names_that_are_endings_only() {
+    check_all(&[
+        (Place::Either, Scene::new("gcc -c .c").file(".c", "int x;\n")),
+        (Place::Either, Scene::new("gcc -c k/.c").file("k/.c", "int x;\n")),
+        (Place::Either, Scene::new("clang -c .c").file(".c", "int x;\n")),
+        (Place::Either, Scene::new("gcc -MD -c a.c -o k/.o").file("a.c", "int x;\n").file("k/keep", "")),
+    ]);
+}
