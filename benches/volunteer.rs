@@ -36,21 +36,22 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     println!("{HEADERS} headers in {FOLDERS} folders, {runs} runs each, CPU and wall in ms per job");
     println!("{:<34} {:>9} {:>9} {:>9} {:>9} {:>7}", "", "daemon", "its jobs", "here", "beyond", "wall");
-    for (name, cwd, place) in [
-        ("gcc, headers outside of the cwd", "build", "include"),
-        ("gcc, headers beneath the cwd", "build", "build/include"),
+    for (name, place, sources) in [
+        ("headers outside of the cwd", "include", &["main.c"][..]),
+        ("headers beneath the cwd", "build/include", &["main.c"]),
+        ("a tenth of them new for each job", "include", &["main.c", "other.c"]),
     ] {
-        let root = directory.path().join(place.replace('/', "-"));
+        let root = directory.path().join(format!("{}-{}", place.replace('/', "-"), sources.len()));
         project(&root, place);
-        measure(name, &root.join(cwd), &root.join(place), runs);
+        measure(name, &root.join("build"), &root.join(place), sources, runs);
     }
 }
 
-/// A source that includes all headers, each of which declares a few things.
+/// Two sources that include 800 headers each, a tenth of them not the same ones.
 fn project(root: &Path, place: &str) {
-    let mut source = String::new();
+    let (mut main, mut other) = (String::new(), String::new());
     fs::create_dir_all(root.join("build")).unwrap();
-    for number in 0..HEADERS {
+    for number in 0..HEADERS + HEADERS / 20 {
         let name = format!("d{}/h{number}.h", number % FOLDERS);
         let path = root.join(place).join(&name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -58,33 +59,50 @@ fn project(root: &Path, place: &str) {
             "#pragma once\nstruct s{number} {{ int a, b, c; }};\nint f{number}(struct s{number} *);\n"
         );
         fs::write(path, text).unwrap();
-        writeln!(source, "#include \"{name}\"").unwrap();
+        for (source, numbers) in [(&mut main, 0..HEADERS), (&mut other, HEADERS / 20..HEADERS + HEADERS / 20)]
+        {
+            if numbers.contains(&number) {
+                writeln!(source, "#include \"{name}\"").unwrap();
+            }
+        }
     }
-    source.push_str("int main(void) { return 0; }\n");
-    fs::write(root.join("build/main.c"), source).unwrap();
+    for (name, mut source) in [("main.c", main), ("other.c", other)] {
+        source.push_str("int main(void) { return 0; }\n");
+        fs::write(root.join("build").join(name), source).unwrap();
+    }
 }
 
-fn measure(name: &str, cwd: &Path, include: &Path, runs: u32) {
-    let option = format!("-I{}", include.display());
-    let arguments = [&option[..], "-O1", "-c", "main.c", "-o", "main.o"];
-    let gcc = "/usr/bin/gcc";
-    let mut view = View::of_compiler(gcc);
-    view.read_by(gcc, &arguments, cwd);
+fn measure(name: &str, cwd: &Path, include: &Path, sources: &[&str], runs: u32) {
+    let (gcc, option) = ("/usr/bin/gcc", format!("-I{}", include.display()));
+    let commands: Vec<[&str; 6]> =
+        sources.iter().map(|source| [&option[..], "-O1", "-c", source, "-o", "main.o"]).collect();
+    let compiler = View::of_compiler(gcc);
+    let views: Vec<View> = commands
+        .iter()
+        .map(|command| {
+            let mut view = compiler.clone();
+            view.read_by(gcc, command, cwd);
+            view
+        })
+        .collect();
+    let jobs: Vec<Job<'_>> =
+        commands.iter().zip(&views).map(|(command, view)| Job::new(gcc, command, cwd, view)).collect();
+    // One job at a time has one tree.
     let volunteer = Volunteer::start(&[]);
     let mut client = Client::new(volunteer.link());
-    let job = Job::new(gcc, &arguments, cwd, &view);
-    for number in 0..3 {
-        client.run(number, &job).unwrap();
+    for number in 0..4 {
+        client.run(number, &jobs[number as usize % jobs.len()]).unwrap();
     }
     let before = daemon_cpu(volunteer.daemon.id());
     let (mut here, mut wall) = (0.0, 0.0);
     for number in 0..runs {
         let begin = Instant::now();
-        let answer = client.run(number + 10, &job).unwrap();
+        let which = number as usize % jobs.len();
+        let answer = client.run(number + 10, &jobs[which]).unwrap();
         assert!(answer.compiled.ended.is_success());
         wall += begin.elapsed().as_secs_f64() * 1e3;
         let children = children_cpu();
-        assert!(Command::new(gcc).args(arguments).current_dir(cwd).status().unwrap().success());
+        assert!(Command::new(gcc).args(commands[which]).current_dir(cwd).status().unwrap().success());
         here += children_cpu() - children;
     }
     let after = daemon_cpu(volunteer.daemon.id());

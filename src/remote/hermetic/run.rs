@@ -90,6 +90,7 @@ fn compile(
     };
     let teller = audit::teller(job);
     let mut streams = Streams::open(job).map_err(|error| disk_refusal("make a file", &error))?;
+    let watch = context.workshop.watch(control, &context.guard, Some(deadline));
     let run = Run {
         program: &job.program,
         arguments: &job.arguments.iter().map(|word| Bytes::clone(word)).collect::<Vec<_>>(),
@@ -97,6 +98,7 @@ fn compile(
         cwd: &job.cwd,
         layers: &layers,
         stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
+        limits: watch.limits,
     };
     let mut scratch = None;
     let start = || {
@@ -104,7 +106,6 @@ fn compile(
         scratch = Some(handed_over);
         Ok(pid)
     };
-    let watch = context.workshop.watch(control, &context.guard, Some(deadline));
     let finished = finished(watch.over(start, streams.talker()))?;
     let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };
     let words = streams.finish()?;

@@ -26,10 +26,14 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use self::folders::Layers;
 use self::plan::{Shape, plan};
+use super::process::Limits;
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
 
 pub use plan::{PRIVATE_LAYER, layer, temporary};
+
+/// What the process of a probe may use: nothing to speak of.
+const PROBE_LIMITS: Limits = Limits { nice: 0, file_bytes: 1 << 20, memory_bytes: None };
 
 /// Makes boxes.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Run<'a> {
     pub layers: &'a Layers,
     /// Its stdin, stdout and stderr.
     pub stdio: [OwnedFd; 3],
+    /// What it may use.
+    pub limits: &'a Limits,
 }
 
 /// A program that runs in a box.
@@ -113,7 +119,7 @@ impl Sandbox {
             environment: Vec::new(),
             stdio: [null()?, null()?, null()?],
         };
-        let born = self.start(farm, b"/", &Layers::over_all(), &command)?;
+        let born = self.start(farm, b"/", &Layers::over_all(), &PROBE_LIMITS, &command)?;
         match waitpid(Some(born.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
@@ -133,12 +139,19 @@ impl Sandbox {
             environment: words(run.environment)?,
             stdio: run.stdio,
         };
-        self.start(farm, run.cwd, run.layers, &command)
+        self.start(farm, run.cwd, run.layers, run.limits, &command)
     }
 
-    fn start(&self, farm: &Farm, cwd: &[u8], layers: &Layers, command: &spawn::Command) -> io::Result<Boxed> {
-        let shape =
-            Shape { stage: &self.stage, farm: farm.path(), layers, cwd, ids: self.ids, proc: self.proc };
+    fn start(
+        &self,
+        farm: &Farm,
+        cwd: &[u8],
+        layers: &Layers,
+        limits: &Limits,
+        command: &spawn::Command,
+    ) -> io::Result<Boxed> {
+        let (stage, ids, proc) = (&self.stage, self.ids, self.proc);
+        let shape = Shape { stage, farm: farm.path(), layers, cwd, ids, proc, limits };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let born = spawn::spawn(&steps, command)?;
         Ok(Boxed { pid: born.pid, scratch: born.scratch })

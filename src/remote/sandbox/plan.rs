@@ -7,9 +7,12 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_ulong};
+use libc::{
+    MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_int, c_ulong,
+};
 
 use super::folders::Layers;
+use crate::remote::process::Limits;
 use crate::remote::view::PRIVATE;
 use crate::remote::view::farm::DEVICES;
 
@@ -18,6 +21,10 @@ const INNER_ID: u32 = 1000;
 
 /// What a job may write, its temporary files included, in bytes. It is in memory.
 const SCRATCH_BYTES: u64 = 2 << 30;
+
+/// Processes of one job. A compile has three or four at once; with `-flto=jobserver` some more. (They
+/// are not counted for root.)
+const PROCESSES_MAX: u64 = 512;
 
 /// One thing to do.
 #[derive(Debug)]
@@ -54,6 +61,8 @@ pub enum Act {
     HandOver,
     /// Make the folder where the child is the root, and let go of everything else.
     Pivot,
+    /// Allow no more than this of something (setrlimit(2)).
+    Limit(c_int, u64),
 }
 
 /// What a job's box is made of.
@@ -71,6 +80,8 @@ pub struct Shape<'a> {
     pub ids: (u32, u32),
     /// Whether the kernel lets a job have its own `/proc`.
     pub proc: bool,
+    /// What it may use.
+    pub limits: &'a Limits,
 }
 
 /// Where the layers of the writable folders are, beneath what the child hands over.
@@ -129,6 +140,13 @@ pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     steps.push(Act::Pivot);
     steps.push(Act::Enter(text(b"/")?));
     steps.push(Act::Enter(text(shape.cwd)?));
+    // The daemon sets them too, but a moment after the program has begun.
+    steps.push(Act::Limit(libc::RLIMIT_CORE as c_int, 0));
+    steps.push(Act::Limit(libc::RLIMIT_FSIZE as c_int, shape.limits.file_bytes));
+    steps.push(Act::Limit(libc::RLIMIT_NPROC as c_int, PROCESSES_MAX));
+    if let Some(bytes) = shape.limits.memory_bytes {
+        steps.push(Act::Limit(libc::RLIMIT_AS as c_int, bytes));
+    }
     Some(steps.0)
 }
 
@@ -205,6 +223,7 @@ pub fn describe(step: Option<&Step>) -> String {
         }
         Some(Act::Enter(path)) => format!("enter {}", path.to_string_lossy()),
         Some(Act::HandOver) => "open a folder".to_owned(),
+        Some(Act::Limit(..)) => "set a limit".to_owned(),
         Some(Act::Pivot) => "change the root".to_owned(),
         None => "start the program".to_owned(),
     }
@@ -226,6 +245,7 @@ mod tests {
             cwd: b"/home/a,b:c",
             ids: (5, 6),
             proc: true,
+            limits: &Limits { nice: 0, file_bytes: 1, memory_bytes: None },
         }
     }
 
@@ -258,7 +278,8 @@ mod tests {
         assert!(at("mount a folder again at root") < at("mount overlay at root/home/a,b:c"));
         assert!(at("mount overlay at root/home/a,b:c") < at("mount a folder at root/home/a,b:c/inc"));
         assert!(at("mount proc at root/proc") < at("change the root"));
-        assert_eq!(words.last().map(String::as_str), Some("enter /home/a,b:c"));
+        assert!(at("change the root") < at("enter /home/a,b:c"));
+        assert_eq!(words.last().map(String::as_str), Some("set a limit"));
     }
 
     #[test]

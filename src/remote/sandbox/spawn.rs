@@ -213,6 +213,10 @@ unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
                 let kind = kind.map_or(null(), CStr::as_ptr);
                 libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, optional(data).cast())
             }
+            Act::Limit(resource, most) => {
+                let limit = libc::rlimit { rlim_cur: *most, rlim_max: *most };
+                libc::prlimit(0, *resource as _, &raw const limit, null_mut())
+            }
             Act::Enter(path) => libc::chdir(path.as_ptr()),
             Act::HandOver => {
                 let opened = libc::open(c".".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);

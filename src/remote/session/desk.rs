@@ -22,7 +22,6 @@ use crate::remote::hermetic::{self, Order, Want};
 use crate::remote::items::Dictionary;
 use crate::remote::job::{Context, Event, blocking};
 use crate::remote::process::Control;
-use crate::remote::store::Key;
 
 /// So much of the bundles' window is given back at once.
 const GRANT_BYTES: u64 = BUNDLE_WINDOW_BYTES / 16;
@@ -222,7 +221,7 @@ impl Session {
             return;
         }
         let store = &self.context.store;
-        let items = self.desk.wants.want(want, |digest| store.has(&Key::plain(*digest)));
+        let items = self.desk.wants.want(want, |digest| store.knows(digest));
         if !items.is_empty() {
             self.outbox.message(&ToBroker::NeedFiles { items });
         }

@@ -101,6 +101,11 @@ impl Index {
         Some(*held)
     }
 
+    /// Whether a file is there.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.held.contains_key(key)
+    }
+
     /// A file's contents have been found to be right.
     pub fn prove(&mut self, key: &Key) {
         if let Some(held) = self.held.get_mut(key) {

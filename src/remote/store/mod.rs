@@ -112,6 +112,13 @@ impl Store {
         }
     }
 
+    /// Whether the contents of a file are there, as far as is known without looking.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        let key = Key::plain(*digest);
+        let index = self.index();
+        index.holds(&key) || index.sibling(&key).is_some()
+    }
+
     /// Gives a file another name, beneath the folder `at`.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! A tree on disk that holds exactly one set: hard links into the store, symbolic links, folders.
 //!
 //! A farm is patched from one set to the next: what is not in the new one is removed, what is new
-//! is linked, and the rest is not looked at. So nobody but [`Farm`] ever writes in one; jobs see
+//! is linked, and the rest is not looked at. Folders that are not needed are parked beside the tree,
+//! empty as they are: to move one takes a tenth of the time that a journal takes to make one. So nobody but [`Farm`] ever writes in one; jobs see
 //! it through mounts that cannot be written.
 //!
 //! No path is followed through a symbolic link: each folder on the way to an entry has been made
@@ -14,7 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, mkdirat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, Mode, RenameFlags, mkdirat, renameat_with, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::PRIVATE;
@@ -34,6 +35,9 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// Folders that are parked; the largest projects have some thousand.
+const PARKED_MAX: usize = 4096;
+
 /// Why a farm does not hold a set.
 #[derive(Debug, thiserror::Error)]
 pub enum FarmError {
@@ -51,18 +55,23 @@ pub enum FarmError {
 /// A tree, used by one job at a time.
 #[derive(Debug)]
 pub struct Farm {
+    /// Holds the tree, and the parked folders.
+    place: PathBuf,
     path: PathBuf,
     root: File,
+    /// Where empty folders are parked, and under which numbers.
+    parking: File,
+    parked: Vec<u32>,
     set: Set,
     folders: Folders,
 }
 
 impl Drop for Farm {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path)
+        if let Err(error) = fs::remove_dir_all(&self.place)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %self.path.display(), %error, "a tree stays behind");
+            tracing::warn!(path = %self.place.display(), %error, "a tree stays behind");
         }
     }
 }
@@ -73,8 +82,11 @@ impl Farm {
     /// # Errors
     ///
     /// Returns what the file system returns.
-    pub fn new(path: PathBuf) -> io::Result<Self> {
-        fs::DirBuilder::new().mode(0o755).create(&path)?;
+    pub fn new(place: PathBuf) -> io::Result<Self> {
+        let (path, parking) = (place.join("tree"), place.join("parked"));
+        for folder in [&place, &path, &parking] {
+            fs::DirBuilder::new().mode(0o755).create(folder)?;
+        }
         for folder in ["proc", "dev", PRIVATE.trim_start_matches('/')] {
             fs::DirBuilder::new().mode(0o755).create(path.join(folder))?;
         }
@@ -84,8 +96,9 @@ impl Farm {
         for (name, target) in DEVICE_LINKS {
             std::os::unix::fs::symlink(target, path.join("dev").join(name))?;
         }
-        let root = File::open(&path)?;
-        Ok(Farm { path, root, set: Arc::new([]), folders: Folders::default() })
+        let (root, parking) = (File::open(&path)?, File::open(&parking)?);
+        let (set, folders) = (Arc::new([]), Folders::default());
+        Ok(Farm { place, path, root, parking, parked: Vec::new(), set, folders })
     }
 
     /// Where it is.
@@ -176,15 +189,22 @@ impl Farm {
         let mut make = Vec::new();
         self.folders.hold(path, &mut make);
         for folder in &make {
-            match mkdirat(&self.root, &folder[..], Mode::from_raw_mode(0o755)) {
-                Ok(()) => {}
-                Err(error) => {
-                    // Those that were not made are none.
-                    self.folders.forget(&make, folder);
-                    return Err(refused(error.into(), folder));
-                }
+            if let Err(error) = self.make_folder(folder) {
+                // Those that were not made are none.
+                self.folders.forget(&make, folder);
+                return Err(refused(error.into(), folder));
             }
         }
+        Ok(())
+    }
+
+    fn make_folder(&mut self, path: &[u8]) -> rustix::io::Result<()> {
+        let Some(number) = self.parked.last() else {
+            return mkdirat(&self.root, path, Mode::from_raw_mode(0o755));
+        };
+        let parked = number.to_string();
+        renameat_with(&self.parking, parked, &self.root, path, RenameFlags::NOREPLACE)?;
+        self.parked.pop();
         Ok(())
     }
 
@@ -210,7 +230,14 @@ impl Farm {
 
     fn clear(&mut self) -> io::Result<()> {
         for folder in self.folders.clear() {
-            unlinkat(&self.root, &folder[..], AtFlags::REMOVEDIR).map_err(io::Error::from)?;
+            if self.parked.len() >= PARKED_MAX {
+                unlinkat(&self.root, &folder[..], AtFlags::REMOVEDIR)?;
+                continue;
+            }
+            let number = self.parked.len() as u32;
+            let flags = RenameFlags::NOREPLACE;
+            renameat_with(&self.root, &folder[..], &self.parking, number.to_string(), flags)?;
+            self.parked.push(number);
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ use super::farm::Farm;
 const NEAR: usize = 8;
 
 /// A farm of which more than one in so many entries would change is left as it is, as long as there may
-/// be another one.
-const FAR_DIVISOR: usize = 4;
+/// be another one: to make one takes some times as long as that.
+const FAR_DIVISOR: usize = 2;
 
 /// Bounded: as many farms as there may be jobs at once, and as many again that keep the trees of
 /// other projects.

@@ -104,6 +104,15 @@ fn a_folder_that_is_neither_named_nor_needed_goes() {
 }
 
 #[test]
+fn a_folder_that_was_parked_comes_back_empty() {
+    let both = "/a/b/c=x /a/b/d=y /e/f";
+    check(
+        &[both, "/g=x", both, "/h", "/a/b /e/f/g/h/i/j"],
+        "/a /a/b /e /e/f /e/f/g /e/f/g/h /e/f/g/h/i /e/f/g/h/i/j",
+    );
+}
+
+#[test]
 fn a_thing_may_become_one_of_another_kind() {
     check(&["/a/b=x", "/a=y"], "/a=y");
     check(&["/a=y", "/a/b=x"], "/a /a/b=x");
@@ -154,7 +163,7 @@ fn a_file_is_the_stores_own_and_a_lost_one_is_told() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn after_any_sets_a_farm_is_as_one_that_was_made_for_the_last(
         sets in prop::collection::vec(prop::collection::btree_set("/[ab](/[ab]){0,2}(=[xy]|>z|)", 0..6), 1..6),

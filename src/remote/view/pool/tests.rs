@@ -35,7 +35,7 @@ impl Place {
     fn used(&self, pool: &Pool, set: &Set) -> PathBuf {
         let mut farm = pool.take(set).unwrap();
         farm.hold(set, &self.store).unwrap();
-        let path = farm.path().to_owned();
+        let path = farm.path().parent().unwrap().to_owned();
         pool.give(farm);
         path
     }
