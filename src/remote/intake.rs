@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::store::{Incoming, Key, Store};
+use super::store::{Incoming, Key, Store, is_no_link};
 use crate::common::action::Blob;
 use crate::common::toolchain::Digest;
 
@@ -126,10 +126,14 @@ pub fn from_store(path: &Path, blob: &Blob, store: &Store) -> Result<bool, Intak
     if !store.has(&key) {
         return Ok(false);
     }
-    match store.link(&key, rustix::fs::CWD, path.as_os_str().as_encoded_bytes()) {
+    let linked = match store.link(&key, rustix::fs::CWD, path.as_os_str().as_encoded_bytes()) {
+        Err(error) if is_no_link(&error) => store.copy(&key, path),
+        linked => linked,
+    };
+    match linked {
         Ok(()) => Ok(true),
-        // It went meanwhile; or there are as many links as the file system allows.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EMLINK)) => {
+        // It went meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             store.lost(&key);
             Ok(false)
         }

@@ -113,11 +113,16 @@ fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) -> B
     let mut found: BTreeSet<Vec<u8>> = BTreeSet::from([cwd.to_vec()]);
     let mut consider = |path: &[u8]| {
         let path = plainest(cwd, path);
-        // A folder that is named is where things go; else what holds the name is.
-        let parent = &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)];
-        let parent = if parent.is_empty() { b"/" } else { parent };
-        let folder = if exists(&path) { &path } else { parent };
-        if exists(folder) && !is_systems(folder) {
+        // A folder that is named is where things go; else what holds the name is, or will be made in.
+        let mut folder = &path[..];
+        while !exists(folder) {
+            let slash = folder.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            if slash == 0 && folder.len() < path.len() {
+                return;
+            }
+            folder = if slash == 0 { b"/" } else { &folder[..slash] };
+        }
+        if !is_systems(folder) {
             found.insert(folder.to_vec());
         }
     };
@@ -272,8 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn an_output_in_a_folder_that_is_not_there_has_no_layer() {
-        check("-o ../none/a.o", "/p/build");
+    fn a_folder_that_is_not_there_may_be_made() {
+        check("-o ../obj/none/more/a.o", "/p/build /p/obj");
+        check("-o ../none/a.o", "/p");
+        check("-fmodule-output=/none/more/a.pcm", "/p/build");
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl Incoming {
     ///
     /// Returns what the file system returns, as when there is something at `path`.
     pub fn link(&self, path: &Path) -> io::Result<()> {
-        fs::hard_link(self.0.path(), path)
+        match fs::hard_link(self.0.path(), path) {
+            Err(error) if is_no_link(&error) => fs::copy(self.0.path(), path).map(drop),
+            linked => linked,
+        }
     }
 }
 
@@ -169,6 +172,15 @@ impl Store {
         File::open(self.path(key))
     }
 
+    /// Copies a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn copy(&self, key: &Key, to: &Path) -> io::Result<()> {
+        fs::copy(self.path(key), to).map(drop)
+    }
+
     /// Looks whether a file of an earlier boot is what its name says.
     fn prove(&self, key: &Key) -> bool {
         let proven = self.read(key).and_then(digest_of).is_ok_and(|digest| digest == key.digest);
@@ -238,6 +250,12 @@ impl Store {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this says that a file can have no further name: it has as many as there may be, or the file
+/// system knows of no such thing.
+pub fn is_no_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMLINK | libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// Makes a file what a job sees: unchangeable, and as old as it should be.

@@ -22,7 +22,7 @@ use super::PRIVATE;
 use super::catalogue::{Known, Set, difference};
 use super::tree::{Folders, parent};
 use crate::common::inputs::EntryKind;
-use crate::remote::store::{Key, Store};
+use crate::remote::store::{Key, Store, is_no_link};
 
 /// Devices that a compile may want.
 pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
@@ -176,7 +176,7 @@ impl Farm {
                         store.lost(&key);
                         return Err(FarmError::Lost(key));
                     }
-                    Err(error) if error.raw_os_error() == Some(libc::EMLINK) => self.copy(&key, path, store),
+                    Err(error) if is_no_link(&error) => self.copy(&key, path, store),
                     linked => linked,
                 };
                 self.named(parent(path), known, linked)
@@ -216,7 +216,7 @@ impl Farm {
         })
     }
 
-    /// Where a file has as many links as the file system allows.
+    /// Where a file has as many links as the file system allows, or may have none.
     fn copy(&self, key: &Key, path: &[u8], store: &Store) -> io::Result<()> {
         let mut from = store.read(key)?;
         let meta = from.metadata()?;
@@ -230,14 +230,15 @@ impl Farm {
 
     fn clear(&mut self) -> io::Result<()> {
         for folder in self.folders.clear() {
-            if self.parked.len() >= PARKED_MAX {
-                unlinkat(&self.root, &folder[..], AtFlags::REMOVEDIR)?;
-                continue;
-            }
             let number = self.parked.len() as u32;
-            let flags = RenameFlags::NOREPLACE;
-            renameat_with(&self.root, &folder[..], &self.parking, number.to_string(), flags)?;
-            self.parked.push(number);
+            let park =
+                |name| renameat_with(&self.root, &folder[..], &self.parking, name, RenameFlags::NOREPLACE);
+            // Not every file system can move so.
+            if self.parked.len() < PARKED_MAX && park(number.to_string()).is_ok() {
+                self.parked.push(number);
+            } else {
+                unlinkat(&self.root, &folder[..], AtFlags::REMOVEDIR)?;
+            }
         }
         Ok(())
     }

@@ -129,7 +129,12 @@ fn a_job_has_no_power_and_no_network() {
     for volunteer in volunteers() {
         let project = Project::new();
         let mut client = Client::new(volunteer.link());
-        let answer = project.play(&mut client, 1, "cat /proc/self/status /proc/net/dev").unwrap();
+        let (build, mut view) = (project.build(), project.shell());
+        view.program(Path::new("/usr/bin/unshare"));
+        let script =
+            "cat /proc/self/status /proc/net/dev; unshare --user /bin/sh -c 'exit 0'; echo Unshare: $?";
+        let answer = client.run(1, &Job::new("/bin/sh", &["-c", script], &build, &view)).unwrap();
+        assert!(answer.text().contains("unshare failed"), "{}", answer.text());
         let words = answer.words();
         let line = |name: &str| {
             let line = words.lines().find(|line| line.starts_with(name));
