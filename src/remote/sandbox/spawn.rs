@@ -141,9 +141,9 @@ fn clone(orders: &Orders<'_>) -> io::Result<Pid> {
     let error = io::Error::last_os_error();
     drop(signals);
     drop(stack);
-    match Pid::from_raw(pid) {
-        Some(pid) if pid.as_raw_nonzero().get() > 0 => Ok(pid),
-        _ => Err(io::Error::new(error.kind(), format!("cannot make namespaces: {error}"))),
+    match (pid > 0).then(|| Pid::from_raw(pid)).flatten() {
+        Some(pid) => Ok(pid),
+        None => Err(io::Error::new(error.kind(), format!("cannot make namespaces: {error}"))),
     }
 }
 

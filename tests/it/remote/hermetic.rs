@@ -1,6 +1,7 @@
 //! Hermetic compiles by a real daemon: as root where the tests run as root, and as `nobody` besides.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +11,13 @@ use distcc::common::bytes::Bytes;
 use distcc::common::dependencies::{absolute, prerequisites};
 use distcc::common::inputs::reading_digest;
 use distcc::common::invocation::Terminal;
-use distcc::common::protocol::link::{Audit, Refusal, ToBroker, ToVolunteer};
+use distcc::common::protocol::link::{Audit, OPENING, Refusal, ToBroker, ToVolunteer, VERSION};
 use distcc::common::toolchain::Digest;
 
 use super::client::{Answer, Client, Job, View};
 use super::is_running;
-use super::volunteer::{Volunteer, wait_for};
+use super::link::Link;
+use super::volunteer::{Volunteer, toolchain_of, wait_for};
 
 /// A project of one source and one header, in a folder of its own.
 struct Project(tempfile::TempDir);
@@ -301,6 +303,21 @@ fn a_terminal_is_one_and_its_bytes_are_those_of_a_local_one() {
         assert!(answer.text().contains("\x1b["), "{compiler}: {}", answer.text());
         assert_eq!(answer.text(), String::from_utf8_lossy(&here.stdout), "{compiler}");
     }
+}
+
+#[test]
+fn where_no_box_can_be_made_the_daemon_says_so_and_takes_texts() {
+    let volunteer = Volunteer::start_without_namespaces();
+    let mut link = Link::connect(volunteer.port);
+    link.stream.write_all(&OPENING).unwrap();
+    link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
+    assert!(matches!(link.next(), ToBroker::Hello { .. }));
+    let able = link.next();
+    let says_why = |sandbox: &str| sandbox.contains("namespaces") && sandbox.contains("No space left");
+    assert!(matches!(&able, ToBroker::Able { hermetic: false, sandbox } if says_why(sandbox)), "{able:?}");
+    assert!(volunteer.log().contains("no hermetic compiles here"), "{}", volunteer.log());
+    link.start_job(1, &toolchain_of(Path::new(gcc())), b"int x;\n");
+    assert_eq!(link.result().0.ended, Ended::Exited(0));
 }
 
 /// Processes that have this word in their environment.

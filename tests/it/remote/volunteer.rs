@@ -61,6 +61,21 @@ impl Volunteer {
         Volunteer { directory, daemon, port }
     }
 
+    /// One on a machine that makes no namespaces for anybody.
+    pub fn start_without_namespaces() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = daemon_command(directory.path());
+        let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
+        command.arg(daemon.get_program()).args(daemon.get_args()).arg("--no-detach");
+        for (name, value) in daemon.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        let (daemon, port) = wait_until_open(directory.path(), &mut command);
+        Volunteer { directory, daemon, port }
+    }
+
     pub fn restart(&mut self) {
         (self.daemon, self.port) = launch(self.directory.path(), &[]);
     }
@@ -127,11 +142,17 @@ impl Volunteer {
 }
 
 pub fn launch(directory: &Path, options: &[&str]) -> (Child, u16) {
+    let mut command = daemon_command(directory);
+    command.arg("--no-detach").args(options);
+    wait_until_open(directory, &mut command)
+}
+
+/// Starts a daemon by a command that ends in being one.
+pub fn wait_until_open(directory: &Path, command: &mut Command) -> (Child, u16) {
     let port_file = directory.join("port");
     let _ = fs::remove_file(&port_file);
     fs::create_dir_all(directory.join("tmp")).unwrap();
-    let mut daemon =
-        daemon_command(directory).arg("--no-detach").args(options).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut daemon = command.stderr(Stdio::inherit()).spawn().unwrap();
     wait_for("the port is open", || port_file.exists() || daemon.try_wait().unwrap().is_some());
     assert_eq!(daemon.try_wait().unwrap(), None, "the daemon has ended");
     (daemon, fs::read_to_string(&port_file).unwrap().trim().parse().unwrap())
