@@ -252,6 +252,7 @@ pub(super) const SPARED: &[&[u8]] = &[
     b"-fdelayed-template-parsing",
     b"-fno-delayed-template-parsing",
     b"-fno-modules",
+    b"-fembed-bitcode",
     b"-fpch-codegen",
     b"-fpch-debuginfo",
     b"-fpch-instantiate-templates",

@@ -29,8 +29,8 @@ const VARIABLES: [&str; 3] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT", "CCC
 /// What is told of a difference, in bytes of paths.
 const TOLD_MAX_BYTES: usize = 1 << 20;
 
-/// Words of a command that may be its source.
-const SOURCES_MAX: usize = 16;
+/// Words of a command that may be its source. Commands have dozens of `-isystem`s with their folders.
+const SOURCES_MAX: usize = 256;
 
 /// Links that lead to a driver.
 const LINKS_MAX: usize = 16;
@@ -95,9 +95,13 @@ fn is_reading(read: &[Bytes], source: Option<&Bytes>, expected: Digest) -> bool 
     reading_digest(read.iter().chain(source).map(|path| &path[..])) == expected
 }
 
-/// The same for lists that leave out the source, which is one of the command's words.
+/// The same for lists that leave out the source, which is one of the command's words, mostly the last
+/// and mostly one with an ending.
 fn with_source(job: &Resolved, read: &[Bytes], expected: Digest) -> bool {
-    let words = job.arguments.iter().skip(1).filter(|word| !word.starts_with(b"-") && word.contains(&b'.'));
+    let words = || job.arguments.iter().skip(1).rev().filter(|word| !word.starts_with(b"-"));
+    let (ended, bare) =
+        (|word: &&Arc<Bytes>| word.contains(&b'.'), |word: &&Arc<Bytes>| !word.contains(&b'.'));
+    let words = words().filter(ended).chain(words().filter(bare));
     let mut sources = words.take(SOURCES_MAX).map(|word| absolute(&job.cwd, word));
     sources.any(|source| is_reading(read, Some(&source), expected))
 }

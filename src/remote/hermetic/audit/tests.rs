@@ -93,6 +93,25 @@ fn a_list_agrees_with_or_without_the_source() {
     }
 }
 
+/// gcc's list leaves out the source; the audit failed for one without an ending, and for one behind
+/// sixteen folders with a dot in their names.
+#[test]
+fn the_source_is_found_among_many_words_and_without_an_ending() {
+    let folders = "-isystem /opt/x-1.2/include ".repeat(20);
+    for (line, source) in [
+        ("/usr/bin/gcc -x c -c plain -o a.o".to_owned(), &b"/w/plain"[..]),
+        (format!("/usr/bin/gcc {folders}-c a.c -o a.o"), b"/w/a.c"),
+        (format!("/usr/bin/gcc a.c {folders}-c -o a.o"), b"/w/a.c"),
+    ] {
+        let reads = Some(reading_digest([source, b"/w/b.h"]));
+        assert_eq!(compare(&Resolved { reads, ..job(&line) }, Some(b"a.o: b.h")), Audit::Agrees, "{line}");
+        assert!(matches!(
+            compare(&Resolved { reads, ..job(&line) }, Some(b"a.o: c.h")),
+            Audit::Differs { .. }
+        ));
+    }
+}
+
 #[test]
 fn what_options_name_is_not_what_the_source_includes() {
     let reads = Some(reading_digest([&b"/w/a.c"[..], b"/w/b.h"]));
