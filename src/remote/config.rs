@@ -16,14 +16,15 @@ const STATS_PORT: u16 = 3633;
 
 /// Compiles C and C++ for other machines.
 ///
-/// distccd is the volunteer of distcc: it takes preprocessed sources from brokers on other
-/// machines, runs this machine's compilers on them, and sends back what they made.
+/// distccd is the volunteer of distcc: it takes compiles from brokers on other machines, runs
+/// them, and sends back what they made. They come as files, compiler included, and run in a box
+/// that holds nothing else; or as preprocessed texts for compilers of this machine (--sandbox).
 ///
 /// Without --allow, only this machine itself is served. With it, whoever can connect from an
 /// allowed address can run compilers here as the user that distccd runs as: allow only networks
 /// that you trust.
 ///
-/// A compiler is used only when it is, program for program, the one that the client has; it is
+/// A compiler of this machine is used only when it is, program for program, the client's; it is
 /// looked for by name in distccd's own PATH, and among those given with --compiler.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "distccd", disable_version_flag = true, max_term_width = 100, args_override_self = true)]
