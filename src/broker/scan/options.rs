@@ -4,6 +4,7 @@
 //! what the preprocessor is told. What it does not know makes it decline.
 
 use super::Declined;
+use super::option_table::{PLAIN, REFUSED, SPARED, STARTS, Use, WITH_NEXT, WITH_VALUE};
 use super::walk::Setting;
 use crate::common::bytes::Bytes;
 
@@ -54,193 +55,9 @@ pub struct CommandLine {
     pub system_directories: Vec<Bytes>,
     /// Whether an option makes `__FILE__` say something else.
     pub remaps: bool,
+    /// `-I-`: quotes do not look beside their file.
+    pub quotes_elsewhere: bool,
 }
-
-/// What becomes of an option.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// Nothing here depends on it.
-    Ignore,
-    /// It goes into `base`.
-    Base,
-    /// A directory: into `paths`.
-    Path,
-    Define,
-    Undefine,
-    Include,
-    Imacros,
-    Language,
-    /// `-Xpreprocessor ARG`.
-    Preprocessor,
-    /// `__FILE__` does not say the file's name.
-    Remap,
-}
-
-/// Options with a value, joined or in the next argument.
-const WITH_VALUE: &[(&[u8], Use)] = &[
-    (b"-D", Use::Define),
-    (b"-U", Use::Undefine),
-    (b"-include", Use::Include),
-    (b"-imacros", Use::Imacros),
-    (b"-iquote", Use::Path),
-    (b"-isystem", Use::Path),
-    (b"-idirafter", Use::Path),
-    (b"-I", Use::Path),
-    (b"-x", Use::Language),
-    (b"-o", Use::Ignore),
-    (b"-MF", Use::Ignore),
-    (b"-MT", Use::Ignore),
-    (b"-MQ", Use::Ignore),
-    (b"-L", Use::Ignore),
-    (b"-l", Use::Ignore),
-];
-
-/// Options with a value in the next argument only.
-const WITH_NEXT: &[(&[u8], Use)] = &[
-    (b"-Xpreprocessor", Use::Preprocessor),
-    (b"-isysroot", Use::Base),
-    (b"--sysroot", Use::Base),
-    (b"-target", Use::Base),
-    (b"--param", Use::Ignore),
-    (b"-dumpbase", Use::Ignore),
-    (b"-dumpbase-ext", Use::Ignore),
-    (b"-dumpdir", Use::Ignore),
-    (b"-Xassembler", Use::Ignore),
-    (b"-Xlinker", Use::Ignore),
-    (b"-aux-info", Use::Ignore),
-];
-
-/// Whole options.
-const PLAIN: &[(&[u8], Use)] = &[
-    (b"-ansi", Use::Base),
-    (b"-nostdinc", Use::Base),
-    (b"-nostdinc++", Use::Base),
-    (b"-undef", Use::Base),
-    (b"-pthread", Use::Base),
-    (b"-pedantic", Use::Base),
-    (b"-pedantic-errors", Use::Base),
-    (b"-c", Use::Ignore),
-    (b"-S", Use::Ignore),
-    (b"-E", Use::Ignore),
-    (b"-C", Use::Ignore),
-    (b"-CC", Use::Ignore),
-    (b"-P", Use::Ignore),
-    (b"-w", Use::Ignore),
-    (b"-p", Use::Ignore),
-    (b"-pg", Use::Base),
-    (b"-pipe", Use::Ignore),
-    (b"-s", Use::Ignore),
-    (b"-rdynamic", Use::Ignore),
-    (b"-nostdlib", Use::Ignore),
-    (b"-nodefaultlibs", Use::Ignore),
-    (b"-nostartfiles", Use::Ignore),
-    (b"-shared", Use::Base),
-    (b"-static", Use::Base),
-    (b"-pie", Use::Base),
-    (b"-no-pie", Use::Base),
-    (b"-M", Use::Ignore),
-    (b"-MM", Use::Ignore),
-    (b"-MD", Use::Ignore),
-    (b"-MMD", Use::Ignore),
-    (b"-MP", Use::Ignore),
-    (b"-MG", Use::Ignore),
-    (b"-H", Use::Ignore),
-    (b"-v", Use::Ignore),
-    (b"-Qunused-arguments", Use::Ignore),
-    (b"-trigraphs", Use::Base),
-];
-
-/// Starts of options that do not change what is included, or do so only through what the
-/// compiler says when it is asked with the same option.
-const STARTS: &[(&[u8], Use)] = &[
-    (b"-std=", Use::Base),
-    (b"-stdlib=", Use::Base),
-    (b"--target=", Use::Base),
-    (b"--sysroot=", Use::Base),
-    (b"--gcc-toolchain=", Use::Base),
-    (b"--param=", Use::Ignore),
-    (b"--std=", Use::Base),
-    (b"-ffile-prefix-map=", Use::Remap),
-    (b"-fmacro-prefix-map=", Use::Remap),
-    (b"-fdebug-", Use::Ignore),
-    (b"-frandom-seed=", Use::Ignore),
-    (b"-fdiagnostics-", Use::Ignore),
-    (b"-fmessage-length=", Use::Ignore),
-    (b"-fdump-", Use::Ignore),
-    (b"-fprofile-", Use::Ignore),
-    (b"-O", Use::Base),
-    (b"-m", Use::Base),
-    (b"-f", Use::Base),
-    (b"-g", Use::Ignore),
-    (b"-Wa,", Use::Ignore),
-    (b"-Wl,", Use::Ignore),
-    (b"-W", Use::Ignore),
-    (b"-R", Use::Ignore),
-];
-
-/// Starts of options that change too much.
-const REFUSED: &[&[u8]] = &[
-    b"-I-",
-    b"-fmodule",
-    b"-fplugin",
-    b"-fpch",
-    b"-fpreprocessed",
-    b"-fdirectives-only",
-    b"-finput-charset",
-    b"-fno-dollars",
-    b"-fno-operator-names",
-    b"-fms-",
-    b"-fborland",
-    b"-fdepfile",
-    b"-fbuild-session",
-    b"-fimplicit",
-    b"-fprebuilt",
-    b"-fcxx-modules",
-    b"-fsystem-module",
-    b"-fapinotes",
-    b"-fdelayed",
-    b"-ftrack-macro-expansion=",
-    b"-fno-canonical",
-    b"-fcanonical",
-    b"-fdollars",
-    b"-fextended",
-    b"-fworking",
-    b"-fmax-include",
-    b"-fminimize",
-    b"-fsearch-include",
-    b"-fraw-string",
-    b"-fno-raw-string",
-    b"-fchar8",
-    b"-ftrigraphs",
-    b"-fno-trigraphs",
-    b"-fsyntax-only=",
-    b"-fopenacc=",
-    b"-fembed",
-    b"-traditional",
-    b"-mllvm",
-    b"-march=native,",
-    b"-fdepscan",
-    b"-ivfsoverlay",
-    b"-iframework",
-    b"-F",
-    b"-remap",
-];
-
-/// Refused above by their start, and yet known.
-const SPARED: &[&[u8]] = &[
-    b"-fms-extensions",
-    b"-fdelayed-branch",
-    b"-fno-working-directory",
-    b"-fworking-directory",
-    b"-fchar8_t",
-    b"-fno-canonical-system-headers",
-    b"-fcanonical-system-headers",
-    b"-fno-trigraphs",
-    b"-ftrigraphs",
-    b"-fdelayed-template-parsing",
-    b"-fno-delayed-template-parsing",
-    b"-fno-modules",
-];
 
 /// Reads `argv`, response files expanded.
 ///
@@ -265,7 +82,9 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             user_directories: Vec::new(),
             system_directories: Vec::new(),
             remaps: false,
+            quotes_elsewhere: false,
         },
+        prefix: None,
         language: None,
         sources: Vec::new(),
         passed: Vec::new(),
@@ -283,6 +102,8 @@ struct Reader {
     sources: Vec<(Bytes, Option<Bytes>)>,
     /// `-D` and `-U` given past the driver.
     passed: Vec<Setting>,
+    /// `-iprefix`.
+    prefix: Option<Bytes>,
 }
 
 impl Reader {
@@ -313,6 +134,11 @@ impl Reader {
             let Some(value) = rest.next() else { return refuse() };
             return self.apply(use_, &[argument, value], value);
         }
+        if argument[..] == *b"-I-" {
+            self.line.quotes_elsewhere = true;
+            self.line.paths.push(argument.clone());
+            return Ok(());
+        }
         if argument.starts_with(b"-Wp,") {
             return argument[4..]
                 .split(|&byte| byte == b',')
@@ -339,13 +165,7 @@ impl Reader {
             Use::Remap => self.line.remaps = true,
             Use::Base => self.line.base.extend(whole_owned),
             Use::Path => {
-                // A newline would make the compiler's list of directories ambiguous; `=` and
-                // `$SYSROOT` stand for the system root.
-                if value.contains(&b'\n')
-                    || value.starts_with(b"=")
-                    || value.starts_with(b"$")
-                    || value.is_empty()
-                {
+                if is_odd_directory(value) {
                     return Err(Declined::Option(whole[0].clone()));
                 }
                 let list = match whole[0].starts_with(b"-I") {
@@ -356,6 +176,22 @@ impl Reader {
                 if let Some(list) = list {
                     list.push(value.clone());
                 }
+                self.line.paths.extend(whole_owned);
+            }
+            Use::Prefix => {
+                self.prefix = Some(value.clone());
+                self.line.paths.extend(whole_owned);
+            }
+            Use::Prefixed => {
+                // Without `-iprefix` it is a directory of the compiler's own choice.
+                let directory = self.prefix.as_ref().map(|prefix| Bytes([&prefix[..], value].concat()));
+                let Some(directory) = directory.filter(|directory| !is_odd_directory(directory)) else {
+                    return Err(Declined::Option(whole[0].clone()));
+                };
+                let before = whole[0].starts_with(b"-iwithprefixbefore");
+                let line = &mut self.line;
+                let list = if before { &mut line.user_directories } else { &mut line.system_directories };
+                list.push(directory);
                 self.line.paths.extend(whole_owned);
             }
             Use::Define => self.line.settings.push(define(value)?),
@@ -381,6 +217,15 @@ impl Reader {
             } else {
                 Err(Declined::Option(argument.clone()))
             };
+        }
+        if let Some(directory) = part.strip_prefix(b"-I").filter(|name| !name.is_empty() && *name != b"-") {
+            let directory = Bytes::from(directory);
+            if is_odd_directory(&directory) {
+                return Err(Declined::Option(argument.clone()));
+            }
+            self.line.user_directories.push(directory);
+            self.line.paths.push(Bytes([b"-Wp,", part].concat()));
+            return Ok(());
         }
         let setting = match part {
             [b'-', b'D', rest @ ..] if !rest.is_empty() => define(rest)?,
@@ -411,6 +256,12 @@ impl Reader {
         self.line.settings.append(&mut self.passed);
         Ok(self.line)
     }
+}
+
+/// A newline would make the compiler's list of directories ambiguous; `=` and `$SYSROOT` stand for
+/// the system root.
+fn is_odd_directory(name: &[u8]) -> bool {
+    name.contains(&b'\n') || name.starts_with(b"=") || name.starts_with(b"$") || name.is_empty()
 }
 
 fn macro_name(setting: &Setting) -> &[u8] {
@@ -486,14 +337,23 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_declined() {
-        for option in
-            ["-I-", "-fmodules", "-specs=x", "-Wp,-v", "-fplugin=x", "@x", "-Xclang", "-B/x", "--weird"]
-        {
+        for option in [
+            "-iwithprefix x",
+            "-fmodules",
+            "-specs=x",
+            "-Wp,-v",
+            "-fplugin=x",
+            "@x",
+            "-Xclang",
+            "-B/x",
+            "--weird",
+        ] {
             assert!(parse(&format!("gcc -c a.c {option}")).is_err(), "{option}");
         }
         assert!(parse("gcc -c a.c b.c").is_err());
         assert!(parse("gcc -c a.rs").is_err());
         assert!(parse("gcc -c a.c -DX=1 -Wp,-DX=2").is_err());
+        assert!(parse("gcc -c a.c -iprefix /p/ -iwithprefix a -iwithprefixbefore b -I- -Wp,-Ix").is_ok());
         assert!(parse("gcc -c a.c -Wp,-D_FORTIFY_SOURCE=2 -Wp,-MD,a.d").is_ok());
     }
 }
