@@ -59,7 +59,10 @@ fn warnings_come_back_as_they_are_printed_here() {
     ] {
         theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS));
         theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS).env("LANG", "C.UTF-8"));
-        theatre.check(Place::Remote, &Scene::new(command).file("a.c", WARNS).terminal());
+        // `script` says nothing of a width.
+        let terminal = Scene::new(command).file("a.c", WARNS).terminal();
+        theatre.check(Place::Remote, &terminal);
+        theatre.check(Place::Remote, &terminal.env("TERM", "xterm-256color"));
     }
     // A failed compile is repeated here: what it removes, a volunteer does not know of.
     let broken = Scene::new("gcc -c a.c").file("a.c", "int f(void) { return 1 + ; }\n").file("a.o", "old");

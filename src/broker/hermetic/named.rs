@@ -80,6 +80,9 @@ pub fn add(
             layout.directory(&Bytes::from(folder));
         }
     }
+    if plan.compiler.toolchain.clang && invocation.terminal.is_some() {
+        add_terminal(builder, &mut layout, invocation.variable("TERM").unwrap_or_default(), digests);
+    }
     for read in &plan.job.hermetic.reads {
         let path = read.path_in(working_directory(invocation));
         add_read(builder, &mut layout, read, &path, digests)?;
@@ -88,6 +91,21 @@ pub fn add(
     links.iter().for_each(|link| builder.link(&link.path, &link.target));
     directories.iter().for_each(|path| builder.folder(path));
     Ok(())
+}
+
+/// Where descriptions of terminals are (terminfo(5)).
+const TERMINALS: [&[u8]; 3] = [b"/etc/terminfo", b"/lib/terminfo", b"/usr/share/terminfo"];
+
+/// What clang looks up before it writes in colour.
+fn add_terminal(builder: &mut SetBuilder, layout: &mut Layout, name: &[u8], digests: &Digests) {
+    let Some((letter, _)) = name.split_first().filter(|_| !name.contains(&b'/')) else { return };
+    for folder in TERMINALS {
+        let real = Bytes::from(&layout.resolve(&[folder, b"/", &[*letter], b"/", name].concat())[..]);
+        let found = fs::metadata(real.as_path()).ok().filter(Metadata::is_file);
+        if let Some(file) = found.and_then(|found| digests.file(real.as_path(), &found)) {
+            builder.file(&real, file);
+        }
+    }
 }
 
 fn add_read(

@@ -62,6 +62,9 @@ fn place(plan: &Plan, invocation: &Invocation, answer: &FilesAnswer) -> Result<O
     let compiled = &answer.compiled;
     let mut parts = Parts { packed: &answer.packed };
     let (stdout, stderr) = (parts.next(&compiled.stdout)?, parts.next(&compiled.stderr)?);
+    if is_cut_here(&stderr, invocation) {
+        return Err(LocalReason::RemoteDiagnostics);
+    }
     let allowed = Allowed::new(plan, invocation);
     let mut deliveries = Vec::with_capacity(compiled.products.len());
     for product in &compiled.products {
@@ -71,6 +74,13 @@ fn place(plan: &Plan, invocation: &Invocation, answer: &FilesAnswer) -> Result<O
     }
     deliver(&deliveries, invocation.umask).map_err(|error| LocalReason::Broker { why: error.to_string() })?;
     Ok(Outcome { ended: compiled.ended, stdout, stderr, host: None })
+}
+
+/// Whether a compile here might have cut a line that it prints to fit the terminal. gcc asks stdin for
+/// the width, which a volunteer does not have.
+fn is_cut_here(stderr: &[u8], invocation: &Invocation) -> bool {
+    let columns = invocation.terminal.map_or(0, |terminal| usize::from(terminal.columns));
+    columns > 0 && stderr.split(|&byte| byte == b'\n').any(|line| line.len() >= columns)
 }
 
 /// The bytes of an answer, part by part.
@@ -135,4 +145,21 @@ impl<'a> Allowed<'a> {
 /// The path without links, but for what lies at its end.
 fn real(path: &Path) -> Option<PathBuf> {
     Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::invocation::Terminal;
+
+    #[test]
+    fn a_line_as_long_as_the_terminal_is_wide_may_be_cut_here() {
+        let check = |columns: u16, stderr: &str| {
+            let terminal = Some(Terminal { columns, rows: 24 });
+            is_cut_here(stderr.as_bytes(), &Invocation { terminal, ..Invocation::default() })
+        };
+        assert!(check(10, "short\n0123456789\n") && !check(10, "short\n012345678\n"));
+        assert!(!check(0, "0123456789\n"));
+        assert!(!is_cut_here(b"0123456789\n", &Invocation::default()));
+    }
 }
