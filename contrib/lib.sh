@@ -42,7 +42,8 @@ start_farm() {
     [ "$(id -u)" != 0 ] || as_root=(--user root)
     mkdir -p "$farm/home" "$farm/tmp"
     chmod 700 "$farm/home"
-    export DISTCC_DIR=$farm/home DISTCC_HOSTS= TMPDIR=$farm/tmp
+    # What is looked at is compiles: results of earlier ones would be none.
+    export DISTCC_DIR=$farm/home DISTCC_HOSTS= TMPDIR=$farm/tmp DISTCC_CACHE=off
     for ((number = 1; number <= $1; number++)); do
         mkdir -p "$farm/volunteer$number"
         "${surroundings[@]}" "$bin/distccd" --no-detach --listen 127.0.0.1 --port 0 --port-file "$farm/port$number" --jobs "$2" \
