@@ -8,8 +8,7 @@
 //! volunteer's. Where the folder would show in the object (`-g`, `__FILE__` of an absolute path) the
 //! text is sent, as in version 2.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::unix::ffi::OsStrExt;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +17,7 @@ use memchr::memmem;
 use super::link::PackedBlob;
 use super::plan::{Plan, has_debug};
 use super::prepare::Prepared;
+use super::scan::layout::Layout;
 use super::scan::{Declined, Scanner};
 use crate::common::action::Blob;
 use crate::common::bytes::Bytes;
@@ -35,9 +35,6 @@ const PLACEHOLDER: &[u8] = b"forcing_technique_271828";
 
 /// What gcc includes before everything else.
 const PREINCLUDE: &[u8] = b"/stdc-predef.h";
-
-/// Links that a path may lead through.
-const LINKS_MAX: usize = 40;
 
 /// What tells a compile its own file's name.
 const NAMES_ITSELF: [&[u8]; 3] = [b"__FILE__", b"__BASE_FILE__", b"__builtin_FILE"];
@@ -167,20 +164,20 @@ impl Memory {
         if found.scan.clock {
             return Err(NoSet::Shows("the clock would be the volunteer's"));
         }
-        let mut tree = Tree::default();
-        tree.folder(&invocation.cwd);
+        let mut layout = Layout::default();
+        layout.directory(&invocation.cwd);
         let directories = found.search.directories.iter().map(|directory| &directory.path[..]);
-        directories.chain(found.own.iter().map(|path| &path[..])).for_each(|path| tree.folder(path));
+        directories.chain(found.own.iter().map(|path| &path[..])).for_each(|path| layout.directory(path));
         for path in found.scan.aliases.iter() {
-            tree.folder(parent(path));
+            layout.directory(parent(path));
         }
         let mut files: BTreeMap<Bytes, Digest> = BTreeMap::new();
         for file in found.scan.files.iter().chain(&found.scan.probed) {
             let digest = self.scanner.digest(file.content);
-            files.insert(tree.path(&absolute(&file.path, &invocation.cwd)), digest);
+            files.insert(layout.resolve(&absolute(&file.path, &invocation.cwd))[..].into(), digest);
         }
         for alias in &found.scan.aliases {
-            let path = tree.path(&absolute(alias, &invocation.cwd));
+            let path: Bytes = layout.resolve(&absolute(alias, &invocation.cwd))[..].into();
             if !files.contains_key(&path) {
                 return Err(NoSet::Shows("a file has several names"));
             }
@@ -203,7 +200,7 @@ impl Memory {
         for (path, digest) in &files {
             hasher.update(path).update(&[0]).update(&digest.0);
         }
-        entries.extend(tree.entries());
+        entries.extend(surroundings(layout));
         // gcc includes it first of all, but not when it is told -nostdinc.
         if found.scan.files.get(1).is_some_and(|file| file.path.ends_with(PREINCLUDE)) {
             words.splice(0..0, ["-include", "stdc-predef.h"].map(Bytes::from));
@@ -253,77 +250,21 @@ fn parent(path: &[u8]) -> &[u8] {
 }
 
 /// What must be there besides files, so that each path means the same there as here.
-#[derive(Debug, Default)]
-struct Tree {
-    links: BTreeMap<Vec<u8>, Vec<u8>>,
-    folders: BTreeSet<Vec<u8>>,
-    /// What was looked at: the target of a link, or none.
-    seen: HashMap<Vec<u8>, Option<Vec<u8>>>,
-}
-
-impl Tree {
-    /// A folder that must be there when it is there here.
-    fn folder(&mut self, path: &[u8]) {
-        let real = self.path(path);
-        if real.as_path().is_dir() {
-            self.folders.insert(real.to_vec());
-        }
-    }
-
-    /// The path without links and `..`. Links on the way are noted, and folders that are left
-    /// again.
-    fn path(&mut self, path: &[u8]) -> Bytes {
-        let mut rest: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect();
-        let (mut real, mut links) = (Vec::new(), 0);
-        while let Some(part) = rest.pop() {
-            match &part[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    self.folders.insert(real.clone());
-                    real.truncate(parent(&real).len());
-                    continue;
-                }
-                _ => {}
-            }
-            let name = [&real[..], b"/", &part].concat();
-            match self.target(&name) {
-                Some(target) if links < LINKS_MAX => {
-                    links += 1;
-                    if target.starts_with(b"/") {
-                        real.clear();
-                    }
-                    rest.extend(target.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
-                    self.links.insert(name, target);
-                }
-                _ => real = name,
-            }
-        }
-        real.into()
-    }
-
-    fn target(&mut self, name: &[u8]) -> Option<Vec<u8>> {
-        if let Some(known) = self.seen.get(name) {
-            return known.clone();
-        }
-        let target = std::fs::read_link(Bytes::from(name).as_path()).ok();
-        let target = target.map(|target| target.as_os_str().as_bytes().to_vec());
-        self.seen.insert(name.to_vec(), target.clone());
-        target
-    }
-
-    fn entries(self) -> impl Iterator<Item = (Bytes, Entry)> {
-        let empty: Arc<[u8]> = Arc::default();
-        let folders = self.folders.into_iter().filter(|folder| !folder.is_empty());
-        let placeholders = folders.map(move |folder| {
-            (Bytes([&folder[..], b"/", PLACEHOLDER].concat()), Entry::File(Arc::clone(&empty)))
-        });
-        let links = self.links.into_iter().map(|(name, target)| (name.into(), Entry::Link(target.into())));
-        placeholders.chain(links)
-    }
+fn surroundings(layout: Layout) -> impl Iterator<Item = (Bytes, Entry)> {
+    let empty: Arc<[u8]> = Arc::default();
+    let (links, folders) = layout.finish();
+    let folders = folders.into_iter().filter(|folder| folder.len() > 1);
+    let placeholders = folders.map(move |folder| {
+        (Bytes([&folder[..], b"/", PLACEHOLDER].concat()), Entry::File(Arc::clone(&empty)))
+    });
+    let links = links.into_iter().map(|link| (link.path[..].into(), Entry::Link(link.target[..].into())));
+    placeholders.chain(links)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -333,13 +274,16 @@ mod tests {
         std::fs::create_dir_all(top.join("real/sub")).expect("folders");
         std::os::unix::fs::symlink("real", top.join("link")).expect("a link");
         let of = |name: &str| top.join(name).as_os_str().as_bytes().to_vec();
-        let mut tree = Tree::default();
-        assert_eq!(tree.path(&of("link/./sub/../x.h")), Bytes(of("real/x.h")));
-        assert_eq!(tree.links.get(&of("link")), Some(&b"real".to_vec()));
-        assert!(tree.folders.contains(&of("real/sub")));
-        tree.folder(&of("real"));
-        let names: Vec<Bytes> = tree.entries().map(|(name, _)| name).collect();
-        assert!(names.contains(&Bytes([&of("real/sub")[..], b"/", PLACEHOLDER].concat())), "{names:?}");
+        let mut layout = Layout::default();
+        assert_eq!(layout.resolve(&of("link/./sub/../x.h"))[..], of("real/x.h"));
+        layout.directory(&of("real"));
+        let entries: Vec<(Bytes, Entry)> = surroundings(layout).collect();
+        let folder =
+            |name: &str| (Bytes([&of(name)[..], b"/", PLACEHOLDER].concat()), Entry::File(Arc::default()));
+        let link = (Bytes(of("link")), Entry::Link("real".into()));
+        for expected in [folder("real/sub"), folder("real"), link] {
+            assert!(entries.contains(&expected), "{expected:?}: {entries:?}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub mod sandbox;
 pub mod serve;
 pub mod session;
 pub mod setup;
+pub mod stamp;
 pub mod stats;
 pub mod stdio;
 pub mod store;

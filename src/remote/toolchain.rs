@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::compile::disk_refusal;
 use super::guard::Guard;
 use super::process::{self, Control, Limits, Program, Watch};
+use super::stamp::Stamp;
 use crate::common::action::Ended;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::link::Refusal;
@@ -60,32 +61,13 @@ struct Compiler {
     banner: Banner,
 }
 
-/// Changes when a file does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(path)?;
-        Ok(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    Ok(Stamp::from(&fs::metadata(path)?))
 }
 
 impl Known {
     fn still_holds(&self) -> bool {
-        self.stamps.iter().all(|(path, stamp)| Stamp::of(path).is_ok_and(|now| now == *stamp))
+        self.stamps.iter().all(|(path, then)| stamp(path).is_ok_and(|now| now == *then))
     }
 }
 
@@ -149,7 +131,7 @@ impl Toolchains {
         if let Some(known) = known.get(path).filter(|known| known.still_holds()) {
             return Ok(known.compiler.clone());
         }
-        let mut stamps = vec![(path.to_owned(), Stamp::of(path)?)];
+        let mut stamps = vec![(path.to_owned(), stamp(path)?)];
         let compiler = self.ask(path, guard, &mut stamps)?;
         if let Some(Compiler { id, banner }) = &compiler {
             tracing::info!(path = %path.display(), id = %id.short(), version = banner.version, "compiler found");
@@ -178,7 +160,7 @@ impl Toolchains {
             let answer = self.answer(path, question, guard)?;
             let program = self.sub_program(answer.stdout.trim_ascii_end());
             if let Some(program) = &program {
-                stamps.push((program.clone(), Stamp::of(program)?));
+                stamps.push((program.clone(), stamp(program)?));
             }
             digests.push(program.map(|program| digest(&program)).transpose()?);
         }

@@ -5,7 +5,7 @@
 //! anybody here may read are looked at, and only where systems keep theirs.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +16,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{EntryKind, FileEntry};
 use crate::common::toolchain::Digest;
+use crate::remote::stamp::Stamp;
 use crate::remote::store::{Key, Store, digest_of};
 use crate::remote::view::catalogue::Known;
 
@@ -25,28 +26,6 @@ const PLACES: [&[u8]; 7] =
 
 /// Digests that are remembered; a whole system of headers is some tens of thousands.
 const REMEMBERED_MAX: usize = 100_000;
-
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(meta: &Metadata) -> Self {
-        Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.len(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
 
 /// What this machine's own files are, as far as clients asked.
 #[derive(Debug, Default)]

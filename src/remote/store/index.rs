@@ -46,7 +46,7 @@ impl Key {
     /// The key whose file has this name in this directory, if it is one.
     pub fn of_name(directory: &str, name: &str) -> Option<Self> {
         let (rest, variant) = name.split_once('-').unwrap_or((name, "r-0-0"));
-        let digest = parse_digest(&format!("{directory}{rest}"))?;
+        let digest = Digest::parse(&format!("{directory}{rest}"))?;
         let mut parts = variant.split('-');
         let executable = match parts.next()? {
             "x" => true,
@@ -157,19 +157,6 @@ impl Index {
 /// What a file of that length takes, in bytes.
 pub fn on_disk(size: u64) -> u64 {
     size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
-}
-
-fn parse_digest(hex: &str) -> Option<Digest> {
-    let bytes = hex.as_bytes();
-    if bytes.len() != 64 {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-        let (high, low) = (char::from(pair[0]).to_digit(16)?, char::from(pair[1]).to_digit(16)?);
-        *byte = (high << 4 | low) as u8;
-    }
-    Some(Digest(digest))
 }
 
 #[cfg(test)]
