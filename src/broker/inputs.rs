@@ -108,9 +108,19 @@ impl Inputs {
         }
     }
 
+    /// Looks at what a volunteer says that was read in place of what was found: whether it is the same
+    /// after all. If not, a report is kept.
+    pub fn is_same_reading(&self, read: &[Bytes]) -> bool {
+        let Some(files) = &self.files else { return false };
+        let is_same = audit::is_same_reading(&files.scanned, read);
+        if !is_same {
+            self.report(files, read);
+        }
+        is_same
+    }
+
     /// Keeps a report of a compile that read something else than was found.
-    pub fn report(&self, read: &[Bytes]) {
-        let Some(files) = &self.files else { return };
+    fn report(&self, files: &FilesJob, read: &[Bytes]) {
         let Source { shared, plan, invocation, .. } = &self.source;
         let directory = shared.config.place.file("audit");
         let source = &plan.job.source;

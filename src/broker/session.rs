@@ -399,11 +399,13 @@ impl Session {
         let (invocation, shared, settings) = (self.invocation.clone(), self.shared.clone(), self.settings);
         self.work.spawn(async move {
             let outcome = match (answer, inputs.made_text()) {
-                (Answer::Files(answer), _) => {
-                    let answer = Arc::new(answer);
-                    if let Audit::Differs { read } = &answer.compiled.audit {
-                        inputs.report(read);
+                (Answer::Files(mut answer), _) => {
+                    if let Audit::Differs { read } = &answer.compiled.audit
+                        && inputs.is_same_reading(read)
+                    {
+                        answer.compiled.audit = Audit::Agrees;
                     }
+                    let answer = Arc::new(answer);
                     let is_final = settings.remote_is_final();
                     let outcome = result::finish(&plan, &invocation, Arc::clone(&answer), is_final).await;
                     if outcome.is_ok() {

@@ -147,6 +147,21 @@ fn equal_headers_stay_as_many_files_as_they_are_here() {
 }
 
 #[test]
+fn clang_may_call_a_folder_by_the_name_under_which_it_met_it_first() {
+    let theatre = Theatre::bare();
+    for compiler in ["clang", "gcc"] {
+        let command = format!("{compiler} -g -O1 -MD -I. -c sub/a.c -o a.o");
+        let scene = Scene::new(&command)
+            .file("sub/a.c", "#include \"../common/error.h\"\n#include \"../top.h\"\nint f(void) { return ERROR + TOP; }\n")
+            .file("common/error.h", "#include \"../errors.h\"\n")
+            .file("top.h", "#include \"errors.h\"\n#define TOP 2\n")
+            .file("errors.h", "#ifndef E\n#define E\n#define ERROR 1\n#endif\n");
+        theatre.check(Place::Remote, &scene);
+    }
+    theatre.close();
+}
+
+#[test]
 fn names_of_any_bytes_travel() {
     let theatre = Theatre::bare();
     let scene = Scene::new("gcc -g -c")

@@ -1,10 +1,11 @@
-//! Reports of compiles that read other files than the scanner found: both lists, for whoever mends
-//! the scanner.
+//! Compiles that read other names than the scanner found. Where these are other names for the same
+//! files, nothing is amiss; else there is a report with both lists, for whoever mends the scanner.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,28 @@ use crate::common::invocation::Invocation;
 
 /// Reports that are kept; the oldest go first.
 const REPORTS_MAX: usize = 20;
+
+/// Whether what was read are the very files that were found, by whatever names.
+///
+/// clang calls a folder by the name under which it met it first, so a header beside another one can have
+/// a name that nobody spelt out. The source may be missing: gcc leaves it out.
+pub fn is_same_reading(scanned: &InputSet, read: &[Bytes]) -> bool {
+    let found = scanned.files.iter().chain(&scanned.probed);
+    let names: HashMap<&[u8], &[u8]> = found.map(|file| (&*file.path, &*file.real)).collect();
+    let may: HashSet<&[u8]> = names.values().copied().collect();
+    let mut met: HashSet<&[u8]> = HashSet::with_capacity(may.len());
+    for name in read {
+        let real = match names.get(&**name) {
+            Some(real) => Some(*real),
+            None => fs::canonicalize(name.as_path())
+                .ok()
+                .and_then(|real| may.get(real.as_os_str().as_bytes()).copied()),
+        };
+        let Some(real) = real else { return false };
+        met.insert(real);
+    }
+    scanned.files.iter().skip(1).all(|file| met.contains(&*file.real))
+}
 
 /// Writes a report into `directory`, which is made if need be; returns its path.
 ///
@@ -62,17 +85,47 @@ mod tests {
     use crate::broker::scan::InputFile;
     use crate::common::toolchain::Digest;
 
-    #[test]
-    fn a_report_has_both_lists_and_reports_are_bounded() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = |path: &str| InputFile {
+    fn file(path: &str) -> InputFile {
+        InputFile {
             path: path.as_bytes().into(),
             real: path.as_bytes().into(),
             digest: Digest([0; 32]),
             size: 0,
             modified: (0, 0),
             inode: (0, 0),
+        }
+    }
+
+    #[test]
+    fn other_names_for_the_same_files_are_the_same_reading_and_other_files_are_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path().canonicalize().expect("its own name");
+        fs::create_dir(root.join("d")).expect("a folder");
+        for name in ["a.c", "a.h", "b.h"] {
+            fs::write(root.join(name), name).expect("written");
+        }
+        std::os::unix::fs::symlink("../a.h", root.join("d/link.h")).expect("a link");
+        let path = |name: &str| format!("{}/{name}", root.display());
+        let files = ["a.c", "a.h"].map(|name| file(&path(name))).to_vec();
+        let scanned = InputSet { files, probed: vec![file(&path("b.h"))], ..InputSet::default() };
+        let check = |names: &[&str], expected: bool| {
+            let read: Vec<Bytes> = names.iter().map(|name| Bytes::from(path(name).as_str())).collect();
+            assert_eq!(is_same_reading(&scanned, &read), expected, "{names:?}");
         };
+        check(&["a.c", "a.h", "d/../a.h"], true);
+        check(&["a.c", "d/link.h"], true);
+        check(&["d/../a.h"], true);
+        check(&["a.c", "a.h", "b.h"], true);
+        // One too few, one too many, one that is not there.
+        check(&["a.c"], false);
+        fs::write(root.join("c.h"), "c").expect("written");
+        check(&["a.c", "a.h", "c.h"], false);
+        check(&["a.c", "a.h", "gone.h"], false);
+    }
+
+    #[test]
+    fn a_report_has_both_lists_and_reports_are_bounded() {
+        let directory = tempfile::tempdir().expect("a directory");
         let scanned = InputSet { files: vec![file("/a.c"), file("/old.h")], ..InputSet::default() };
         let read = ["/a.c", "/new.h"].map(Bytes::from);
         let argv = vec![Bytes::from("gcc")];
