@@ -22,7 +22,7 @@ use super::config::places;
 use super::faces::masquerade::{self, Done};
 use super::faces::{listing, monitor, pump};
 use super::host_lists;
-use super::scan::Scanner;
+use super::scan::{Question, SharedScanner};
 use super::scheduler::rng::Rng;
 use super::status::Report;
 use crate::common::bytes::Bytes;
@@ -319,28 +319,27 @@ fn jobs(list: &HostList) -> String {
     format!("{}\n", list.total_slots())
 }
 
-/// Prints the files of one compile, a name a line: `FILE`; `PROBED`, which is opened or asked for but
-/// not read; `ABSENT`.
+/// Prints what one compile reads, a name a line: `FILE`; `PROBED`, which is opened or asked for but
+/// not read; `LINK`, a symbolic link on the way to them, and what it says; `ABSENT`.
 fn scan_includes(words: &[Bytes]) -> Result<ExitCode, String> {
     let (absent, argv) = match words {
         [first, argv @ ..] if *first == *"--absent" => (true, argv),
         argv => (false, argv),
     };
     let around = surroundings();
-    let mut scanner = Scanner::default();
-    scanner.list_absent = absent;
-    let scan = scanner
-        .scan_command(argv, &around.cwd, &around.env)
+    let question = Question { argv, cwd: &around.cwd, env: &around.env, absent };
+    let set = SharedScanner::default()
+        .inputs(&question)
         .map_err(|declined| format!("the scanner declines: {declined}"))?;
-    let read = scan.files.iter().map(|file| ("FILE ", &file.path));
-    let probed = scan.probed.iter().map(|file| ("PROBED ", &file.path));
-    let absent = scan.absent.iter().map(|name| ("ABSENT ", name));
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let mut line =
+        |kind: &str, words: &[&[u8]]| lines.push([kind.as_bytes(), &words.concat(), b"\n"].concat());
+    set.files.iter().for_each(|file| line("FILE ", &[&file.path]));
+    set.probed.iter().for_each(|file| line("PROBED ", &[&file.path]));
+    set.links.iter().for_each(|link| line("LINK ", &[&link.path, b" -> ", &link.target]));
+    set.absent.iter().for_each(|name| line("ABSENT ", &[name]));
     let mut stdout = std::io::stdout().lock();
-    for (kind, name) in read.chain(probed).chain(absent) {
-        stdout
-            .write_all(&[kind.as_bytes(), name, b"\n"].concat())
-            .map_err(|error| format!("cannot write: {error}"))?;
-    }
+    stdout.write_all(&lines.concat()).map_err(|error| format!("cannot write: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -205,7 +205,7 @@ impl Memory {
         if found.scan.files.get(1).is_some_and(|file| file.path.ends_with(PREINCLUDE)) {
             words.splice(0..0, ["-include", "stdc-predef.h"].map(Bytes::from));
         }
-        for directory in &found.own {
+        for directory in found.own.iter() {
             words.extend([Bytes::from("-isystem"), directory.clone()]);
         }
         let set = FileSet { cwd: invocation.cwd.clone(), words, entries };

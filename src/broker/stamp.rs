@@ -18,6 +18,8 @@ pub struct Stamp {
     pub inode: u64,
     /// Size in bytes.
     pub size: u64,
+    /// What it is, and who may do what with it.
+    pub mode: u32,
     /// Time of the last change of the contents, seconds and nanoseconds.
     pub modified: (i64, i64),
     /// Time of the last change of anything, seconds and nanoseconds.
@@ -31,6 +33,7 @@ impl Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
+            mode: metadata.mode(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }

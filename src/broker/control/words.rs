@@ -54,7 +54,7 @@ pub fn distcc_command() -> Command {
                 .allow_hyphen_values(true)
                 .trailing_var_arg(true)
                 .value_parser(clap::value_parser!(OsString))
-                .help("Print the files that this compile would read, as the include scanner finds them; with --absent as the first word, also the names that are looked for and not found"),
+                .help("Print the files that this compile would read, as the include scanner finds them, and the symbolic links on the way to them; with --absent as the first word, also the names that are looked for and not found"),
         )
         .arg(
             Arg::new("monitor")

@@ -9,6 +9,10 @@ use super::token::{self, Headers, Kind, Mode, Token};
 
 /// The largest file that is lexed: more would cost more than it can save.
 pub const FILE_MAX_BYTES: usize = 256 << 20;
+/// The longest directive that is followed, in bytes: longer ones are data.
+const LINE_MAX_BYTES: usize = 1 << 20;
+/// Directives of one file, more than a hundred times what the largest headers have.
+const DIRECTIVES_MAX: usize = 2_000_000;
 /// Conditionals that may be open at once in one file.
 const CONDITIONALS_MAX: usize = 4096;
 
@@ -137,6 +141,9 @@ fn build(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros)
     let mut builder = Builder { symbols, macros, mode, unit: Unit::default(), open: Vec::new() };
     let mut lines = Lines::new(content, mode);
     for found in lines.by_ref() {
+        if builder.unit.broken.is_some() {
+            break;
+        }
         match found {
             Found::Directive(line) => builder.directive(&line),
             Found::Pragma(text) => builder.operator_pragma(&text),
@@ -173,6 +180,9 @@ pub(super) struct Builder<'a> {
 
 impl Builder<'_> {
     pub(super) fn push(&mut self, directive: Directive) {
+        if self.unit.directives.len() >= DIRECTIVES_MAX {
+            return self.breaks("too many directives");
+        }
         self.unit.directives.push(directive);
     }
 
@@ -189,6 +199,9 @@ impl Builder<'_> {
         let line = line.trim_ascii();
         let length = line.iter().position(|&byte| !token::goes_on(byte)).unwrap_or(line.len());
         let (name, rest) = line.split_at(length);
+        if line.len() > LINE_MAX_BYTES && !matches!(name, b"error" | b"warning" | b"pragma") {
+            return self.breaks("a directive too long");
+        }
         match name {
             b"if" => self.condition(rest, true),
             b"elif" => self.condition(rest, false),
@@ -450,50 +463,5 @@ impl Builder<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unit(source: &str) -> Unit {
-        let mode = Mode { line_comments: true, ..Mode::default() };
-        lex(source.as_bytes(), mode, &mut Symbols::default(), &mut Macros::default())
-    }
-
-    fn check(source: &str, expected: usize) {
-        let unit = unit(source);
-        assert_eq!(unit.directives.len(), expected, "{source:?} gives {:?}", unit.directives);
-    }
-
-    #[test]
-    fn conditionals_without_content_vanish() {
-        check("#if A\nint x;\n#elif B\n#else\n#endif\n", 0);
-        check("#if A\n#if B\n#endif\n#endif\n", 0);
-        check("#if A\n#define B\n#endif\n", 3);
-        check("#if __has_include(<a>)\n#endif\n", 2);
-        check("#pragma GCC diagnostic push\n#warning x\n#\n", 0);
-    }
-
-    #[test]
-    fn only_macros_that_become_assembler_text_are_doubtful() {
-        let doubts =
-            |source: &str| unit(source).directives.iter().any(|one| matches!(one, Directive::Doubt(_)));
-        assert!(doubts("#define I(x) asm(\".incbin \" #x)\n"));
-        assert!(doubts("#define I .include \"x.s\"\n"));
-        assert!(!doubts("#define I(a) a.include = f(\"x\")\n"));
-    }
-
-    #[test]
-    fn a_guard_is_known_only_when_it_covers_everything() {
-        assert!(unit("#ifndef A\n#define A\n#endif\n").guard.is_some());
-        assert!(unit("#if !defined(A)\n#define A\n#endif\n").guard.is_some());
-        assert!(unit("#ifndef A\n#define A\n#else\n#define B\n#endif\n").guard.is_none());
-        assert!(unit("#ifndef A\n#define A\n#endif\n#define B\n").guard.is_none());
-        assert!(unit("#ifndef A\n#define A\n#endif\n#ifndef A\n#define B\n#endif\n").guard.is_none());
-    }
-
-    #[test]
-    fn a_file_whose_conditionals_do_not_match_is_broken() {
-        for text in ["#endif", "#if A", "#else", "#if A\n#else\n#else", "#if A\n#else\n#elif B\n#endif"] {
-            assert!(unit(text).broken.is_some(), "{text:?}");
-        }
-    }
-}
+#[path = "directive_tests.rs"]
+mod tests;

@@ -17,12 +17,12 @@ pub(super) enum Stop {
     /// Macros must be expanded first.
     Expand,
     /// There is no certain value.
-    Declined(Declined),
+    Declined(Box<Declined>),
 }
 
 impl From<Declined> for Stop {
     fn from(declined: Declined) -> Self {
-        Stop::Declined(declined)
+        Stop::Declined(Box::new(declined))
     }
 }
 
@@ -31,7 +31,7 @@ impl Walk<'_> {
     pub(super) fn condition(&mut self, condition: &Condition) -> Result<bool, Declined> {
         match self.value(&condition.expression, 0) {
             Ok(value) => return Ok(value.is_true()),
-            Err(Stop::Declined(declined)) => return Err(declined),
+            Err(Stop::Declined(declined)) => return Err(*declined),
             Err(Stop::Expand) => {}
         }
         let mode = self.request.facts.mode;
@@ -40,7 +40,7 @@ impl Walk<'_> {
         let expression = compiled.map_err(|what| self.doubt(what))?;
         match self.value(&expression, 0) {
             Ok(value) => Ok(value.is_true()),
-            Err(Stop::Declined(declined)) => Err(declined),
+            Err(Stop::Declined(declined)) => Err(*declined),
             Err(Stop::Expand) => Err(self.doubt("a condition that expands without end")),
         }
     }
@@ -109,7 +109,7 @@ impl Walk<'_> {
             _ => {
                 let right = self.value(&sides.1, nesting)?;
                 let result = value::binary(operator, left, right);
-                result.map_err(|what| Stop::Declined(self.doubt(what)))
+                result.map_err(|what| self.doubt(what).into())
             }
         }
     }
@@ -168,6 +168,9 @@ impl Walk<'_> {
             return Err(Stop::Expand);
         }
         let memory = &mut *self.memory;
+        if let Some(value) = memory.macros.constant(id) {
+            return Ok(value);
+        }
         let definition = memory.macros.get(id);
         if definition.builtin.is_some() {
             return Err(Stop::Expand);

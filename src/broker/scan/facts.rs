@@ -20,10 +20,11 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
 
 /// Variables that change what a driver says.
-pub const ENVIRONMENT: [&str; 9] = [
+pub const ENVIRONMENT: [&str; 10] = [
     "CPATH",
     "C_INCLUDE_PATH",
     "CPLUS_INCLUDE_PATH",
+    "OBJC_INCLUDE_PATH",
     "GCC_EXEC_PREFIX",
     "COMPILER_PATH",
     "CCC_OVERRIDE_OPTIONS",
@@ -210,6 +211,8 @@ pub struct Listed {
     pub brackets: Vec<Bytes>,
     /// Directories left out: missing, or the same as another.
     pub ignored: Vec<Bytes>,
+    /// The compiler proper, specs and configuration files that the driver says it uses.
+    pub programs: Vec<Bytes>,
 }
 
 /// What was said when everything was asked.
@@ -230,6 +233,12 @@ struct Running {
 }
 
 impl Compiler {
+    /// Whether it is the same program with the same flags, wherever it runs.
+    pub fn is_like(&self, other: &Compiler) -> bool {
+        (&self.program, &self.arguments, &self.environment)
+            == (&other.program, &other.arguments, &other.environment)
+    }
+
     fn start(&self, extra: &[&str], input: &[u8]) -> Result<Running, Declined> {
         let mut command = Command::new(self.program.as_os_str());
         command.args(self.arguments.iter().map(Bytes::as_os_str)).args(extra).arg("-");
@@ -416,6 +425,7 @@ pub fn parse_listed(text: &[u8]) -> Option<Listed> {
         if line.starts_with(b"#include \"...\"") {
             break;
         }
+        listed.programs.extend(used_program(line));
         for start in [&b"ignoring nonexistent directory \""[..], b"ignoring duplicate directory \""] {
             if let Some(name) = line.strip_prefix(start).and_then(|rest| rest.strip_suffix(b"\"")) {
                 listed.ignored.push(Bytes::from(name));
@@ -438,6 +448,22 @@ pub fn parse_listed(text: &[u8]) -> Option<Listed> {
         }
     }
     None
+}
+
+/// What a line of `-v` says the driver runs or reads.
+fn used_program(line: &[u8]) -> Option<Bytes> {
+    for start in [&b"Reading specs from "[..], b"Configuration file: "] {
+        if let Some(path) = line.strip_prefix(start) {
+            return Some(Bytes::from(path)).filter(|path| path.starts_with(b"/"));
+        }
+    }
+    // A command that the driver runs, its program quoted by clang alone.
+    let command = line.strip_prefix(b" ")?;
+    let path = match command.strip_prefix(b"\"") {
+        Some(quoted) => quoted.split(|&byte| byte == b'"').next()?,
+        None => command.split(|&byte| byte == b' ').next()?,
+    };
+    (path.starts_with(b"/") && command.len() > path.len()).then(|| Bytes::from(path))
 }
 
 /// The program that a name means: itself with a slash in it, else the first in `PATH`.

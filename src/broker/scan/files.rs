@@ -5,6 +5,9 @@ use std::sync::Arc;
 /// Contents, as a number that [`Files`] gives: equal numbers mean equal bytes.
 pub type Content = u32;
 
+/// Directories that searches go along, as a number that [`Files`] gives.
+pub type Trail = u32;
+
 /// Which file, as a compiler tells files apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -23,6 +26,10 @@ pub struct Stat {
     pub content: Content,
     /// Which it is.
     pub identity: Identity,
+    /// How many bytes are in it.
+    pub size: u64,
+    /// Whether it must be looked at in each scan, because no [`Files::state`] tells of a change.
+    pub fleeting: bool,
 }
 
 /// What is at a path.
@@ -40,10 +47,14 @@ pub enum Answer {
 
 /// A view of a file system.
 pub trait Files {
-    /// A number that changes when any answer given before might be another now.
-    fn epoch(&self) -> u64;
-    /// What is at this absolute path, links followed.
-    fn look(&mut self, path: &[u8]) -> Answer;
+    /// A number for these directories in this order; each is absolute and ends in a slash.
+    fn trail(&mut self, directories: &[&[u8]]) -> Trail;
+    /// A number that grows from change to change of anything.
+    fn now(&self) -> u64;
+    /// When ([`Self::now`]) anything last changed that is, or could be, found along a trail.
+    fn state(&mut self, trail: Trail) -> u64;
+    /// What has this name, without slashes, in that directory of a trail; links are followed.
+    fn look(&mut self, trail: Trail, at: usize, name: &[u8]) -> Answer;
     /// The bytes of a content; `None` if they are gone.
     fn bytes(&mut self, content: Content) -> Option<Arc<[u8]>>;
     /// The path with links, `.` and `..` resolved; `None` if it cannot be told.

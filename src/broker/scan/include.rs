@@ -3,13 +3,21 @@
 use std::sync::Arc;
 
 use super::directive::{self, Include, Unit};
-use super::files::{Content, Stat};
+use super::files::{Answer, Content, Stat};
 use super::macros::Builtin;
-use super::search::{self, Hit, Outcome, PathId, Start};
+use super::search::{Around, Beside, Hit, Outcome, PathId, Start};
 use super::symbols::Sym;
 use super::walk::{Name, Place, Walk};
-use super::{DEPTH_MAX, Declined, ENTRIES_MAX, Scanned};
+use super::{DEPTH_MAX, Declined, ENTRIES_MAX};
 use crate::common::bytes::Bytes;
+
+/// What became of an include.
+pub(super) enum Entered {
+    /// The file is not read, nor will it be in this translation unit: it has said so.
+    Not,
+    /// It is read, or was: not again while this macro is defined.
+    Under(Option<Sym>),
+}
 
 impl Walk<'_> {
     /// gcc takes files of equal bytes and time for the same, clang those of one inode.
@@ -25,11 +33,8 @@ impl Walk<'_> {
         if self.depth == 1 && !self.gcc() {
             return;
         }
-        let path = self.memory.paths.bytes(self.place.path).to_vec();
-        if let super::Answer::File(stat) = self.files.look(&path) {
-            let key = self.once_key(stat);
-            self.once.insert(key);
-        }
+        let key = self.once_key(self.place.stat);
+        self.once.insert(key);
     }
 
     pub(super) fn include(&mut self, kind: Include, name: Name) -> Result<(), Declined> {
@@ -59,10 +64,19 @@ impl Walk<'_> {
         if name.angled {
             return Ok(Start::Chain(self.memory.chains.quotes(self.chain)));
         }
+        if self.request.quotes_elsewhere {
+            return Ok(Start::Chain(0));
+        }
+        if let Some(start) = self.place.beside {
+            return Ok(start);
+        }
         let directory = self.memory.paths.parent(self.place.path);
         // The directory is a system one or not as it was when the compiler first made it.
         let system = *self.beside.entry(directory).or_insert(self.place.system);
-        Ok(Start::Beside { directory, relative: self.place.relative, system })
+        let beside = Beside { directory, relative: self.place.relative, system };
+        let start = self.memory.chains.beside(beside);
+        self.place.beside = Some(start);
+        Ok(start)
     }
 
     pub(super) fn missing(&self, name: Sym) -> Declined {
@@ -75,13 +89,18 @@ impl Walk<'_> {
     /// Looks for a name; notes the search.
     pub(super) fn find(&mut self, start: Start, name: Sym) -> Result<(u32, Option<Hit>), Declined> {
         let memory = &mut *self.memory;
-        let text = memory.symbols.text(name);
-        let index = memory.chains.find(self.chain, start, name, text, &mut memory.paths, self.files);
-        let found = memory.chains.get(index);
-        let outcome = found.outcome;
-        if found.used_by != self.number {
-            found.used_by = self.number;
+        let (symbols, paths) = (&mut memory.symbols, &mut memory.paths);
+        let mut around = Around { symbols, paths, files: self.files, scan: self.number };
+        let (index, is_new) = memory.chains.find(self.chain, start, name, &mut around);
+        let outcome = memory.chains.get(index).outcome;
+        if is_new {
             self.searches.push(index);
+            self.trails.extend(memory.chains.use_lane(index, self.number));
+            if let Outcome::Hit(hit) = outcome
+                && hit.stat.fleeting
+            {
+                self.fleeting.push((index, hit));
+            }
         }
         match outcome {
             Outcome::Hit(hit) => {
@@ -103,32 +122,64 @@ impl Walk<'_> {
         }
         let (index, hit) = self.find(start, name)?;
         if std::mem::take(&mut self.fresh) {
-            self.no_precompiled(index, name, hit)?;
+            self.no_precompiled(index)?;
         }
-        match hit {
-            Some(hit) => self.enter(hit, start == Start::Nowhere),
-            None => Err(self.missing(name)),
+        let Some(hit) = hit else { return Err(self.missing(name)) };
+        let found = self.memory.chains.get(index);
+        let is_guarded = found.entered_by == self.number
+            && found.guard.is_some_and(|guard| self.memory.table.get(guard).is_some());
+        if found.done_in == self.number || is_guarded {
+            return Ok(());
         }
+        let entered = self.enter(hit, start == Start::Nowhere)?;
+        let found = self.memory.chains.get(index);
+        match entered {
+            Entered::Not => found.done_in = self.number,
+            Entered::Under(guard) => (found.entered_by, found.guard) = (self.number, guard),
+        }
+        Ok(())
     }
 
-    /// The compiler looks for `X.gch` beside every path it tries for the first include.
-    pub(super) fn no_precompiled(&mut self, index: u32, name: Sym, hit: Option<Hit>) -> Result<(), Declined> {
-        let text = self.memory.symbols.text(name);
-        let mut tried: Vec<Vec<u8>> = Vec::new();
-        self.memory
-            .chains
-            .tried(self.chain, index, text, &self.memory.paths, &mut |path| tried.push(path.to_vec()));
-        if let Some(hit) = hit {
-            tried.push(self.memory.paths.bytes(hit.via).to_vec());
-            tried.push(self.memory.paths.bytes(hit.path).to_vec());
+    /// gcc looks for `X.gch` beside every path that it tries for the first include.
+    pub(super) fn no_precompiled(&mut self, index: u32) -> Result<(), Declined> {
+        if !self.gcc() {
+            return Ok(());
         }
-        let endings: &[&[u8]] = if self.gcc() { &[b".gch"] } else { &[b".gch", b".pch"] };
-        for path in tried {
-            for ending in endings {
-                let precompiled = [&path[..], ending].concat();
-                if self.files.look(&precompiled) != super::Answer::Absent {
-                    return Err(Declined::Precompiled(Bytes(precompiled)));
+        let memory = &mut *self.memory;
+        let (symbols, paths) = (&mut memory.symbols, &mut memory.paths);
+        let mut around = Around { symbols, paths, files: self.files, scan: self.number };
+        let (mut vain, mut rejected) = (Vec::new(), Vec::new());
+        let found = memory.chains.endings(index, b".gch", &mut around, &mut |path, answer, files| {
+            let content = match answer {
+                Answer::Absent => {
+                    vain.push(path);
+                    return true;
                 }
+                Answer::File(stat) => stat.content,
+                Answer::Directory | Answer::Unreadable => return false,
+            };
+            // One without the mark is opened and passed over; whether another is taken depends
+            // on more than is known here.
+            let is_none = files.bytes(content).is_some_and(|bytes| !bytes.starts_with(b"gpch"));
+            rejected.extend(is_none.then_some((path, content)));
+            is_none
+        });
+        if let Some(path) = found {
+            return Err(Declined::Precompiled(Bytes(path)));
+        }
+        self.no_precompiled.extend(vain);
+        self.probed.extend(rejected);
+        Ok(())
+    }
+
+    /// clang looks for `X.pch` and `X.gch` when it is told `-include X`, and nowhere else.
+    pub(super) fn no_precompiled_prefix(&mut self, name: &[u8]) -> Result<(), Declined> {
+        for ending in [&b".pch"[..], b".gch"] {
+            let start = if name.starts_with(b"/") { &b""[..] } else { &self.cwd };
+            let path = [start, name, ending].concat();
+            let sym = self.memory.symbols.intern(&path);
+            if self.find(Start::Nowhere, sym)?.1.is_some() {
+                return Err(Declined::Precompiled(Bytes(path)));
             }
         }
         Ok(())
@@ -144,7 +195,7 @@ impl Walk<'_> {
         };
         let (index, hit) = self.find(start, name.sym)?;
         if self.fresh {
-            self.no_precompiled(index, name.sym, hit)?;
+            self.no_precompiled(index)?;
         }
         if let Some(hit) = hit {
             self.probed.push((hit.path, hit.stat.content));
@@ -152,15 +203,15 @@ impl Walk<'_> {
         Ok(hit.is_some())
     }
 
-    pub(super) fn enter(&mut self, hit: Hit, unsearched: bool) -> Result<(), Declined> {
+    pub(super) fn enter(&mut self, hit: Hit, unsearched: bool) -> Result<Entered, Declined> {
         if !self.once.is_empty() && self.once.contains(&self.once_key(hit.stat)) {
             self.probed.push((hit.path, hit.stat.content));
-            return Ok(());
+            return Ok(Entered::Not);
         }
         let unit = self.unit(hit.path, hit.stat.content)?;
         let known = self.entered.contains_key(&hit.path);
         if known && unit.guard.is_some_and(|guard| self.memory.table.get(guard).is_some()) {
-            return Ok(());
+            return Ok(Entered::Under(unit.guard));
         }
         if !known {
             self.note_entry(hit.path, hit.stat, &unit)?;
@@ -174,22 +225,23 @@ impl Walk<'_> {
         let inside = Place {
             path: hit.path,
             relative: hit.relative,
-            content: hit.stat.content,
+            stat: hit.stat,
             at: hit.at.or(if inherits { self.place.at } else { None }),
             system: hit.system || self.place.system,
             unsearched,
+            beside: None,
         };
         let outside = std::mem::replace(&mut self.place, inside);
         self.depth += 1;
         let result = self.run(&unit);
         self.depth -= 1;
         self.place = outside;
-        result
+        result.map(|()| Entered::Under(unit.guard))
     }
 
     pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, unit: &Unit) -> Result<(), Declined> {
         self.entered.insert(path, ());
-        self.order.push(Scanned { path: search::shared(&self.memory.paths, path), content: stat.content });
+        self.order.push((path, stat.content));
         self.clock |= unit.clock;
         if !self.gcc() {
             let key = (stat.identity.device, stat.identity.inode);

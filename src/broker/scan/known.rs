@@ -18,6 +18,10 @@ pub(super) enum Use {
     Preprocessor,
     /// `-Xclang ARG`.
     FrontEnd,
+    /// `-iprefix`: what stands in front of the directories of the next two.
+    Prefix,
+    /// `-iwithprefix`, `-iwithprefixbefore`.
+    Prefixed,
     /// `__FILE__` does not say the file's name.
     Remap,
 }
@@ -31,6 +35,9 @@ pub(super) const WITH_VALUE: &[(&[u8], Use)] = &[
     (b"-iquote", Use::Path),
     (b"-isystem", Use::Path),
     (b"-idirafter", Use::Path),
+    (b"-iprefix", Use::Prefix),
+    (b"-iwithprefixbefore", Use::Prefixed),
+    (b"-iwithprefix", Use::Prefixed),
     (b"-I", Use::Path),
     (b"-x", Use::Language),
     (b"-o", Use::Ignore),
@@ -194,7 +201,6 @@ pub(super) const STARTS: &[(&[u8], Use)] = &[
 
 /// Starts of options that change too much.
 pub(super) const REFUSED: &[&[u8]] = &[
-    b"-I-",
     b"-fmodule",
     b"-fpch",
     b"-fpreprocessed",

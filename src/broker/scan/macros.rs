@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::expression::{self, Expression};
 use super::symbols::{self, Sym, Symbols};
 use super::token::{self, Headers, Kind, Mode, Token};
+use super::value::Value;
 
 /// A definition, as an index into [`Macros`].
 pub type MacroId = u32;
@@ -154,6 +155,18 @@ impl Macros {
             definition.body = Some(lex_body(definition, symbols));
         }
         definition.body.clone().unwrap_or_else(|| Arc::from([]))
+    }
+
+    /// The value of a macro without parameters that is known to stand for a constant.
+    pub fn constant(&self, id: MacroId) -> Option<Value> {
+        let definition = &self.definitions[id as usize];
+        match &definition.leaf {
+            Leaf::Operand(expression) if definition.parameters.is_none() => match **expression {
+                Expression::Constant(value) => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The macro as an operand of `#if`, if its body is one number, name, or expression in

@@ -10,9 +10,9 @@
 //! [`Declined`] with the reason, and the compile goes another way.
 //!
 //! Around it: [`disk`] is the cached view of the file system, [`facts`] asks the compiler,
-//! [`options`] reads the command line, [`command`] puts them together.
+//! [`options`] reads the command line, [`scanner`] puts them together and remembers.
 
-pub mod command;
+mod command;
 pub mod directive;
 pub mod disk;
 mod evaluate;
@@ -26,6 +26,7 @@ pub mod layout;
 pub mod macros;
 pub mod options;
 pub mod pragma;
+pub mod scanner;
 pub mod search;
 pub mod shared;
 pub mod source;
@@ -35,6 +36,7 @@ mod target;
 pub mod token;
 pub mod value;
 mod walk;
+mod walked;
 
 #[cfg(test)]
 mod properties;
@@ -43,8 +45,9 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use command::{Scanner, scan_command};
-pub use files::{Answer, Content, Files, Identity, Stat};
+pub use disk::DiskReport;
+pub use files::{Answer, Content, Files, Identity, Stat, Trail};
+pub use scanner::{Inputs, Report, Scanner, scan_command};
 pub use shared::{InputFile, InputLink, InputSet, Question, SharedScanner};
 pub use walk::{Memory, Request, scan};
 

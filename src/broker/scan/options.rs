@@ -55,6 +55,8 @@ pub struct CommandLine {
     pub system_directories: Vec<Bytes>,
     /// Whether an option makes `__FILE__` say something else.
     pub remaps: bool,
+    /// `-I-`: quotes do not look beside their file.
+    pub quotes_elsewhere: bool,
 }
 
 /// Reads `argv`, response files expanded.
@@ -80,7 +82,9 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             user_directories: Vec::new(),
             system_directories: Vec::new(),
             remaps: false,
+            quotes_elsewhere: false,
         },
+        prefix: None,
         language: None,
         sources: Vec::new(),
         passed: Vec::new(),
@@ -99,6 +103,8 @@ struct Reader {
     sources: Vec<(Bytes, Option<Bytes>)>,
     /// `-D` and `-U` given past the driver.
     passed: Vec<Setting>,
+    /// `-iprefix`.
+    prefix: Option<Bytes>,
     /// What becomes of the next word behind `-Xclang`.
     front_end: Option<Use>,
 }
@@ -131,6 +137,11 @@ impl Reader {
             let Some(value) = rest.next() else { return refuse() };
             return self.apply(use_, &[argument, value], value);
         }
+        if argument[..] == *b"-I-" {
+            self.line.quotes_elsewhere = true;
+            self.line.paths.push(argument.clone());
+            return Ok(());
+        }
         if argument.starts_with(b"-Wp,") {
             return argument[4..]
                 .split(|&byte| byte == b',')
@@ -157,13 +168,7 @@ impl Reader {
             Use::Remap => self.line.remaps = true,
             Use::Base => self.line.base.extend(whole_owned),
             Use::Path => {
-                // A newline would make the compiler's list of directories ambiguous; `=` and
-                // `$SYSROOT` stand for the system root.
-                if value.contains(&b'\n')
-                    || value.starts_with(b"=")
-                    || value.starts_with(b"$")
-                    || value.is_empty()
-                {
+                if is_odd_directory(value) {
                     return Err(Declined::Option(whole[0].clone()));
                 }
                 let list = match whole[0].starts_with(b"-I") {
@@ -174,6 +179,22 @@ impl Reader {
                 if let Some(list) = list {
                     list.push(value.clone());
                 }
+                self.line.paths.extend(whole_owned);
+            }
+            Use::Prefix => {
+                self.prefix = Some(value.clone());
+                self.line.paths.extend(whole_owned);
+            }
+            Use::Prefixed => {
+                // Without `-iprefix` it is a directory of the compiler's own choice.
+                let directory = self.prefix.as_ref().map(|prefix| Bytes([&prefix[..], value].concat()));
+                let Some(directory) = directory.filter(|directory| !is_odd_directory(directory)) else {
+                    return Err(Declined::Option(whole[0].clone()));
+                };
+                let before = whole[0].starts_with(b"-iwithprefixbefore");
+                let line = &mut self.line;
+                let list = if before { &mut line.user_directories } else { &mut line.system_directories };
+                list.push(directory);
                 self.line.paths.extend(whole_owned);
             }
             Use::Define => self.line.settings.push(define(value)?),
@@ -209,6 +230,15 @@ impl Reader {
             } else {
                 Err(Declined::Option(argument.clone()))
             };
+        }
+        if let Some(directory) = part.strip_prefix(b"-I").filter(|name| !name.is_empty() && *name != b"-") {
+            let directory = Bytes::from(directory);
+            if is_odd_directory(&directory) {
+                return Err(Declined::Option(argument.clone()));
+            }
+            self.line.user_directories.push(directory);
+            self.line.paths.push(Bytes([b"-Wp,", part].concat()));
+            return Ok(());
         }
         let setting = match part {
             [b'-', b'D', rest @ ..] if !rest.is_empty() => define(rest)?,
@@ -247,6 +277,12 @@ fn macro_name(setting: &Setting) -> &[u8] {
     };
     let end = text.iter().position(|&byte| !super::token::goes_on(byte)).unwrap_or(text.len());
     &text[..end]
+}
+
+/// A newline would make the compiler's list of directories ambiguous; `=` and `$SYSROOT` stand for
+/// the system root.
+fn is_odd_directory(name: &[u8]) -> bool {
+    name.contains(&b'\n') || name.starts_with(b"=") || name.starts_with(b"$") || name.is_empty()
 }
 
 /// `X` is `X 1`, `X=Y` is `X Y`.
@@ -326,8 +362,7 @@ mod tests {
     /// What the classifier lets run among the client's own files, the scanner must follow.
     #[test]
     fn what_may_run_among_the_clients_files_is_followed() {
-        let declined =
-            ["-traditional", "-I-", "-finput", "-include-pch", "-c a.i", "@args", "-fpreprocessed"];
+        let declined = ["-traditional", "-finput", "-include-pch", "-c a.i", "@args", "-fpreprocessed"];
         let table = include_str!("../../common/classify/hermetic.txt");
         let rows = table.lines().filter_map(|row| row.split_once(" => files:"));
         let followed = rows.filter(|(line, _)| !declined.iter().any(|option| line.contains(option)));
@@ -338,7 +373,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_declined() {
         for option in [
-            "-I-",
+            "-iwithprefix x",
             "-fmodules",
             "-Wp,-v",
             "@x",
@@ -352,6 +387,7 @@ mod tests {
         assert!(parse("gcc -c a.c b.c").is_err());
         assert!(parse("clang -c a.c -Xclang -target-feature -Xclang +avx -Xclang -emit-pch").is_ok());
         assert!(parse("gcc -c a.rs").is_err());
+        assert!(parse("gcc -c a.c -iprefix /p/ -iwithprefix a -iwithprefixbefore b -I- -Wp,-Ix").is_ok());
         assert!(parse("gcc -c a.c -DX=1 -Wp,-DX=2").is_err());
         assert!(parse("gcc -c a.c -Wp,-D_FORTIFY_SOURCE=2 -Wp,-MD,a.d").is_ok());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::files::{Answer, Files, Stat};
+use super::files::{Answer, Files, Stat, Trail};
 use super::symbols::{QuickMap, Sym, Symbols};
 use super::{Family, Search};
 
@@ -14,6 +14,7 @@ pub type PathId = Sym;
 pub struct Paths {
     names: Symbols,
     parents: QuickMap<PathId, PathId>,
+    shared: QuickMap<PathId, Arc<[u8]>>,
 }
 
 impl Paths {
@@ -25,6 +26,12 @@ impl Paths {
     /// The path of a number.
     pub fn bytes(&self, id: PathId) -> &[u8] {
         self.names.text(id)
+    }
+
+    /// The path, to give away.
+    pub fn shared(&mut self, id: PathId) -> Arc<[u8]> {
+        let names = &self.names;
+        self.shared.entry(id).or_insert_with(|| Arc::from(names.text(id))).clone()
     }
 
     /// The path up to and with its last slash.
@@ -52,26 +59,43 @@ impl Paths {
 
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        self.names.size() + self.parents.len() * 16
+        // A shared path takes what its spelling takes, some 80 bytes, and a place in the map.
+        self.names.size() + self.parents.len() * 16 + self.shared.len() * 128
     }
 }
 
 /// Where a search starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Start {
-    /// A directory (with its slash) that is not of the chain, then the whole chain.
-    Beside {
-        /// The directory.
-        directory: PathId,
-        /// Whether the compiler knows it relative to the working directory.
-        relative: bool,
-        /// Whether what is found there is a system header.
-        system: bool,
-    },
+    /// A directory that is not of the chain, then the whole chain: [`Chains::beside`].
+    Beside(u32),
     /// This place in the chain.
     Chain(u16),
     /// The name is absolute.
     Nowhere,
+}
+
+impl Start {
+    /// A search for `name` from here, as one number.
+    fn key(self, name: Sym) -> u64 {
+        let start = match self {
+            Start::Nowhere => 0,
+            Start::Chain(at) => 1 + u32::from(at),
+            Start::Beside(number) => (1 << 17) + number,
+        };
+        u64::from(start) << 32 | u64::from(name)
+    }
+}
+
+/// A directory that is looked in before a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Beside {
+    /// The directory, with its slash.
+    pub directory: PathId,
+    /// Whether the compiler knows it relative to the working directory.
+    pub relative: bool,
+    /// Whether what is found there is a system header.
+    pub system: bool,
 }
 
 /// What a search found.
@@ -113,6 +137,35 @@ pub struct Found {
     pub outcome: Outcome,
     /// The last translation unit that used it.
     pub used_by: u32,
+    /// The last one that entered the file, and the macro that guards it.
+    pub entered_by: u32,
+    /// The macro that guards the file, if one does.
+    pub guard: Option<Sym>,
+    /// The last translation unit in which the file is not read again, whatever is defined.
+    pub done_in: u32,
+    /// Where it looked, and in how many of these places it looked in vain.
+    lane: u32,
+    vain: u32,
+    /// When it looked.
+    made_at: u64,
+}
+
+/// The directories in which all names with one directory part are looked for, from one start.
+#[derive(Debug)]
+struct Lane {
+    trail: Trail,
+    places: Box<[Place]>,
+    used_by: u32,
+}
+
+/// One directory of a lane.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its path with a slash at the end.
+    path: PathId,
+    at: Option<u16>,
+    system: bool,
+    relative: bool,
 }
 
 #[derive(Debug)]
@@ -121,17 +174,33 @@ struct Chain {
     /// How much shorter a relative path is than the absolute one kept for it.
     prefix: usize,
     canonical: bool,
-    found: QuickMap<(Start, Sym), u32>,
+    lanes: QuickMap<u64, u32>,
+    found: QuickMap<u64, u32>,
 }
 
-/// All chains and what was found along them, in one epoch of the file system.
+/// All chains and what was found along them.
 #[derive(Debug, Default)]
 pub struct Chains {
     chains: Vec<Chain>,
     numbers: std::collections::HashMap<(Search, Vec<u8>, bool), u32>,
-    epoch: u64,
+    lanes: Vec<Lane>,
     found: Vec<Found>,
+    besides: Vec<Beside>,
+    beside_numbers: QuickMap<Beside, u32>,
+    places: usize,
     buffer: Vec<u8>,
+}
+
+/// What a search has at hand.
+pub struct Around<'a> {
+    /// Spellings of names.
+    pub symbols: &'a mut Symbols,
+    /// Paths.
+    pub paths: &'a mut Paths,
+    /// The file system.
+    pub files: &'a mut dyn Files,
+    /// The number of this scan.
+    pub scan: u32,
 }
 
 impl Chains {
@@ -142,21 +211,25 @@ impl Chains {
         if let Some(&number) = self.numbers.get(&key) {
             return number;
         }
-        let chain =
-            Chain { search: search.clone(), prefix: cwd.len(), canonical, found: QuickMap::default() };
-        self.chains.push(chain);
+        self.chains.push(Chain {
+            search: search.clone(),
+            prefix: cwd.len(),
+            canonical,
+            lanes: QuickMap::default(),
+            found: QuickMap::default(),
+        });
         let number = self.chains.len() as u32 - 1;
         self.numbers.insert(key, number);
         number
     }
 
-    /// Forgets findings of another epoch.
-    pub fn at_epoch(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            self.found.clear();
-            self.chains.iter_mut().for_each(|chain| chain.found.clear());
-        }
+    /// The start of searches that look in this directory first.
+    pub fn beside(&mut self, beside: Beside) -> Start {
+        let number = *self.beside_numbers.entry(beside).or_insert_with(|| {
+            self.besides.push(beside);
+            self.besides.len() as u32 - 1
+        });
+        Start::Beside(number)
     }
 
     /// How many directories a chain has.
@@ -176,96 +249,172 @@ impl Chains {
 
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        self.found.len() * (size_of::<Found>() + 32) + self.chains.len() * 2048
+        self.found.len() * (size_of::<Found>() + 40)
+            + self.lanes.len() * (size_of::<Lane>() + 40)
+            + self.places * size_of::<Place>()
+            + self.chains.len() * 2048
     }
 
-    /// Looks for `name`, or remembers.
-    pub fn find(
-        &mut self,
-        chain: u32,
-        start: Start,
-        name: Sym,
-        text: &[u8],
-        paths: &mut Paths,
-        files: &mut dyn Files,
-    ) -> u32 {
-        if let Some(&index) = self.chains[chain as usize].found.get(&(start, name)) {
-            return index;
+    /// Looks for `name`, or remembers; and whether this is its first use in this scan.
+    pub fn find(&mut self, chain: u32, start: Start, name: Sym, around: &mut Around<'_>) -> (u32, bool) {
+        let Some(&index) = self.chains[chain as usize].found.get(&start.key(name)) else {
+            let found = self.search(chain, start, name, around);
+            self.found.push(found);
+            let index = self.found.len() as u32 - 1;
+            self.chains[chain as usize].found.insert(start.key(name), index);
+            return (index, true);
+        };
+        let known = &mut self.found[index as usize];
+        if known.used_by == around.scan {
+            return (index, false);
         }
-        let outcome = self.search(chain, start, text, paths, files);
-        self.found.push(Found { start, name, outcome, used_by: 0 });
-        let index = self.found.len() as u32 - 1;
-        self.chains[chain as usize].found.insert((start, name), index);
-        index
+        let fleeting = matches!(known.outcome, Outcome::Hit(Hit { stat: Stat { fleeting: true, .. }, .. }));
+        let trail = self.lanes[known.lane as usize].trail;
+        if !fleeting && around.files.state(trail) <= known.made_at {
+            known.used_by = around.scan;
+        } else {
+            self.found[index as usize] = self.search(chain, start, name, around);
+        }
+        (index, true)
     }
 
-    fn search(
-        &mut self,
-        chain: u32,
-        start: Start,
-        name: &[u8],
-        paths: &mut Paths,
-        files: &mut dyn Files,
-    ) -> Outcome {
+    /// How a search ends now.
+    pub fn again(&mut self, chain: u32, index: u32, around: &mut Around<'_>) -> Outcome {
+        let Found { start, name, .. } = self.found[index as usize];
+        let (index, _) = self.find(chain, start, name, around);
+        self.found[index as usize].outcome
+    }
+
+    /// Notes that a finding's lane is used; its trail, if that is new in this scan.
+    pub fn use_lane(&mut self, index: u32, scan: u32) -> Option<Trail> {
+        let lane = &mut self.lanes[self.found[index as usize].lane as usize];
+        (std::mem::replace(&mut lane.used_by, scan) != scan).then_some(lane.trail)
+    }
+
+    fn search(&mut self, chain: u32, start: Start, name: Sym, around: &mut Around<'_>) -> Found {
+        let lane = self.lane(chain, start, name, around);
         let mut buffer = std::mem::take(&mut self.buffer);
-        let chain = &self.chains[chain as usize];
-        let mut outcome = Outcome::Missing;
-        for candidate in candidates(&chain.search, start) {
-            candidate.path(name, paths, &mut buffer);
-            match files.look(&buffer) {
+        let entry = &self.lanes[lane as usize];
+        around.files.state(entry.trail);
+        // Before one looks, so that a change meanwhile makes the finding an old one.
+        let made_at = around.files.now();
+        let mut found = Found {
+            start,
+            name,
+            outcome: Outcome::Missing,
+            used_by: around.scan,
+            entered_by: 0,
+            guard: None,
+            done_in: 0,
+            lane,
+            vain: 0,
+            made_at,
+        };
+        let text = around.symbols.text(name);
+        let last = &text[text.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)..];
+        for (index, place) in entry.places.iter().enumerate() {
+            let answer = match last {
+                b"" | b"." | b".." => Answer::Directory,
+                _ => around.files.look(entry.trail, index, last),
+            };
+            found.vain = index as u32;
+            buffer.clear();
+            match answer {
                 Answer::File(stat) => {
-                    outcome = Outcome::Hit(hit(chain, &candidate, stat, &buffer, paths, files));
+                    buffer.extend_from_slice(around.paths.bytes(place.path));
+                    buffer.extend_from_slice(last);
+                    let chain = &self.chains[chain as usize];
+                    found.outcome =
+                        Outcome::Hit(hit(chain, place, stat, &buffer, around.paths, around.files));
                     break;
                 }
-                Answer::Absent | Answer::Directory => {}
+                Answer::Absent | Answer::Directory => found.vain += 1,
                 Answer::Unreadable => {
-                    outcome = Outcome::Unreadable(paths.id(&buffer));
+                    buffer.extend_from_slice(around.paths.bytes(place.path));
+                    buffer.extend_from_slice(last);
+                    found.outcome = Outcome::Unreadable(around.paths.id(&buffer));
                     break;
                 }
             }
         }
         self.buffer = buffer;
-        outcome
+        found
+    }
+
+    /// Where names with the directory part of `name` are looked for.
+    fn lane(&mut self, chain: u32, start: Start, name: Sym, around: &mut Around<'_>) -> u32 {
+        let text = around.symbols.text(name);
+        let length = text.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let part = text[..length].to_vec();
+        let key = start.key(around.symbols.intern(&part));
+        let entry = &self.chains[chain as usize];
+        if let Some(&lane) = entry.lanes.get(&key) {
+            return lane;
+        }
+        let mut places = places(&entry.search, start, &self.besides, around.paths);
+        for place in &mut places {
+            let mut path = around.paths.bytes(place.path).to_vec();
+            path.extend_from_slice(&part);
+            place.path = around.paths.id(&path);
+        }
+        let paths: Vec<&[u8]> = places.iter().map(|place| around.paths.bytes(place.path)).collect();
+        let trail = around.files.trail(&paths);
+        self.places += places.len();
+        self.lanes.push(Lane { trail, places: places.into(), used_by: 0 });
+        let lane = self.lanes.len() as u32 - 1;
+        self.chains[chain as usize].lanes.insert(key, lane);
+        lane
     }
 
     /// The paths that a search tried in vain.
-    pub fn tried(&self, chain: u32, index: u32, name: &[u8], paths: &Paths, each: &mut dyn FnMut(&[u8])) {
+    pub fn tried(&self, index: u32, around: &Around<'_>, each: &mut dyn FnMut(&[u8])) {
         let found = &self.found[index as usize];
-        let via = match found.outcome {
-            Outcome::Hit(hit) => Some(hit.via),
-            Outcome::Unreadable(path) => Some(path),
-            Outcome::Missing => None,
-        };
-        let mut buffer = Vec::new();
-        for candidate in candidates(&self.chains[chain as usize].search, found.start) {
-            candidate.path(name, paths, &mut buffer);
-            if via.is_some_and(|via| paths.bytes(via) == buffer) {
-                return;
-            }
-            each(&buffer);
+        let text = around.symbols.text(found.name);
+        let last = &text[text.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)..];
+        let places = self.lanes[found.lane as usize].places.iter();
+        for place in places.take(found.vain as usize) {
+            each(&[around.paths.bytes(place.path), last].concat());
         }
+    }
+
+    /// What has this ending where a search looked, its hit included: `each` is told of one after
+    /// the other, until it says no to the path that is returned.
+    pub fn endings(
+        &self,
+        index: u32,
+        ending: &[u8],
+        around: &mut Around<'_>,
+        each: &mut dyn FnMut(PathId, Answer, &mut dyn Files) -> bool,
+    ) -> Option<Vec<u8>> {
+        let found = &self.found[index as usize];
+        let text = around.symbols.text(found.name);
+        let last = &text[text.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)..];
+        let name = [last, ending].concat();
+        let lane = &self.lanes[found.lane as usize];
+        for (at, place) in lane.places.iter().enumerate().take(found.vain as usize + 1) {
+            let path = [around.paths.bytes(place.path), &name].concat();
+            let id = around.paths.id(&path);
+            let answer = around.files.look(lane.trail, at, &name);
+            if !each(id, answer, around.files) {
+                return Some(path);
+            }
+        }
+        None
     }
 }
 
 fn hit(
     chain: &Chain,
-    candidate: &Candidate<'_>,
+    place: &Place,
     stat: Stat,
     path: &[u8],
     paths: &mut Paths,
     files: &mut dyn Files,
 ) -> Hit {
     let via = paths.id(path);
-    let mut hit = Hit {
-        path: via,
-        via,
-        at: candidate.at,
-        system: candidate.system,
-        relative: candidate.relative,
-        stat,
-    };
-    if chain.canonical && candidate.system {
-        let length = if candidate.relative { path.len() - chain.prefix } else { path.len() };
+    let mut hit = Hit { path: via, via, at: place.at, system: place.system, relative: place.relative, stat };
+    if chain.canonical && place.system {
+        let length = if place.relative { path.len() - chain.prefix } else { path.len() };
         if let Some(real) = files.real_path(path).filter(|real| real.len() < length) {
             hit.path = paths.id(&real);
             hit.relative = false;
@@ -274,56 +423,25 @@ fn hit(
     hit
 }
 
-struct Candidate<'a> {
-    directory: Option<&'a [u8]>,
-    beside: PathId,
-    at: Option<u16>,
-    system: bool,
-    relative: bool,
-}
-
-impl Candidate<'_> {
-    fn path(&self, name: &[u8], paths: &Paths, buffer: &mut Vec<u8>) {
-        buffer.clear();
-        match self.directory {
-            Some(directory) => {
-                buffer.extend_from_slice(directory);
-                if directory.last() != Some(&b'/') {
-                    buffer.push(b'/');
-                }
-            }
-            None => buffer.extend_from_slice(paths.bytes(self.beside)),
-        }
-        buffer.extend_from_slice(name);
-    }
-}
-
-fn candidates(search: &Search, start: Start) -> impl Iterator<Item = Candidate<'_>> {
-    let beside = match start {
-        Start::Beside { directory, relative, system } => {
-            Some(Candidate { directory: None, beside: directory, at: None, system, relative })
-        }
-        Start::Chain(_) => None,
-        Start::Nowhere => {
-            Some(Candidate { directory: None, beside: 0, at: None, system: false, relative: false })
-        }
-    };
+fn places(search: &Search, start: Start, besides: &[Beside], paths: &mut Paths) -> Vec<Place> {
+    let mut places = Vec::new();
     let first = match start {
-        Start::Beside { .. } => 0,
+        Start::Beside(number) => {
+            let Beside { directory, relative, system } = besides[number as usize];
+            places.push(Place { path: directory, at: None, system, relative });
+            0
+        }
         Start::Chain(first) => usize::from(first),
-        Start::Nowhere => search.directories.len(),
+        Start::Nowhere => {
+            places.push(Place { path: paths.id(b""), at: None, system: false, relative: false });
+            search.directories.len()
+        }
     };
-    let chain = search.directories.iter().enumerate().skip(first).map(|(at, directory)| Candidate {
-        directory: Some(&directory.path),
-        beside: 0,
-        at: Some(at as u16),
-        system: directory.system,
-        relative: directory.relative,
-    });
-    beside.into_iter().chain(chain)
-}
-
-/// A copy of a path to give away.
-pub fn shared(paths: &Paths, id: PathId) -> Arc<[u8]> {
-    Arc::from(paths.bytes(id))
+    for (at, directory) in search.directories.iter().enumerate().skip(first) {
+        let slash: &[u8] = if directory.path.ends_with(b"/") { b"" } else { b"/" };
+        let path = paths.id(&[&directory.path[..], slash].concat());
+        let at = Some(at as u16);
+        places.push(Place { path, at, system: directory.system, relative: directory.relative });
+    }
+    places
 }

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Declined, Scanner, Search};
+use super::{Declined, Report, Scanner, Search};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -69,9 +69,9 @@ pub struct InputSet {
     /// Names that are looked for and not found, absolute, sorted; empty unless asked for.
     pub absent: Vec<Arc<[u8]>>,
     /// The search chain, in its order.
-    pub search: Search,
+    pub search: Arc<Search>,
     /// The directories of the chain that are the compiler's own.
-    pub own: Vec<Bytes>,
+    pub own: Arc<[Bytes]>,
     /// Whether any file mentions the date or the time.
     pub clock: bool,
 }
@@ -96,9 +96,9 @@ impl SharedScanner {
         self.lock().bytes(digest)
     }
 
-    /// Memory in use, in bytes, nearly.
-    pub fn size(&self) -> usize {
-        self.lock().size()
+    /// What is remembered, in numbers.
+    pub fn report(&self) -> Report {
+        self.lock().report()
     }
 
     fn lock(&self) -> MutexGuard<'_, Scanner> {

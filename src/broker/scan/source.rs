@@ -206,8 +206,9 @@ impl<'a> Lines<'a> {
     /// `import`, `module` or `export …` as the first word of a line may name another unit.
     fn module_line(&mut self, start: usize) -> Option<Found> {
         let word = &self.source[start..self.at];
-        let line = self.source[..start].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        if !self.source[line..start].iter().all(|&byte| token::is_blank(byte)) {
+        let mut before = self.source[..start].iter().rev();
+        let before = before.find(|&&byte| byte == b'\n' || !token::is_blank(byte));
+        if before.is_some_and(|&byte| byte != b'\n') {
             return None;
         }
         match word {
@@ -339,6 +340,7 @@ impl<'a> Lines<'a> {
                 b'\n' => break,
                 b'\\' if splice(self.source, self.at) > 0 => self.unsplice(),
                 b'/' if self.comment() => line.push(b' '),
+                _ if line.is_empty() && byte != b'\r' && token::is_blank(byte) => self.at += 1,
                 b'"' | b'\'' | b'<' => {
                     let header = byte != b'\'' && expects_header(&line);
                     if byte == b'<' && !header {

@@ -21,9 +21,9 @@ fn check_in(source: &str, mode: Mode, expected: &[&str]) {
 
 #[test]
 fn directives_are_found_and_cleaned() {
-    check("#define A 1\nint x; # not\n  # /* c */ undef A // gone\n", &["define A 1", "   undef A  "]);
+    check("#define A 1\nint x; # not\n  # /* c */ undef A // gone\n", &["define A 1", "  undef A  "]);
     check("/* a\n b */ #if X\n", &["if X"]);
-    check("%: include \"a//b\"\n", &[" include \"a//b\""]);
+    check("%: include \"a//b\"\n", &["include \"a//b\""]);
     check("#include <a//b/*c>\n#include <d>", &["include <a//b/*c>", "include <d>"]);
     check("#if __has_include ( <a//b> ) // x", &["if __has_include ( <a//b> )  "]);
     check("#de\\\nfine A \\  \n B\n", &["define A  B"]);

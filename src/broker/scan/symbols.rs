@@ -91,6 +91,20 @@ impl Symbols {
         sym
     }
 
+    /// The number of `text`, if it has one.
+    pub fn find(&self, text: &[u8]) -> Option<Sym> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(text) as usize & mask;
+        while self.slots[slot] != 0 {
+            let sym = self.slots[slot] - 1;
+            if self.text(sym) == text {
+                return Some(sym);
+            }
+            slot = (slot + 1) & mask;
+        }
+        None
+    }
+
     /// The bytes of a spelling.
     pub fn text(&self, sym: Sym) -> &[u8] {
         let (start, length) = self.spans[sym as usize];

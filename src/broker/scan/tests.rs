@@ -11,6 +11,7 @@ use super::*;
 struct Map {
     files: BTreeMap<String, (Content, Identity)>,
     contents: Vec<String>,
+    trails: Vec<Vec<String>>,
 }
 
 impl Map {
@@ -44,14 +45,24 @@ fn normal(path: &str) -> String {
 }
 
 impl Files for Map {
-    fn epoch(&self) -> u64 {
+    fn trail(&mut self, directories: &[&[u8]]) -> Trail {
+        self.trails.push(directories.iter().map(|path| String::from_utf8(path.to_vec()).unwrap()).collect());
+        self.trails.len() as Trail - 1
+    }
+
+    fn now(&self) -> u64 {
         1
     }
 
-    fn look(&mut self, path: &[u8]) -> Answer {
-        let path = normal(std::str::from_utf8(path).unwrap());
+    fn state(&mut self, _trail: Trail) -> u64 {
+        1
+    }
+
+    fn look(&mut self, trail: Trail, at: usize, name: &[u8]) -> Answer {
+        let directory = &self.trails[trail as usize][at];
+        let path = normal(&format!("{directory}{}", std::str::from_utf8(name).unwrap()));
         if let Some(&(content, identity)) = self.files.get(&path) {
-            return Answer::File(Stat { content, identity });
+            return Answer::File(Stat { content, identity, size: 1, fleeting: false });
         }
         let directory = format!("{path}/");
         if self.files.keys().any(|file| file.starts_with(&directory)) {
@@ -123,18 +134,19 @@ impl Case {
             quotes: 1,
         };
         let facts = facts(self.family);
+        let mut memory = Memory::default();
         let request = Request {
             main: b"m.cc",
             cwd: b"/w",
             facts: &facts,
-            search: &search,
+            chain: memory.chain(&search, b"/w", &facts),
             settings: &self.settings,
             imacros: &[],
             includes: &self.includes,
-            list_absent: true,
+            quotes_elsewhere: false,
         };
         let mut answers = HashMap::from([("__has_attribute(yes)", 1), ("__has_attribute(no)", 0)]);
-        scan(&request, &mut Memory::default(), &mut Map::new(files), &mut answers)
+        scan(&request, &mut memory, &mut Map::new(files), &mut answers)
     }
 }
 
@@ -368,14 +380,15 @@ fn system_headers_are_known_by_their_shorter_real_path() {
 fn names_looked_for_in_vain_are_told() {
     let scan = gcc().scan(&[("/w/m.cc", "#include \"x\"\n"), ("/s/x", "")]).unwrap();
     let absent: Vec<_> = scan.absent.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-    assert_eq!(absent, ["/i/x", "/q/x", "/w/x"]);
+    assert_eq!(absent, ["/i/x", "/i/x.gch", "/q/x", "/q/x.gch", "/s/x.gch", "/w/x", "/w/x.gch"]);
 }
 
 #[test]
 fn a_precompiled_header_declines() {
-    let files = [("/w/m.cc", "#include <a>\n"), ("/i/a", ""), ("/i/a.gch", "")];
+    let files = [("/w/m.cc", "#include <a>\n"), ("/i/a", ""), ("/i/a.gch", "gpchC013")];
     assert!(matches!(gcc().scan(&files), Err(Declined::Precompiled(_))));
-    let files = [("/w/m.cc", "#include <b>\n#include <a>\n"), ("/i/a", ""), ("/i/b", ""), ("/i/a.gch", "")];
+    let files =
+        [("/w/m.cc", "#include <b>\n#include <a>\n"), ("/i/a", ""), ("/i/b", ""), ("/i/a.gch", "gpchC013")];
     walks(&gcc(), &files, &["/i/b", "/i/a"]);
 }
 

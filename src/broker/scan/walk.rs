@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::directive::{self, Directive, Pragma, Unit};
-use super::files::{Content, Files};
+use super::files::{Content, Files, Identity, Stat, Trail};
 use super::macros::{self, MacroId, Macros, Table, UNDEFINED};
-use super::search::{self, Chains, PathId, Paths, Start};
+use super::search::{Beside, Chains, Hit, PathId, Paths, Start};
 use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
 use super::token::Mode;
 use super::value::Value;
-use super::{Declined, Facts, Family, Oracle, Scan, Scanned, Search, TOKENS_MAX};
+use super::walked::Walked;
+use super::{Declined, Facts, Family, Oracle, Scan, Search, TOKENS_MAX};
 use crate::common::bytes::Bytes;
 
 /// `-D` or `-U`.
@@ -30,16 +31,16 @@ pub struct Request<'a> {
     pub cwd: &'a [u8],
     /// What the compiler says of itself.
     pub facts: &'a Facts,
-    /// Where includes are looked for.
-    pub search: &'a Search,
+    /// Where includes are looked for: [`Memory::chain`].
+    pub chain: u32,
     /// `-D` and `-U` in order.
     pub settings: &'a [Setting],
     /// `-imacros` in order.
     pub imacros: &'a [Bytes],
     /// `-include` in order.
     pub includes: &'a [Bytes],
-    /// Whether to list the names that are looked for in vain.
-    pub list_absent: bool,
+    /// `-I-`: quotes do not look beside their file.
+    pub quotes_elsewhere: bool,
 }
 
 /// What is remembered between translation units.
@@ -58,6 +59,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The number of a search chain.
+    pub fn chain(&mut self, search: &Search, cwd: &[u8], facts: &Facts) -> u32 {
+        let slash: &[u8] = if cwd.ends_with(b"/") { b"" } else { b"/" };
+        self.chains.number(search, &[cwd, slash].concat(), facts.family, facts.canonical)
+    }
+
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
         self.symbols.size() + self.macros.size() + self.paths.size() + self.chains.size() + self.unit_bytes
@@ -69,11 +76,13 @@ impl Memory {
 pub(super) struct Place {
     pub(super) path: PathId,
     pub(super) relative: bool,
-    pub(super) content: Content,
+    pub(super) stat: Stat,
     pub(super) at: Option<u16>,
     pub(super) system: bool,
     /// Found without a search: the source itself, or by an absolute name.
     pub(super) unsearched: bool,
+    /// Where quoted names are looked for from here, once that is known.
+    pub(super) beside: Option<Start>,
 }
 
 /// How an include names its file.
@@ -101,10 +110,15 @@ pub(super) struct Walk<'a> {
     pub(super) number: u32,
     pub(super) entries: usize,
     pub(super) entered: QuickMap<PathId, ()>,
-    pub(super) order: Vec<Scanned>,
+    pub(super) order: Vec<(PathId, Content)>,
     pub(super) probed: Vec<(PathId, Content)>,
     pub(super) aliases: Vec<PathId>,
     pub(super) searches: Vec<u32>,
+    pub(super) trails: Vec<Trail>,
+    /// Findings that no state of a trail vouches for.
+    pub(super) fleeting: Vec<(u32, Hit)>,
+    /// Names of precompiled headers that were looked for in vain.
+    pub(super) no_precompiled: Vec<PathId>,
     pub(super) once: QuickSet<(u64, u64, i64)>,
     pub(super) inodes: QuickMap<(u64, u64), PathId>,
     pub(super) beside: QuickMap<PathId, bool>,
@@ -116,6 +130,8 @@ pub(super) struct Walk<'a> {
     pub(super) inert: bool,
     pub(super) target_saved: Vec<(bool, bool)>,
     pub(super) target_uncertain: bool,
+    /// Any of the three.
+    pub(super) doubts_target: bool,
     pub(super) clock: bool,
 }
 
@@ -130,16 +146,31 @@ pub fn scan(
     files: &mut dyn Files,
     oracle: &mut dyn Oracle,
 ) -> Result<Scan, Declined> {
-    memory.chains.at_epoch(files.epoch());
+    let walked = walk(request, memory, files, oracle)?;
+    Ok(walked.show(memory, files, true))
+}
+
+/// [`scan`], without the names looked for in vain, for one who remembers.
+///
+/// # Errors
+///
+/// [`Declined`] with the reason, when the scanner is not certain.
+pub fn walk(
+    request: &Request<'_>,
+    memory: &mut Memory,
+    files: &mut dyn Files,
+    oracle: &mut dyn Oracle,
+) -> Result<Walked, Declined> {
     memory.scans += 1;
     let mut cwd = request.cwd.to_vec();
     if cwd.last() != Some(&b'/') {
         cwd.push(b'/');
     }
-    let chain = memory.chains.number(request.search, &cwd, request.facts.family, request.facts.canonical);
     let number = memory.scans;
     memory.table.clear();
-    let place = Place { path: 0, relative: false, content: 0, at: None, system: false, unsearched: true };
+    let stat = Stat { content: 0, identity: Identity::default(), size: 0, fleeting: false };
+    let place =
+        Place { path: 0, relative: false, stat, at: None, system: false, unsearched: true, beside: None };
     let mut walk = Walk {
         memory,
         files,
@@ -152,7 +183,7 @@ pub fn scan(
         cwd,
         saw_line: false,
         parameters: Vec::new(),
-        chain,
+        chain: request.chain,
         number,
         entries: 0,
         entered: QuickMap::default(),
@@ -160,6 +191,9 @@ pub fn scan(
         probed: Vec::new(),
         aliases: Vec::new(),
         searches: Vec::new(),
+        trails: Vec::new(),
+        fleeting: Vec::new(),
+        no_precompiled: Vec::new(),
         once: QuickSet::default(),
         inodes: QuickMap::default(),
         beside: QuickMap::default(),
@@ -169,12 +203,13 @@ pub fn scan(
         inert: false,
         target_saved: Vec::new(),
         target_uncertain: false,
+        doubts_target: false,
         clock: false,
     };
     let result = walk.translation_unit();
-    let scan = result.map(|()| walk.answer());
+    let walked = result.map(|()| walk.answer());
     walk.memory.table.clear();
-    scan
+    walked
 }
 
 impl Walk<'_> {
@@ -196,15 +231,15 @@ impl Walk<'_> {
         }
         path.extend_from_slice(self.request.main);
         self.main = self.memory.paths.id(&path);
-        let stat = match self.files.look(&path) {
-            super::Answer::File(stat) => stat,
-            super::Answer::Unreadable => return Err(Declined::Unreadable(Bytes(path))),
-            _ => return Err(Declined::Missing { name: Bytes(path), from: Bytes::from(self.request.cwd) }),
+        let name = self.memory.symbols.intern(&path);
+        let (_, hit) = self.find(Start::Nowhere, name)?;
+        let Some(Hit { stat, .. }) = hit else {
+            return Err(Declined::Missing { name: Bytes(path), from: Bytes::from(self.request.cwd) });
         };
         let unit = self.unit(self.main, stat.content)?;
         self.place.path = self.main;
         self.place.relative = relative;
-        self.place.content = stat.content;
+        self.place.stat = stat;
         self.note_entry(self.main, stat, &unit)?;
         self.command_line_includes()?;
         self.run(&unit)
@@ -279,6 +314,9 @@ impl Walk<'_> {
             }
         }
         for name in self.request.includes {
+            if !self.gcc() {
+                self.no_precompiled_prefix(name)?;
+            }
             self.command_line_include(directory, name)?;
         }
         Ok(())
@@ -288,7 +326,7 @@ impl Walk<'_> {
         let sym = self.memory.symbols.intern(name);
         let start = match name.first() {
             Some(b'/') => Start::Nowhere,
-            _ => Start::Beside { directory, relative: true, system: false },
+            _ => self.memory.chains.beside(Beside { directory, relative: true, system: false }),
         };
         self.follow(start, sym)
     }
@@ -339,8 +377,13 @@ impl Walk<'_> {
                     at = next as usize;
                 }
                 Directive::Ifdef { name, negated, next, inert, .. } => {
-                    self.inert = inert;
-                    if self.is_defined(name)? != negated {
+                    let is_defined = if self.doubts_target {
+                        self.inert = inert;
+                        self.is_defined(name)?
+                    } else {
+                        self.memory.table.get(name).is_some()
+                    };
+                    if is_defined != negated {
                         return Ok(at + 1);
                     }
                     at = next as usize;
@@ -362,8 +405,7 @@ impl Walk<'_> {
 
     /// The macro in force; a doubt if a pragma may have changed it behind our back.
     pub(super) fn macro_of(&self, name: Sym) -> Result<Option<MacroId>, Declined> {
-        let changed = self.target_changed || self.optimize_changed || self.target_uncertain;
-        if changed && !self.inert && self.is_of_target(name) {
+        if self.doubts_target && !self.inert && self.is_of_target(name) {
             return Err(self.doubt("a predefined macro that #pragma GCC target may have changed"));
         }
         Ok(self.memory.table.get(name))
@@ -394,6 +436,7 @@ impl Walk<'_> {
             }
             Pragma::Target | Pragma::Optimize | Pragma::TargetSomewhere => {}
         }
+        self.doubts_target = self.target_changed || self.optimize_changed || self.target_uncertain;
         Ok(())
     }
 
@@ -409,28 +452,27 @@ impl Walk<'_> {
         path[skip..].to_vec()
     }
 
-    fn answer(&mut self) -> Scan {
-        let mut scan = Scan { files: std::mem::take(&mut self.order), clock: self.clock, ..Scan::default() };
-        let mut probed = QuickSet::default();
+    fn answer(&mut self) -> Walked {
+        let mut probed = Vec::new();
+        let mut seen = QuickSet::default();
         for &(path, content) in &self.probed {
-            if !self.entered.contains_key(&path) && probed.insert(path) {
-                scan.probed.push(Scanned { path: search::shared(&self.memory.paths, path), content });
+            if !self.entered.contains_key(&path) && seen.insert(path) {
+                probed.push((path, content));
             }
         }
         self.aliases.sort_unstable();
         self.aliases.dedup();
-        scan.aliases = self.aliases.iter().map(|&path| search::shared(&self.memory.paths, path)).collect();
-        if self.request.list_absent {
-            let mut seen = std::collections::BTreeSet::new();
-            for &index in &self.searches {
-                let name = self.memory.chains.get(index).name;
-                let text = self.memory.symbols.text(name);
-                self.memory.chains.tried(self.chain, index, text, &self.memory.paths, &mut |path| {
-                    seen.insert(Arc::<[u8]>::from(path));
-                });
-            }
-            scan.absent = seen.into_iter().collect();
+        Walked {
+            files: std::mem::take(&mut self.order).into(),
+            probed: probed.into(),
+            aliases: std::mem::take(&mut self.aliases).into(),
+            searches: std::mem::take(&mut self.searches).into(),
+            no_precompiled: std::mem::take(&mut self.no_precompiled).into(),
+            clock: self.clock,
+            ended: self.files.now(),
+            chain: self.chain,
+            trails: std::mem::take(&mut self.trails).into(),
+            fleeting: std::mem::take(&mut self.fleeting).into(),
         }
-        scan
     }
 }

@@ -1,0 +1,387 @@
+//! From a command line to the files that it reads, with everything remembered that may be.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::command::{self, Key, Known, KnownSearch};
+use super::disk::{Disk, DiskReport};
+use super::facts::{self, Asker, Compiler};
+use super::files::{Files, Trail};
+use super::options::{self, CommandLine};
+use super::shared::{InputFile, InputLink, InputSet, Question};
+use super::symbols::QuickMap;
+use super::walk::{self, Memory, Request};
+use super::walked::Walked;
+use super::{Declined, Scan, Scanned, Search};
+use crate::common::bytes::Bytes;
+use crate::common::toolchain::Digest;
+
+/// What a scanner may remember before it starts anew, in bytes.
+const MEMORY_MAX_BYTES: usize = 400 << 20;
+/// What it may remember of whole translation units.
+const UNITS_MAX_BYTES: usize = 48 << 20;
+/// Flag sets whose facts are kept.
+const FACTS_MAX: usize = 1000;
+/// How often a scan is begun again because files change under it.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What a compile reads, and where it looks for it.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The files.
+    pub scan: Scan,
+    /// All directories, in their order.
+    pub search: Arc<Search>,
+    /// Those of them that are the compiler's own.
+    pub own: Arc<[Bytes]>,
+}
+
+/// What a scanner remembers, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Of the disk.
+    pub disk: DiskReport,
+    /// Translation units whose whole answer is kept.
+    pub units: usize,
+    /// Compilers with their flags.
+    pub compilers: usize,
+    /// Bytes in all, nearly.
+    pub size: usize,
+    /// How often everything was forgotten because it was too much.
+    pub restarts: u64,
+}
+
+/// A scanned translation unit: what was found, and what else that rests on.
+#[derive(Debug)]
+struct Unit {
+    key: Key,
+    known: usize,
+    search: usize,
+    walked: Arc<Walked>,
+}
+
+/// The answer in the scanner's own numbers.
+struct Answer {
+    walked: Arc<Walked>,
+    search: Arc<Search>,
+    own: Arc<[Bytes]>,
+}
+
+/// Scans commands, and remembers.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    memory: Memory,
+    disk: Disk,
+    known: Vec<Known>,
+    known_numbers: HashMap<Compiler, usize>,
+    searches: Vec<KnownSearch>,
+    search_numbers: HashMap<(Compiler, Vec<Bytes>), usize>,
+    programs: HashMap<(Bytes, Bytes), (PathBuf, Trail, u64)>,
+    units: QuickMap<u64, Unit>,
+    units_by_age: VecDeque<u64>,
+    units_bytes: usize,
+    restarts: u64,
+    /// Whether to list names that are looked for in vain.
+    pub list_absent: bool,
+}
+
+/// Scans one command with nothing remembered before or after.
+///
+/// # Errors
+///
+/// [`Declined`] with the reason, when there is no certain answer.
+pub fn scan_command(argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Scan, Declined> {
+    Scanner::default().scan_command(argv, cwd, env)
+}
+
+impl Scanner {
+    /// A scanner that looks at every file in every scan, as where the kernel tells nothing.
+    pub fn without_notifications() -> Self {
+        Scanner { disk: Disk::without_notifications(), ..Scanner::default() }
+    }
+
+    /// The files that a compile reads. `argv` begins with the compiler and has its response
+    /// files expanded; `env` has `NAME=value` each.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn scan_command(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Scan, Declined> {
+        self.inputs(argv, cwd, env).map(|inputs| inputs.scan)
+    }
+
+    /// [`Self::scan_command`], with the directories in which the compile looks.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn inputs(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Inputs, Declined> {
+        let Answer { walked, search, own } = self.answer(argv, cwd, env)?;
+        let scan = walked.show(&mut self.memory, &mut self.disk, self.list_absent);
+        Ok(Inputs { scan, search, own })
+    }
+
+    /// [`Self::inputs`] in the form that jobs are made of.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn input_set(&mut self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
+        let Answer { walked, search, own } = self.answer(question.argv, question.cwd, question.env)?;
+        let scan = walked.show(&mut self.memory, &mut self.disk, question.absent);
+        let mut layout = Layout::default();
+        layout.directory(question.cwd, &mut self.disk)?;
+        for directory in &search.directories {
+            layout.directory(&directory.path, &mut self.disk)?;
+        }
+        for path in own.iter() {
+            layout.directory(path, &mut self.disk)?;
+        }
+        // Names by which the compiler comes to files that it then knows by shorter ones.
+        for path in &scan.aliases {
+            layout.path(path, &mut self.disk)?;
+        }
+        let files = self.input_files(&scan.files, &mut layout)?;
+        let probed = self.input_files(&scan.probed, &mut layout)?;
+        let (links, directories) =
+            (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
+        let (absent, clock) = (scan.absent, scan.clock);
+        Ok(Arc::new(InputSet { files, probed, links, directories, absent, search, own, clock }))
+    }
+
+    fn input_files(&mut self, files: &[Scanned], layout: &mut Layout) -> Result<Vec<InputFile>, Declined> {
+        let mut list = Vec::with_capacity(files.len());
+        for file in files {
+            let stamp = self.disk.look_at(&file.path).1;
+            list.push(InputFile {
+                path: file.path.clone(),
+                real: layout.path(&file.path, &mut self.disk)?,
+                digest: self.disk.digest(file.content),
+                size: self.disk.length(file.content),
+                modified: stamp.map_or((0, 0), |stamp| stamp.modified),
+                inode: stamp.map_or((0, 0), |stamp| (stamp.device, stamp.inode)),
+            });
+        }
+        Ok(list)
+    }
+
+    /// The bytes of that digest, if they are in memory or still on disk.
+    pub fn bytes(&mut self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.disk.bytes_of(digest)
+    }
+
+    /// The digest of a scanned content.
+    pub fn digest(&self, content: super::Content) -> Digest {
+        self.disk.digest(content)
+    }
+
+    /// Memory in use, in bytes, nearly.
+    pub fn size(&self) -> usize {
+        let known = self.known.len() * (40 << 10) + self.searches.len() * (4 << 10);
+        self.memory.size() + self.disk.size() + known + self.units_bytes
+    }
+
+    /// What is remembered, in numbers.
+    pub fn report(&self) -> Report {
+        Report {
+            disk: self.disk.report(),
+            units: self.units.len(),
+            compilers: self.known.len(),
+            size: self.size(),
+            restarts: self.restarts,
+        }
+    }
+
+    /// Forgets everything when it has become too much.
+    fn bound(&mut self) {
+        let too_many = self.known.len() > FACTS_MAX || self.searches.len() > 10 * FACTS_MAX;
+        if too_many || self.size() > MEMORY_MAX_BYTES {
+            let (list_absent, restarts) = (self.list_absent, self.restarts + 1);
+            *self = Scanner { list_absent, restarts, ..Scanner::default() };
+        }
+    }
+
+    fn answer(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Answer, Declined> {
+        self.bound();
+        self.disk.begin();
+        let (number, key) = Key::new(argv, cwd, env);
+        if let Some(answer) = self.remembered(number, &key) {
+            return Ok(answer);
+        }
+        let line = options::read(argv)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.disk.now();
+            let result = self.attempt(&line, cwd, env);
+            self.disk.catch_up();
+            let (known, search, walked) = match result {
+                Ok(found) => found,
+                Err(declined) if self.disk.now() == before => return Err(declined),
+                // What was declined may have been half written.
+                Err(_) => continue,
+            };
+            if walked.stands(&mut self.memory, &mut self.disk) {
+                let walked = Arc::new(walked);
+                let unit = Unit { key, known, search, walked: walked.clone() };
+                self.remember(number, unit);
+                let (search, own) = (self.searches[search].search.clone(), self.known[known].own_list());
+                return Ok(Answer { walked, search, own });
+            }
+        }
+        Err(Declined::Changed(line.source))
+    }
+
+    fn attempt(
+        &mut self,
+        line: &CommandLine,
+        cwd: &Bytes,
+        env: &[Bytes],
+    ) -> Result<(usize, usize, Walked), Declined> {
+        let program = self.program(line, cwd, env)?;
+        let compiler = command::compiler(line, program, cwd, env);
+        let known = self.learn(&compiler, line)?;
+        let search = self.search(&compiler, known, line, cwd, env)?;
+        let Known { facts, compiler, answers, .. } = &mut self.known[known];
+        let request = Request {
+            main: &line.source,
+            cwd,
+            facts,
+            chain: self.searches[search].chain,
+            settings: &line.settings,
+            imacros: &line.imacros,
+            includes: &line.includes,
+            quotes_elsewhere: line.quotes_elsewhere,
+        };
+        let mut asker = Asker { compiler, answers };
+        let walked = walk::walk(&request, &mut self.memory, &mut self.disk, &mut asker)?;
+        Ok((known, search, walked))
+    }
+
+    fn remembered(&mut self, number: u64, key: &Key) -> Option<Answer> {
+        let unit = self.units.get(&number).filter(|unit| unit.key == *key)?;
+        let (known, search, walked) = (unit.known, unit.search, unit.walked.clone());
+        let search = &self.searches[search];
+        let stands = self.known[known].stands()
+            && search.stands(&mut self.disk)
+            && self.programs.values().all(|(_, trail, at)| self.disk.state(*trail) <= *at)
+            && walked.stands(&mut self.memory, &mut self.disk);
+        stands.then(|| Answer { walked, search: search.search.clone(), own: self.known[known].own_list() })
+    }
+
+    fn remember(&mut self, number: u64, unit: Unit) {
+        self.units_bytes += unit.key.size() + unit.walked.size();
+        if let Some(old) = self.units.insert(number, unit) {
+            self.units_bytes -= old.key.size() + old.walked.size();
+        } else {
+            self.units_by_age.push_back(number);
+        }
+        while self.units_bytes > UNITS_MAX_BYTES
+            && let Some(oldest) = self.units_by_age.pop_front()
+            && let Some(old) = self.units.remove(&oldest)
+        {
+            self.units_bytes -= old.key.size() + old.walked.size();
+        }
+    }
+
+    /// The program that a command names.
+    fn program(&mut self, line: &CommandLine, cwd: &Bytes, env: &[Bytes]) -> Result<PathBuf, Declined> {
+        let none = || Declined::Compiler("there is no such program".to_owned());
+        let path = command::lookup(env, "PATH");
+        let Some(path) = path.filter(|_| !line.compiler.contains(&b'/')) else {
+            return facts::program(line, cwd, path).ok_or_else(none);
+        };
+        let key = (line.compiler.clone(), Bytes::from(path));
+        if path.split(|&byte| byte == b':').any(|part| !part.starts_with(b"/")) {
+            return facts::program(line, cwd, Some(path)).ok_or_else(none);
+        }
+        if let Some((program, trail, at)) = self.programs.get(&key)
+            && self.disk.state(*trail) <= *at
+        {
+            return Ok(program.clone());
+        }
+        let directories: Vec<Vec<u8>> =
+            path.split(|&byte| byte == b':').map(|part| [part, b"/"].concat()).collect();
+        let trail = match self.programs.get(&key) {
+            Some(&(_, trail, _)) => trail,
+            None => self.disk.trail(&directories.iter().map(|path| &path[..]).collect::<Vec<_>>()),
+        };
+        self.disk.interest(&line.compiler);
+        self.disk.state(trail);
+        let at = self.disk.now();
+        let program = facts::program(line, cwd, Some(path)).ok_or_else(none)?;
+        self.programs.insert(key, (program.clone(), trail, at));
+        Ok(program)
+    }
+
+    /// Makes sure that the compiler's facts are known and of today; their number.
+    fn learn(&mut self, compiler: &Compiler, line: &CommandLine) -> Result<usize, Declined> {
+        let known = self.known_numbers.get(compiler).copied();
+        if let Some(number) = known.filter(|&number| self.known[number].stands()) {
+            return Ok(number);
+        }
+        let canonical = !line.base.iter().any(|argument| argument[..] == *b"-fno-canonical-system-headers");
+        let number = self.known.len();
+        self.known.push(Known::ask(compiler, canonical, line.remaps, number as u32)?);
+        self.known_numbers.insert(compiler.clone(), number);
+        self.search_numbers.retain(|(of, _), _| !of.is_like(compiler));
+        Ok(number)
+    }
+
+    /// The chain of directories, from the compiler itself; its number.
+    fn search(
+        &mut self,
+        compiler: &Compiler,
+        known: usize,
+        line: &CommandLine,
+        cwd: &Bytes,
+        env: &[Bytes],
+    ) -> Result<usize, Declined> {
+        let mut with_paths = compiler.clone();
+        with_paths.cwd = cwd.clone();
+        let key = (with_paths, line.paths.clone());
+        if let Some(&number) = self.search_numbers.get(&key)
+            && self.searches[number].is_still(&mut self.disk)
+        {
+            return Ok(number);
+        }
+        let mut search = KnownSearch::ask(&key.0, &self.known[known], line, cwd, env, &mut self.disk)?;
+        search.chain = self.memory.chain(&search.search, cwd, &self.known[known].facts);
+        self.searches.push(search);
+        let number = self.searches.len() - 1;
+        self.search_numbers.insert(key, number);
+        Ok(number)
+    }
+}
+
+/// Collects links, and directories that must exist.
+#[derive(Default)]
+struct Layout {
+    links: BTreeSet<InputLink>,
+    directories: BTreeSet<Arc<[u8]>>,
+}
+
+impl Layout {
+    /// Notes a directory, if it is there.
+    fn directory(&mut self, path: &[u8], disk: &mut Disk) -> Result<(), Declined> {
+        let path = [path, b"/"].concat();
+        let real = self.path(&path, disk)?;
+        if disk.identity(&path).is_some() {
+            self.directories.insert(real);
+        }
+        Ok(())
+    }
+
+    /// Notes what lies on the way to a path; the path without links and dots.
+    fn path(&mut self, path: &[u8], disk: &mut Disk) -> Result<Arc<[u8]>, Declined> {
+        let way = disk.way(path).ok_or(Declined::Limit("directories in a path"))?;
+        for link in way.links.iter().filter(|link| !self.links.contains(*link)).cloned().collect::<Vec<_>>() {
+            self.links.insert(link);
+        }
+        for left in
+            way.left.iter().filter(|left| !self.directories.contains(*left)).cloned().collect::<Vec<_>>()
+        {
+            self.directories.insert(left);
+        }
+        Ok(way.real)
+    }
+}

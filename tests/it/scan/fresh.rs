@@ -1,0 +1,186 @@
+//! Scans while files change: each answer is the truth of its moment.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use distcc::broker::scan::{Declined, Scanner};
+use distcc::common::bytes::Bytes;
+
+struct Build {
+    directory: tempfile::TempDir,
+    /// With notifications, and without.
+    scanners: [Scanner; 2],
+    path: String,
+}
+
+impl Build {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let scanners = [Scanner::default(), Scanner::without_notifications()];
+        let directory = tempfile::tempdir().expect("a directory");
+        let build = Build { directory, scanners, path: "/usr/bin:/bin".to_owned() };
+        files.iter().for_each(|(name, text)| build.write(name, text));
+        build
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.at(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn scan(&mut self, command: &str) -> Result<String, Declined> {
+        let argv: Vec<Bytes> = command.split(' ').map(Bytes::from).collect();
+        let cwd = Bytes::from(self.directory.path());
+        let env = [Bytes::from(format!("PATH={}", self.path).as_str())];
+        let [told, asked] = self.scanners.each_mut().map(|scanner| {
+            let scan = scanner.scan_command(&argv, &cwd, &env)?;
+            let names = scan.files.iter().map(|file| {
+                let name = Bytes(file.path.to_vec()).to_text();
+                name.strip_prefix(&cwd.to_text()).map_or(name.clone(), |name| name[1..].to_owned())
+            });
+            Ok(names.collect::<Vec<_>>().join(" "))
+        });
+        assert_eq!(told, asked);
+        told
+    }
+
+    /// Two times: what was just found is remembered.
+    fn check(&mut self, command: &str, expected: &str) {
+        for _ in 0..2 {
+            assert_eq!(self.scan(command).as_deref(), Ok(expected), "{command}");
+        }
+    }
+}
+
+const GCC: &str = "gcc -nostdinc -c a.c";
+
+#[test]
+fn a_header_that_is_generated_while_the_build_runs_is_found() {
+    let mut build = Build::new(&[(
+        "a.c",
+        "#if __has_include(\"gen/x.h\")\n#include \"gen/x.h\"\n#endif\n#include \"y.h\"\n",
+    )]);
+    assert!(matches!(build.scan(GCC), Err(Declined::Missing { .. })));
+    build.write("y.h", "");
+    build.check(GCC, "a.c y.h");
+    build.write("gen/x.h", "#include \"z.h\"\n");
+    assert!(matches!(build.scan(GCC), Err(Declined::Missing { .. })));
+    build.write("gen/z.h", "");
+    build.check(GCC, "a.c gen/x.h gen/z.h y.h");
+    fs::rename(build.at("gen"), build.at("old")).expect("it moves");
+    build.check(GCC, "a.c y.h");
+}
+
+#[test]
+fn a_header_edited_with_size_and_time_kept_is_read_anew() {
+    let mut build =
+        Build::new(&[("a.c", "#include \"h.h\"\n"), ("h.h", "#include \"1.h\"\n"), ("1.h", ""), ("2.h", "")]);
+    build.check(GCC, "a.c h.h 1.h");
+    let time = fs::metadata(build.at("h.h")).and_then(|metadata| metadata.modified()).expect("a time");
+    for number in [2, 1, 2] {
+        build.write("h.h", &format!("#include \"{number}.h\"\n"));
+        let file = fs::File::options().write(true).open(build.at("h.h")).expect("it opens");
+        file.set_modified(time).expect("its time is set");
+        build.check(GCC, &format!("a.c h.h {number}.h"));
+    }
+}
+
+#[test]
+fn a_directory_that_gains_a_file_earlier_in_the_search_wins() {
+    let command = "gcc -nostdinc -Inone -Ione -Itwo -c a.c";
+    let mut build = Build::new(&[("a.c", "#include <d/h.h>\n"), ("one/x", ""), ("two/d/h.h", "")]);
+    build.check(command, "a.c two/d/h.h");
+    build.write("one/d/h.h", "");
+    build.check(command, "a.c one/d/h.h");
+    build.write("none/d/h.h", "");
+    build.check(command, "a.c none/d/h.h");
+    fs::remove_file(build.at("none/d/h.h")).expect("it goes");
+    fs::create_dir(build.at("none/d/h.h")).expect("a directory of that name");
+    build.check(command, "a.c one/d/h.h");
+    fs::remove_dir_all(build.at("one")).expect("it goes");
+    build.check(command, "a.c two/d/h.h");
+}
+
+#[test]
+fn a_link_that_is_replaced_leads_elsewhere() {
+    let command = "gcc -nostdinc -Icurrent -c a.c";
+    let mut build = Build::new(&[
+        ("a.c", "#include <h.h>\n"),
+        ("v1/h.h", "#include <x.h>\n"),
+        ("v1/x.h", ""),
+        ("v2/h.h", "#include <y.h>\n"),
+        ("v2/y.h", ""),
+    ]);
+    symlink("v1", build.at("current")).expect("a link");
+    build.check(command, "a.c current/h.h current/x.h");
+    symlink("v2", build.at("new")).expect("a link");
+    fs::rename(build.at("new"), build.at("current")).expect("it takes the place");
+    build.check(command, "a.c current/h.h current/y.h");
+    build.write("v2/h.h", "");
+    build.check(command, "a.c current/h.h");
+}
+
+#[test]
+fn directories_that_become_one_are_searched_once() {
+    let command = "gcc -nostdinc -Ione -Itwo -c a.c";
+    let mut build = Build::new(&[
+        ("a.c", "#include <h.h>\n"),
+        ("one/h.h", "#if __has_include_next(<h.h>)\n#include_next <h.h>\n#endif\n"),
+        ("two/h.h", ""),
+    ]);
+    build.check(command, "a.c one/h.h two/h.h");
+    fs::rename(build.at("two"), build.at("three")).expect("it moves");
+    symlink("one", build.at("two")).expect("a link");
+    build.check(command, "a.c one/h.h");
+}
+
+#[test]
+fn another_compiler_in_path_is_asked_anew() {
+    let mut build = Build::new(&[("a.c", "#ifdef MARK\n#include \"h.h\"\n#endif\n"), ("h.h", "")]);
+    build.write("bin/other", "");
+    build.path = format!("{}:/usr/bin:/bin", build.at("bin").display());
+    build.check(GCC, "a.c");
+    let script = build.at("bin/gcc.new");
+    build.write("bin/gcc.new", "#!/bin/sh\nexec /usr/bin/gcc -DMARK \"$@\"\n");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("it is a program");
+    fs::rename(&script, build.at("bin/gcc")).expect("it gets its name");
+    build.check(GCC, "a.c h.h");
+    fs::remove_file(build.at("bin/gcc")).expect("it goes");
+    build.check(GCC, "a.c");
+}
+
+#[test]
+fn what_is_written_while_scans_run_is_never_mixed_up() {
+    let mut build = Build::new(&[("a.c", "#include \"h.h\"\n"), ("1.h", ""), ("2.h", ""), ("h.h", "")]);
+    let (stop, path) = (std::sync::atomic::AtomicBool::new(false), build.at(""));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                let text = format!("#include \"{}.h\"\n", 1 + round % 2);
+                fs::write(path.join("new"), text).expect("a file");
+                fs::rename(path.join("new"), path.join("h.h")).expect("it takes the place");
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        for _ in 0..200 {
+            for scanner in &mut build.scanners {
+                let argv: Vec<Bytes> = GCC.split(' ').map(Bytes::from).collect();
+                let cwd = Bytes::from(path.as_path());
+                let found = scanner.scan_command(&argv, &cwd, &[Bytes::from("PATH=/usr/bin:/bin")]);
+                let count = found.as_ref().map(|scan| scan.files.len());
+                assert!(matches!(count, Ok(2 | 3) | Err(Declined::Changed(_))), "{found:?}");
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    build.write("h.h", "#include \"1.h\"\n");
+    build.check(GCC, "a.c h.h 1.h");
+}
