@@ -171,7 +171,7 @@ impl Source {
 
     async fn classic_set(&self) -> Option<Prepared> {
         let Source { shared, plan, invocation, .. } = self.clone();
-        let work = move || shared.file_sets.prepare(&plan, &invocation);
+        let work = move || shared.file_sets.prepare(&plan, &invocation, &shared.hermetic.scanner);
         match tokio::task::spawn_blocking(work).await.ok()? {
             Ok(prepared) => Some(prepared),
             Err(why) => {

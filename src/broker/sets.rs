@@ -17,8 +17,7 @@ use memchr::memmem;
 use super::link::PackedBlob;
 use super::plan::{Plan, has_debug};
 use super::prepare::Prepared;
-use super::scan::layout::Layout;
-use super::scan::{Declined, Scanner};
+use super::scan::{Declined, InputLink, Question, SharedScanner};
 use crate::common::action::Blob;
 use crate::common::bytes::Bytes;
 use crate::common::classify::{Destination, Place, PreprocessArgument, in_tree};
@@ -68,7 +67,6 @@ pub struct FileSets(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    scanner: Scanner,
     packed: HashMap<Digest, Packed>,
     bytes: usize,
 }
@@ -103,10 +101,15 @@ impl FileSets {
     /// # Errors
     ///
     /// Returns why the text must be sent instead.
-    pub fn prepare(&self, plan: &Plan, invocation: &Invocation) -> Result<Prepared, NoSet> {
+    pub fn prepare(
+        &self,
+        plan: &Plan,
+        invocation: &Invocation,
+        scanner: &SharedScanner,
+    ) -> Result<Prepared, NoSet> {
         let words = words(plan, invocation)?;
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (set, digest) = memory.collect(words, plan, invocation)?;
+        let (set, digest) = memory.collect(words, plan, invocation, scanner)?;
         let input = PackedBlob { blob: Blob { digest, size: 0, packed: 0 }, bytes: Arc::default() };
         Ok(Prepared { input, stderr: Vec::new(), dependencies: None, set: Some(Arc::new(set)) })
     }
@@ -156,31 +159,21 @@ impl Memory {
         mut words: Vec<Bytes>,
         plan: &Plan,
         invocation: &Invocation,
+        scanner: &SharedScanner,
     ) -> Result<(FileSet, Digest), NoSet> {
         let mut argv = vec![Bytes::from_path(plan.compiler.program.clone())];
         let plain = words.iter().filter(|word| ***word != *b"-nostdinc");
         argv.extend(plain.cloned());
-        let found = self.scanner.inputs(&argv, &invocation.cwd, &invocation.env)?;
-        if found.scan.clock {
+        let question =
+            Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false, folders: &[] };
+        let found = scanner.inputs(&question)?;
+        if found.clock {
             return Err(NoSet::Shows("the clock would be the volunteer's"));
         }
-        let mut layout = Layout::default();
-        layout.directory(&invocation.cwd);
-        let directories = found.search.directories.iter().map(|directory| &directory.path[..]);
-        directories.chain(found.own.iter().map(|path| &path[..])).for_each(|path| layout.directory(path));
-        for path in found.scan.aliases.iter() {
-            layout.directory(parent(path));
-        }
-        let mut files: BTreeMap<Bytes, Digest> = BTreeMap::new();
-        for file in found.scan.files.iter().chain(&found.scan.probed) {
-            let digest = self.scanner.digest(file.content);
-            files.insert(layout.resolve(&absolute(&file.path, &invocation.cwd))[..].into(), digest);
-        }
-        for alias in &found.scan.aliases {
-            let path: Bytes = layout.resolve(&absolute(alias, &invocation.cwd))[..].into();
-            if !files.contains_key(&path) {
-                return Err(NoSet::Shows("a file has several names"));
-            }
+        let read = found.files.iter().chain(&found.probed);
+        let files: BTreeMap<Bytes, Digest> = read.map(|file| (file.real[..].into(), file.digest)).collect();
+        if found.aliases.iter().any(|alias| !files.contains_key(&alias[..])) {
+            return Err(NoSet::Shows("a file has several names"));
         }
         let shows = names_absolute(&words);
         let (mut entries, mut size) = (Vec::new(), 0);
@@ -200,9 +193,9 @@ impl Memory {
         for (path, digest) in &files {
             hasher.update(path).update(&[0]).update(&digest.0);
         }
-        entries.extend(surroundings(layout));
+        entries.extend(surroundings(&found.links, &found.directories));
         // gcc includes it first of all, but not when it is told -nostdinc.
-        if found.scan.files.get(1).is_some_and(|file| file.path.ends_with(PREINCLUDE)) {
+        if found.files.get(1).is_some_and(|file| file.path.ends_with(PREINCLUDE)) {
             words.splice(0..0, ["-include", "stdc-predef.h"].map(Bytes::from));
         }
         for directory in found.own.iter() {
@@ -241,23 +234,14 @@ fn names_absolute(words: &[Bytes]) -> bool {
     paths.map(|word| word.strip_prefix(b"-I").unwrap_or(word)).any(|word| word.starts_with(b"/"))
 }
 
-fn absolute(path: &[u8], cwd: &[u8]) -> Vec<u8> {
-    if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() }
-}
-
-fn parent(path: &[u8]) -> &[u8] {
-    &path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)]
-}
-
 /// What must be there besides files, so that each path means the same there as here.
-fn surroundings(layout: Layout) -> impl Iterator<Item = (Bytes, Entry)> {
+fn surroundings(links: &[InputLink], folders: &[Arc<[u8]>]) -> impl Iterator<Item = (Bytes, Entry)> {
     let empty: Arc<[u8]> = Arc::default();
-    let (links, folders) = layout.finish();
-    let folders = folders.into_iter().filter(|folder| folder.len() > 1);
+    let folders = folders.iter().filter(|folder| folder.len() > 1);
     let placeholders = folders.map(move |folder| {
         (Bytes([&folder[..], b"/", PLACEHOLDER].concat()), Entry::File(Arc::clone(&empty)))
     });
-    let links = links.into_iter().map(|link| (link.path[..].into(), Entry::Link(link.target[..].into())));
+    let links = links.iter().map(|link| (link.path[..].into(), Entry::Link(link.target[..].into())));
     placeholders.chain(links)
 }
 
@@ -274,10 +258,14 @@ mod tests {
         std::fs::create_dir_all(top.join("real/sub")).expect("folders");
         std::os::unix::fs::symlink("real", top.join("link")).expect("a link");
         let of = |name: &str| top.join(name).as_os_str().as_bytes().to_vec();
-        let mut layout = Layout::default();
-        assert_eq!(layout.resolve(&of("link/./sub/../x.h"))[..], of("real/x.h"));
-        layout.directory(&of("real"));
-        let entries: Vec<(Bytes, Entry)> = surroundings(layout).collect();
+        std::fs::write(top.join("real/x.h"), "").expect("a file");
+        std::fs::write(top.join("a.c"), "#include <sub/../x.h>\n").expect("a file");
+        let argv = ["gcc", "-nostdinc", "-Ilink", "-c", "a.c"].map(Bytes::from);
+        let (cwd, env) = (Bytes::from(top.as_path()), [Bytes::from("PATH=/usr/bin:/bin")]);
+        let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: false, folders: &[] };
+        let found = SharedScanner::default().inputs(&question).expect("an answer");
+        assert_eq!(found.files[1].real[..], of("real/x.h"));
+        let entries: Vec<(Bytes, Entry)> = surroundings(&found.links, &found.directories).collect();
         let folder =
             |name: &str| (Bytes([&of(name)[..], b"/", PLACEHOLDER].concat()), Entry::File(Arc::default()));
         let link = (Bytes(of("link")), Entry::Link("real".into()));

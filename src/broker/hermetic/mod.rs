@@ -139,7 +139,9 @@ impl Hermetic {
     ) -> Result<FilesJob, NotHermetic> {
         let mut argv = plan.expanded.clone();
         argv[0] = Bytes::from(plan.compiler.program.as_path());
-        let question = Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false };
+        let (cwd, env) = (&invocation.cwd, &invocation.env);
+        let folders = named::folders(plan, invocation);
+        let question = Question { argv: &argv, cwd, env, absent: false, folders: &folders };
         let scanned = self.scanner.inputs(&question)?;
         if scanned.clock {
             return Err(NotHermetic::Clock);

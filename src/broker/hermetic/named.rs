@@ -57,7 +57,18 @@ impl Digests {
     }
 }
 
-/// Adds all of it to a set.
+/// The folders that a command needs if they are there: those of its outputs, and the working
+/// directory under its other name.
+pub fn folders(plan: &Plan, invocation: &Invocation) -> Vec<Bytes> {
+    let cwd = invocation.cwd.as_path();
+    let pwd = invocation.variable("PWD").filter(|pwd| pwd.starts_with(b"/")).map(Bytes::from);
+    let products = &plan.job.hermetic.products;
+    let places = products.names.iter().chain(&products.beginnings);
+    let places = places.filter_map(|product| Some(Bytes::from(cwd.join(product.as_path()).parent()?)));
+    pwd.into_iter().chain(places).collect()
+}
+
+/// Adds the files that options name to a set.
 ///
 /// # Errors
 ///
@@ -68,18 +79,7 @@ pub fn add(
     invocation: &Invocation,
     digests: &Digests,
 ) -> Result<(), NotHermetic> {
-    let cwd = invocation.cwd.as_path();
     let mut layout = Layout::default();
-    layout.directory(&invocation.cwd);
-    if let Some(pwd) = invocation.variable("PWD").filter(|pwd| pwd.starts_with(b"/")) {
-        layout.directory(pwd);
-    }
-    let products = &plan.job.hermetic.products;
-    for product in products.names.iter().chain(&products.beginnings) {
-        if let Some(folder) = cwd.join(product.as_path()).parent() {
-            layout.directory(&Bytes::from(folder));
-        }
-    }
     if plan.compiler.toolchain.clang && invocation.terminal.is_some() {
         add_terminal(builder, &mut layout, invocation.variable("TERM").unwrap_or_default(), digests);
     }

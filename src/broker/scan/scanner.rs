@@ -138,16 +138,20 @@ impl Scanner {
         for path in own.iter() {
             layout.directory(path, &mut self.disk)?;
         }
+        for path in question.folders {
+            layout.directory(path, &mut self.disk)?;
+        }
         // Names by which the compiler comes to files that it then knows by shorter ones.
+        let mut aliases = Vec::with_capacity(scan.aliases.len());
         for path in &scan.aliases {
-            layout.path(path, &mut self.disk)?;
+            aliases.push(layout.path(path, &mut self.disk)?);
         }
         let files = self.input_files(&scan.files, &mut layout)?;
         let probed = self.input_files(&scan.probed, &mut layout)?;
         let (links, directories) =
             (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
         let (absent, clock) = (scan.absent, scan.clock);
-        Ok(Arc::new(InputSet { files, probed, links, directories, absent, search, own, clock }))
+        Ok(Arc::new(InputSet { files, probed, aliases, links, directories, absent, search, own, clock }))
     }
 
     fn input_files(&mut self, files: &[Scanned], layout: &mut Layout) -> Result<Vec<InputFile>, Declined> {

@@ -22,6 +22,8 @@ pub struct Question<'a> {
     pub env: &'a [Bytes],
     /// Whether [`InputSet::absent`] is to be filled: some thousand names, so only on request.
     pub absent: bool,
+    /// Further directories that the compile needs if they are there, absolute: what else it names.
+    pub folders: &'a [Bytes],
 }
 
 /// A file that the compile reads or asks for.
@@ -61,10 +63,13 @@ pub struct InputSet {
     pub files: Vec<InputFile>,
     /// What is opened or asked for by `__has_include`, found, and not read.
     pub probed: Vec<InputFile>,
+    /// Where those names lead by which the compiler comes to files that it then knows by shorter ones.
+    pub aliases: Vec<Arc<[u8]>>,
     /// Links crossed on the way to any of these or to a directory, sorted.
     pub links: Vec<InputLink>,
     /// Directories that must exist even if no file is in them, without links, sorted: the
-    /// working directory, all that are searched, and those that a path enters and leaves by `..`.
+    /// working directory, all that are searched or in [`Question::folders`], and those that a path
+    /// enters and leaves by `..`.
     pub directories: Vec<Arc<[u8]>>,
     /// Names that are looked for and not found, absolute, sorted; empty unless asked for.
     pub absent: Vec<Arc<[u8]>>,
