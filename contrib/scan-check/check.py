@@ -22,10 +22,12 @@ def real(paths, cwd):
 
 
 def dependencies(argv, cwd):
+    # What tells the preprocessor to write its list elsewhere.
+    argv = [word for word in argv if not word.startswith("-Wp,-M")]
     run = subprocess.run(argv + ["-M", "-MT", "x"], cwd=cwd, capture_output=True)
-    if run.returncode != 0:
-        return None
     text = run.stdout.decode("utf-8", "surrogateescape").replace("\\\n", " ")
+    if run.returncode != 0 or ":" not in text:
+        return None
     return [re.sub(r"\\([ #])", r"\1", w).replace("$$", "$") for w in re.split(r"(?<!\\)\s+", text.split(":", 1)[1]) if w]
 
 
