@@ -4,7 +4,7 @@
 //! that the shim itself needs no parser.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ use super::host_lists;
 use super::scan::{Question, SharedScanner};
 use super::scheduler::rng::Rng;
 use super::status::Report;
+use super::status::render::Style;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::{HostList, parse};
@@ -170,9 +171,16 @@ fn status(json: bool) -> Result<ExitCode, String> {
     let report: Report = serde_json::from_str(&document).map_err(|error| error.to_string())?;
     match json {
         true => print(&format!("{document}\n")),
-        false => print(&report.render()),
+        false => print(&report.render(style())),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Colours are for terminals whose owner does not mind (no-color.org).
+fn style() -> Style {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dumb = set("TERM").is_none_or(|term| term == "dumb");
+    Style { colours: std::io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb }
 }
 
 fn stop() -> Result<ExitCode, String> {

@@ -3,142 +3,42 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::clock::Clock;
 use super::config::Config;
+use super::effort::Effort;
 use super::hermetic::Hermetic;
+use super::history::History;
 use super::host_lists::NO_ZEROCONF;
-use super::link::LinkHandle;
 use super::link::connection::{self, LinkEvent, Reporter, Surroundings};
 use super::notices::Notices;
 use super::scheduler::Scheduler;
 use super::scheduler::api::{
     Action, BuildId, Event, Failure, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
 };
-use super::state::phases::{self, Shown, StateFiles};
+use super::state::phases::{self, StateFiles};
 use super::state::slots::{self, SlotFiles, SlotLease};
-use super::status::{HostReport, JobReport, Report};
-use super::volunteers::{Form, Ssh, Volunteers};
+use super::volunteers::Volunteers;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::HostList;
-use crate::common::protocol::classic::Version;
 use crate::common::protocol::local::Attempted;
 use crate::common::reason::LocalReason;
-use crate::common::settings::Settings;
 use crate::common::toolchain::Digest;
+
+mod messages;
+mod report;
+
+pub use messages::{About, Command, Message, NewJob, Whither};
 
 /// Slots of this machine that have files; distcc 3.4 stops there, too.
 const LOCAL_SLOTS_MAX: u32 = 10_000;
-
-/// What the dispatcher is told.
-pub enum Message {
-    /// A session has a job.
-    Job(Box<NewJob>),
-    /// Something happened to a job.
-    Event(Event),
-    /// The outputs of a job are in place; the reply is what the shim is to print besides.
-    Delivered {
-        /// Which job.
-        job: JobId,
-        /// Where the warning goes.
-        reply: oneshot::Sender<Bytes>,
-    },
-    /// Somebody wants to see everything.
-    Status(oneshot::Sender<Report>),
-    /// No more jobs leave; what runs is finished.
-    Drain,
-}
-
-/// A job as its session introduces it.
-pub struct NewJob {
-    /// Its number.
-    pub job: JobId,
-    /// Its build.
-    pub build: BuildId,
-    /// What people see of it.
-    pub about: About,
-    /// How to command its session.
-    pub commands: mpsc::Sender<Command>,
-    /// Where it may go.
-    pub whither: Whither,
-}
-
-/// What people see of a job.
-#[derive(Clone, Debug)]
-pub struct About {
-    /// The source, or the last argument where there is none.
-    pub source: String,
-    /// The shim's process.
-    pub pid: u32,
-    /// The number of its slot, where it runs or ran last.
-    pub slot: u32,
-}
-
-/// Where a job may go.
-pub enum Whither {
-    /// To a volunteer.
-    Remote {
-        /// Its host list.
-        hosts: Arc<HostList>,
-        /// For those of them that are behind ssh.
-        ssh: Option<Ssh>,
-        /// What it needs.
-        toolchain: Digest,
-        /// For learning.
-        task: TaskKey,
-        /// What its environment asks for.
-        settings: Settings,
-    },
-    /// Nowhere.
-    Local {
-        /// Its host list, for its local slots.
-        hosts: Option<Arc<HostList>>,
-        /// Why it stays.
-        reason: LocalReason,
-        /// It could have left if there were hosts, and must not run here (`DISTCC_FALLBACK=0`).
-        forbidden: bool,
-    },
-}
-
-/// What a session is told to do; see [`Action`].
-#[derive(Debug)]
-#[allow(missing_docs, reason = "the scheduler's actions, addressed to one session")]
-pub enum Command {
-    Prepare {
-        form: Form,
-    },
-    CancelPrepare,
-    Send {
-        host: HostId,
-        name: Arc<str>,
-        link: LinkHandle,
-        classic: Version,
-        slot: SlotLease,
-        deadline: Duration,
-    },
-    Cancel {
-        host: HostId,
-    },
-    Take {
-        host: HostId,
-    },
-    RunLocally {
-        reason: LocalReason,
-        attempted: Attempted,
-        warning: Bytes,
-    },
-    Forbid {
-        reason: LocalReason,
-        warning: Bytes,
-        status: i32,
-    },
-}
 
 struct Job {
     build: BuildId,
@@ -146,6 +46,8 @@ struct Job {
     commands: mpsc::Sender<Command>,
     /// Where it may go.
     uses: HostUses,
+    /// What it needs, if it may leave.
+    toolchain: Option<(ToolchainId, Digest)>,
     /// The slot here that its compiler has.
     here: Option<SlotLease>,
 }
@@ -160,6 +62,10 @@ pub struct Dispatcher {
     volunteers: Volunteers,
     toolchains: HashMap<Digest, ToolchainId>,
     notices: Notices,
+    history: History,
+    effort: Effort,
+    /// Where attempts on all links get their numbers, from a random one on.
+    numbers: Arc<AtomicU32>,
     slots: SlotFiles,
     states: StateFiles,
     links: JoinSet<()>,
@@ -182,6 +88,9 @@ impl Dispatcher {
             volunteers: Volunteers::new(config.seed),
             toolchains: HashMap::new(),
             notices: Notices::default(),
+            history: History::default(),
+            effort: Effort::default(),
+            numbers: Arc::new(AtomicU32::new(config.seed as u32)),
             slots: SlotFiles::open(config.state.as_deref(), config.umask),
             states: StateFiles::open(config.state.as_deref(), config.umask),
             links: JoinSet::new(),
@@ -220,14 +129,32 @@ impl Dispatcher {
         match message {
             Message::Job(new) => self.on_job(*new),
             Message::Event(event) => self.handle(event),
+            Message::Answered { job, host, compile, note } => {
+                self.history.note(job, host, note);
+                if let Some((toolchain, digest)) = self.jobs.get(&job).and_then(|job| job.toolchain) {
+                    self.volunteers.knows(host, toolchain, digest);
+                }
+                self.handle(Event::Answered { job, host, compile });
+            }
             Message::Delivered { job, reply } => {
-                let warning = self.jobs.get(&job).map(|job| job.build).map(|build| self.notices.take(build));
+                let warning =
+                    self.jobs.get(&job).map(|job| (job.build, job.about.pid)).map(|(build, pid)| {
+                        self.effort.shim(pid);
+                        self.notices.take(build)
+                    });
                 // A session that is gone needs no warning.
                 let _ = reply.send(warning.unwrap_or_default());
                 self.handle(Event::Delivered { job });
             }
             Message::Status(reply) => {
                 let _ = reply.send(self.report());
+            }
+            Message::Hold { host, held, at_once, reply } => {
+                let found = self.volunteers.find(&host);
+                let _ = reply.send(found.is_some());
+                if let Some(host) = found {
+                    self.handle(Event::Hold { host, held, at_once });
+                }
             }
             Message::Drain => self.handle(Event::Drain),
         }
@@ -236,11 +163,12 @@ impl Dispatcher {
     fn on_job(&mut self, new: NewJob) {
         let NewJob { job, build, about, commands, whither } = new;
         self.notices.seen(self.clock.now(), build);
-        let mut uses = HostUses::default();
+        let (mut uses, mut needs) = (HostUses::default(), None);
         let event = match whither {
             Whither::Remote { hosts, ssh, toolchain, task, settings } => {
                 self.warn_of_list(build, &hosts);
                 uses = self.volunteers.intern(&hosts, ssh.as_ref());
+                needs = Some((self.toolchain(toolchain), toolchain));
                 Event::Arrived(RemoteArrival {
                     job,
                     build,
@@ -271,7 +199,8 @@ impl Dispatcher {
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
-        self.jobs.insert(job, Job { build, about, commands, uses, here: None });
+        self.history.arrived(self.clock.now(), job, about.pid, &about.source, None);
+        self.jobs.insert(job, Job { build, about, commands, uses, toolchain: needs, here: None });
         self.handle(event);
     }
 
@@ -336,11 +265,18 @@ impl Dispatcher {
             Event::Delivered { job } | Event::LeaseReturned { job } | Event::ShimGone { job } => Some(*job),
             _ => None,
         };
+        let now = self.clock.now();
         let mut actions = Vec::new();
-        self.scheduler.handle(self.clock.now(), event, &mut actions);
+        self.history.event(now, &event);
+        self.scheduler.handle(now, event, &mut actions);
         for action in actions {
+            self.history.action(now, &action);
             self.perform(action);
         }
+        self.history.note_level(now, || {
+            let traffic = self.volunteers.all_traffic();
+            (traffic.sent, traffic.received)
+        });
         if let Some(job) = over {
             self.jobs.remove(&job);
         }
@@ -438,24 +374,6 @@ impl Dispatcher {
         Some(slot)
     }
 
-    /// Makes the state files show what runs.
-    fn show_states(&mut self) {
-        let snapshot = self.scheduler.snapshot(self.clock.now());
-        let shown = snapshot.jobs.iter().filter_map(|view| {
-            let job = self.jobs.get(&view.job)?;
-            let report = JobReport::new(view, Some(&job.about), &self.volunteers);
-            let file = report.source.rsplit('/').next().unwrap_or_default().to_owned();
-            Some(Shown {
-                pid: report.pid,
-                phase: report.shown_phase(),
-                file,
-                slot: report.slot,
-                host: report.host_name().to_owned(),
-            })
-        });
-        self.states.show(shown, std::time::Instant::now());
-    }
-
     fn connect(&mut self, host: HostId) {
         let route = self.volunteers.route(host);
         let reporter = Reporter { host, owner: self.link_events.clone() };
@@ -463,19 +381,10 @@ impl Dispatcher {
             client: self.config.client.clone(),
             clock: self.clock,
             hermetic: Arc::clone(&self.hermetic),
+            traffic: self.volunteers.traffic(host),
+            numbers: Arc::clone(&self.numbers),
         };
         self.links.spawn(connection::run(route, surroundings, reporter));
-    }
-
-    fn report(&self) -> Report {
-        let snapshot = self.scheduler.snapshot(self.clock.now());
-        let hosts = snapshot.hosts.iter().map(|host| HostReport::new(host, &self.volunteers));
-        let jobs = snapshot.jobs.iter().map(|job| {
-            let about = self.jobs.get(&job.job).map(|job| &job.about);
-            JobReport::new(job, about, &self.volunteers)
-        });
-        let travelled = self.hermetic.counts.get();
-        Report::new(hosts.collect(), jobs.collect(), &snapshot.totals, travelled, self.clock.now())
     }
 }
 

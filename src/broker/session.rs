@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::dispatch::{About, Command, Message, NewJob, Whither};
 use super::hermetic::result;
+use super::history::Note;
 use super::inputs::{Inputs, Source};
 use super::link::{Answer, FilesOrder, LinkHandle, NativeHandle, Order, Work};
 use super::outcome::{self, Outcome};
@@ -448,8 +449,11 @@ impl Session {
             Progress::Prepared(Err(reason)) => self.tell(Event::Unpreparable { job, reason }).await,
             Progress::Attempted(host, Ok(answer)) => {
                 let compile = answer.wall();
+                let cpu = u64::try_from(answer.cpu().as_micros()).unwrap_or(u64::MAX);
+                let note = Note { times: answer.times(), cpu };
                 self.answers.push((host, answer));
-                self.tell(Event::Answered { job, host, compile }).await;
+                // A dispatcher that is gone has ended every session.
+                let _ = self.shared.inbox.send(Message::Answered { job, host, compile, note }).await;
             }
             Progress::Attempted(host, Err(failure)) => self.tell(Event::Failed { job, host, failure }).await,
             Progress::Found(outcome) => {

@@ -1,17 +1,19 @@
 //! What the broker knows of volunteers besides what the scheduler does: addresses, links, names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::LinkHandle;
+use super::link::traffic::{self, Traffic};
 use super::link::transport::{Address, Route};
-use super::scheduler::api::{HostId, HostUse};
+use super::scheduler::api::{HostId, HostUse, ToolchainId};
 use super::scheduler::rng::Rng;
 use crate::common::bytes::Bytes;
 use crate::common::hosts::{Host, HostList, Transport};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
+use crate::common::toolchain::Digest;
 
 /// Lists remembered; beyond it the memory starts afresh.
 const LISTS_MAX: usize = 64;
@@ -27,6 +29,10 @@ struct Volunteer {
     sandbox: String,
     credit_why: String,
     round_trip: Option<Duration>,
+    /// Over all its links.
+    traffic: Arc<Traffic>,
+    /// Toolchains with which it has done jobs since it came up.
+    toolchains: BTreeMap<ToolchainId, Digest>,
 }
 
 /// What a build brings for hosts that are reached through ssh.
@@ -133,6 +139,8 @@ impl Volunteers {
             sandbox: String::new(),
             credit_why: String::new(),
             round_trip: None,
+            traffic: Arc::default(),
+            toolchains: BTreeMap::new(),
         });
         number
     }
@@ -208,6 +216,7 @@ impl Volunteers {
         let volunteer = self.get_mut(host);
         volunteer.link = None;
         volunteer.round_trip = None;
+        volunteer.toolchains.clear();
         volunteer.credit_why.clear();
     }
 
@@ -219,6 +228,51 @@ impl Volunteers {
     /// The reason given with its credit; may be empty.
     pub fn credit_why(&self, host: HostId) -> &str {
         &self.get(host).credit_why
+    }
+
+    /// It has done a job with this toolchain.
+    pub fn knows(&mut self, host: HostId, toolchain: ToolchainId, digest: Digest) {
+        self.get_mut(host).toolchains.entry(toolchain).or_insert(digest);
+    }
+
+    /// The toolchains with which it has done jobs since it came up, for people.
+    pub fn toolchains(&self, host: HostId) -> Vec<String> {
+        self.get(host)
+            .toolchains
+            .values()
+            .map(|digest| digest.to_string().chars().take(16).collect())
+            .collect()
+    }
+
+    /// What goes over its links is counted here.
+    pub fn traffic(&self, host: HostId) -> Arc<Traffic> {
+        Arc::clone(&self.get(host).traffic)
+    }
+
+    /// What went over all links.
+    pub fn all_traffic(&self) -> traffic::Bytes {
+        let mut all = traffic::Bytes::default();
+        self.known.iter().for_each(|volunteer| all += volunteer.traffic.bytes());
+        all
+    }
+
+    /// How it is reached, and what keeps others out of the link.
+    pub fn link_kind(&self, host: HostId) -> (&'static str, &'static str) {
+        let volunteer = self.get(host);
+        let by_ssh = matches!(volunteer.route.address, Address::Ssh { .. });
+        match (&volunteer.link, by_ssh) {
+            (None, false) => ("none", "none"),
+            (None | Some(LinkHandle::Native(_)), true) => ("ssh", "ssh"),
+            (Some(LinkHandle::Native(_)), false) => ("tcp", "none"),
+            (Some(LinkHandle::Classic(_)), true) => ("ssh classic", "ssh"),
+            (Some(LinkHandle::Classic(_)), false) => ("tcp classic", "classic"),
+        }
+    }
+
+    /// The number of a host, by what people call it.
+    pub fn find(&self, name: &str) -> Option<HostId> {
+        let at = self.known.iter().position(|volunteer| &*volunteer.name == name)?;
+        u32::try_from(at).ok().map(HostId)
     }
 
     /// A ping came back.

@@ -37,9 +37,10 @@ const CXX: &str = "#include <string>\n#include <vector>\n#include \"inc/a.h\"\n\
     int f(int n) { std::vector<std::string> v(n, \"x\"); return v.size() + TWO; }\n";
 
 /// The daemon of distcc 3.4, on a port of its own.
-struct StockDaemon {
+pub struct StockDaemon {
     child: Child,
-    port: u16,
+    /// The port that it listens on.
+    pub port: u16,
     directory: tempfile::TempDir,
     /// Holds its compiler back, when it is shut.
     gate: shared::Gate,
@@ -47,7 +48,7 @@ struct StockDaemon {
 
 impl StockDaemon {
     /// With so many slots.
-    fn start(jobs: u32) -> Self {
+    pub fn start(jobs: u32) -> Self {
         assert!(Path::new(DAEMON).exists(), "install Debian's package distcc, the peer of these tests");
         // Started by root it becomes somebody else, who needs a place to work.
         let directory = tempfile::tempdir().expect("a directory");

@@ -13,6 +13,7 @@
 //! - [`products`]: what compilers make, against what the classifier allows;
 //! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
+//! - [`sight`]: what people are shown: status, explanations, traces, checks;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
@@ -31,5 +32,6 @@ mod remote;
 mod scan;
 mod scene;
 mod shim;
+mod sight;
 mod subtle;
 mod tidy;

@@ -1,7 +1,7 @@
 //! One result as a file: a mark, the length of what follows, the announcement, the packed bytes, and
 //! the digest of all that.
 
-use crate::broker::link::FilesAnswer;
+use crate::broker::link::{FilesAnswer, Times};
 use crate::common::protocol::link::Compiled;
 use crate::common::protocol::wire;
 use crate::common::toolchain::Digest;
@@ -31,7 +31,7 @@ pub fn decode(bytes: &[u8]) -> Option<FilesAnswer> {
     let (length, rest) = body.strip_prefix(&MARK)?.split_first_chunk()?;
     let (announcement, packed) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     let compiled: Compiled = wire::decode(announcement).ok()?;
-    Some(FilesAnswer { compiled, packed: packed.to_vec() })
+    Some(FilesAnswer { compiled, packed: packed.to_vec(), times: Times::default() })
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ pub mod tests {
             wall_us: 1,
             cpu_us: 1,
         };
-        FilesAnswer { compiled, packed: packed.to_vec() }
+        FilesAnswer { compiled, packed: packed.to_vec(), times: Times::default() }
     }
 
     #[test]

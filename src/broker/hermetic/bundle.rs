@@ -15,19 +15,22 @@ const LEVEL: i32 = 3;
 /// Packs files that a volunteer asks for. What is not what it was announced as is left out, and
 /// said to be gone. Blocking.
 pub fn pack(files: &ToPack, scanner: &SharedScanner) -> Bundle {
-    let (mut numbers, mut gone) = (Vec::new(), Vec::new());
+    let (mut numbers, mut gone, mut plain) = (Vec::new(), Vec::new(), 0);
     let mut encoder = match zstd::stream::write::Encoder::new(Vec::new(), LEVEL) {
         Ok(encoder) => encoder,
         Err(_) => return none_of(files),
     };
     for (number, item) in &files.files {
         match contents(item, scanner) {
-            Some(contents) if encoder.write_all(&contents).is_ok() => numbers.push(*number),
+            Some(contents) if encoder.write_all(&contents).is_ok() => {
+                plain += contents.len() as u64;
+                numbers.push(*number);
+            }
             _ => gone.push(*number),
         }
     }
     match encoder.finish() {
-        Ok(packed) => Bundle { files: numbers, packed, gone },
+        Ok(packed) => Bundle { files: numbers, packed, plain, gone },
         Err(_) => none_of(files),
     }
 }

@@ -20,8 +20,9 @@ mod dependencies;
 mod request;
 
 pub use self::dependencies::Columns;
+use super::traffic::{Traffic, Way};
 use super::transport::{Carrier, Farewell, Purpose, Route, Stream};
-use super::{Answer, Order, Packing, TextAnswer};
+use super::{Answer, Order, Packing, TextAnswer, Times};
 use crate::broker::scheduler::api::Failure;
 use crate::broker::sets::FileSet;
 use crate::common::action::Ended;
@@ -46,6 +47,15 @@ const INLINE_MAX_BYTES: usize = 1 << 20;
 pub struct ClassicHandle {
     route: Arc<Route>,
     lost: mpsc::Sender<String>,
+    traffic: Arc<Traffic>,
+}
+
+/// What an exchange took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Took {
+    times: Times,
+    /// Bytes of the response, as they travelled.
+    received: u64,
 }
 
 /// What the classic protocol needs of a job besides its action.
@@ -71,9 +81,9 @@ pub struct ClassicOrder {
 
 impl ClassicHandle {
     /// A handle, and where it is told that the volunteer cannot be reached any more.
-    pub fn new(route: Arc<Route>) -> (Self, mpsc::Receiver<String>) {
+    pub fn new(route: Arc<Route>, traffic: Arc<Traffic>) -> (Self, mpsc::Receiver<String>) {
         let (lost, receiver) = mpsc::channel(1);
-        (ClassicHandle { route, lost }, receiver)
+        (ClassicHandle { route, lost, traffic }, receiver)
     }
 
     /// Runs one attempt to its end. Dropping the future cancels it: the connection closes, and the
@@ -99,11 +109,26 @@ impl ClassicHandle {
             let answered = exchange(&mut stream, &request, &classic).await;
             drop(stream);
             match answered {
-                Ok((response, wall)) => answer(&response, wall, &order, &classic).map(Answer::Text),
+                Ok((response, took)) => {
+                    self.count(&request, &order, &response, took);
+                    answer(&response, took.times, &order, &classic).map(Answer::Text)
+                }
                 Err(error) => Err(self.explain(&error, connection.carrier, &classic).await),
             }
         };
         timeout(deadline, work).await.unwrap_or(Err(Failure::Deadline))
+    }
+
+    /// A set of files is counted as it travels: it is kept packed, and nobody unpacks it here.
+    fn count(&self, request: &[u8], order: &Order, response: &Response, took: Took) {
+        let sent = request.len() as u64;
+        let plain = order.input.blob.size;
+        self.traffic.wire(Way::Out, request.len());
+        self.traffic.contents(Way::Out, sent, if plain > 0 { plain } else { sent });
+        let parts = [&response.stdout, &response.stderr, &response.object];
+        let plain = parts.iter().map(|part| part.len() as u64).sum();
+        self.traffic.wire(Way::Back, usize::try_from(took.received).unwrap_or(usize::MAX));
+        self.traffic.contents(Way::Back, took.received, plain);
     }
 
     /// The host as such is lost, not only this job.
@@ -141,13 +166,13 @@ fn in_words(error: &io::Error, order: &ClassicOrder) -> String {
     }
 }
 
-/// Sends a request and takes the whole response; also how long the compile took.
+/// Sends a request and takes the whole response.
 async fn exchange(
     stream: &mut Box<dyn Stream>,
     request: &[u8],
     order: &ClassicOrder,
-) -> io::Result<(Response, Duration)> {
-    let mut rest = request;
+) -> io::Result<(Response, Took)> {
+    let (started, mut rest) = (Instant::now(), request);
     while !rest.is_empty() {
         let written = bounded(order.silence_max, stream.write(rest)).await?;
         if written == 0 {
@@ -158,12 +183,15 @@ async fn exchange(
     bounded(order.silence_max, stream.flush()).await?;
     let begun = Instant::now();
     let mut grammar = ResponseOrder::new(order.version);
-    let (mut response, mut wall) = (Response::default(), Duration::ZERO);
+    let (mut response, mut took) = (Response::default(), Took::default());
+    took.times.upload = begun.duration_since(started);
     while !grammar.is_complete() {
         let mut header = [0; HEADER_LEN];
         read_exactly(stream, &mut header, order.silence_max).await?;
-        match grammar.accept(&header).map_err(invalid)? {
-            Reply::Done => wall = begun.elapsed(),
+        let reply = grammar.accept(&header).map_err(invalid)?;
+        took.received += HEADER_LEN as u64 + reply.length();
+        match reply {
+            Reply::Done => took.times.compile = begun.elapsed(),
             Reply::Status(status) => response.status = status,
             Reply::Stderr(length) => {
                 response.stderr = text(stream, length, MESSAGES_MAX_BYTES, order).await?;
@@ -177,7 +205,8 @@ async fn exchange(
             }
         }
     }
-    Ok((response, wall))
+    took.times.download = begun.elapsed().saturating_sub(took.times.compile);
+    Ok((response, took))
 }
 
 async fn bounded<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -226,7 +255,7 @@ async fn text(
 /// What a response means: an answer of the compiler, or a failure of the daemon.
 fn answer(
     response: &Response,
-    wall: Duration,
+    times: Times,
     order: &Order,
     classic: &ClassicOrder,
 ) -> Result<TextAnswer, Failure> {
@@ -257,11 +286,11 @@ fn answer(
         stdout: part(&response.stdout),
         stderr: part(&response.stderr),
         outputs: (0..outputs).map(|_| part(&response.object)).collect(),
-        wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+        wall_us: u64::try_from(times.compile.as_micros()).unwrap_or(u64::MAX),
         cpu_us: 0,
     };
     let packed = parts.map(Vec::as_slice).concat();
-    Ok(TextAnswer { result, packed, packing: Packing::Plain, dependencies })
+    Ok(TextAnswer { result, packed, packing: Packing::Plain, dependencies, times })
 }
 
 /// Statuses that are the daemon's own, not a compiler's: gcc and clang exit with less than 100.
@@ -380,7 +409,7 @@ mod tests {
     fn what_a_status_means_decides_what_is_tried_next() {
         let answer = |status: u32| {
             let response = Response { status, stderr: b"cannot\nmore".to_vec(), ..Response::default() };
-            answer(&response, Duration::ZERO, &order(&[]), &classic(Version::V1))
+            answer(&response, Times::default(), &order(&[]), &classic(Version::V1))
         };
         assert_eq!(answer(0x100).expect("an answer").result.ended, Ended::Exited(1));
         assert_eq!(answer(0x0b).expect("an answer").result.ended, Ended::Killed(11));

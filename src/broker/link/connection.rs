@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::classic::ClassicHandle;
 use super::peer::{LinkError, News, Peer};
 use super::supply::{Bundle, ToPack};
+use super::traffic::{Traffic, Way};
 use super::transport::{Farewell, Purpose, Route, Stream};
 use super::{LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
@@ -69,6 +71,10 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Where files that volunteers ask for come from.
     pub hermetic: Arc<Hermetic>,
+    /// What travels is counted here.
+    pub traffic: Arc<Traffic>,
+    /// Where attempts get their numbers.
+    pub numbers: Arc<AtomicU32>,
 }
 
 /// Where a link's events go, with the host that they are of.
@@ -114,15 +120,15 @@ async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporte
         (Farewell::NoDaemon(words), _) => format!("has no distccd that ssh could run: {words}"),
         (Farewell::Ended, End { before_hello: true, closed: true, .. }) => {
             reporter.report(LinkEvent::RoundTrip(round_trip)).await;
-            classic(route, reporter).await
+            classic(route, surroundings, reporter).await
         }
         (Farewell::Ended, end) => end.why,
     }
 }
 
 /// A volunteer of the classic protocol is up until it cannot be reached.
-async fn classic(route: Arc<Route>, reporter: &Reporter) -> String {
-    let (handle, mut lost) = ClassicHandle::new(route);
+async fn classic(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> String {
+    let (handle, mut lost) = ClassicHandle::new(route, Arc::clone(&surroundings.traffic));
     let handle = LinkHandle::Classic(handle);
     let (build, sandbox) = ("of the classic protocol".to_owned(), String::new());
     reporter.report(LinkEvent::Up { handle, build, slots: None, sandbox }).await;
@@ -146,8 +152,9 @@ async fn serve(
     reporter: &Reporter,
     carried: bool,
 ) -> End {
-    let (handle, mut commands) = NativeHandle::new();
-    let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone());
+    let (handle, mut commands) = NativeHandle::new(Arc::clone(&surroundings.numbers));
+    let traffic = Arc::clone(&surroundings.traffic);
+    let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone(), traffic);
     let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
     let ended = exchange(stream, &mut link, &mut commands, surroundings, reporter).await;
     let before_hello = link.handle.is_some();
@@ -208,6 +215,7 @@ async fn exchange(
     let (mut input, mut output, mut written) = (Vec::new(), Vec::new(), 0);
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
     loop {
+        link.peer.tick(clock.now());
         while let Some(files) = link.peer.next_to_pack() {
             pack(&mut packing, files, &surroundings.hermetic);
         }
@@ -220,7 +228,9 @@ async fn exchange(
         input.reserve(64 << 10);
         tokio::select! {
             read = reader.read_buf(&mut input) => {
-                match read? {
+                let read = read?;
+                surroundings.traffic.wire(Way::Back, read);
+                match read {
                     0 if input.is_empty() => return Ok(()),
                     0 => return Err(EndOfLink::NoHello),
                     _ => take_frames(&mut input, link, clock, reporter).await?,
@@ -229,7 +239,10 @@ async fn exchange(
             sent = writer.write(&output[written..]), if written < output.len() => {
                 match sent? {
                     0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                    sent => written += sent,
+                    sent => {
+                        surroundings.traffic.wire(Way::Out, sent);
+                        written += sent;
+                    }
                 }
             }
             command = commands.recv() => match command {

@@ -12,6 +12,7 @@ pub mod known;
 pub mod native;
 pub mod peer;
 pub mod supply;
+pub mod traffic;
 pub mod transport;
 
 use std::sync::Arc;
@@ -70,6 +71,19 @@ pub struct FilesOrder {
     pub deadline: Duration,
 }
 
+/// When what of an attempt happened: how long each part took, as the broker saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// From the order to the last of its inputs that left.
+    pub upload: Duration,
+    /// From there to the start of the compiler: a slot there, a box, a disk.
+    pub wait: Duration,
+    /// The compiler's own time.
+    pub compile: Duration,
+    /// From its end to the last byte of the result.
+    pub download: Duration,
+}
+
 /// What came back.
 #[derive(Debug)]
 pub enum Answer {
@@ -87,6 +101,23 @@ impl Answer {
             Answer::Files(answer) => answer.compiled.wall_us,
         })
     }
+
+    /// The CPU time that the volunteer says it took; zero from one of the classic protocol, which
+    /// does not tell.
+    pub fn cpu(&self) -> Duration {
+        Duration::from_micros(match self {
+            Answer::Text(answer) => answer.result.cpu_us,
+            Answer::Files(answer) => answer.compiled.cpu_us,
+        })
+    }
+
+    /// When what happened.
+    pub fn times(&self) -> Times {
+        match self {
+            Answer::Text(answer) => answer.times,
+            Answer::Files(answer) => answer.times,
+        }
+    }
 }
 
 /// The compiler's result and the bytes of its parts, in the order stdout, stderr, outputs.
@@ -100,6 +131,8 @@ pub struct TextAnswer {
     pub packing: Packing,
     /// The dependency file, when the volunteer made it.
     pub dependencies: Option<Vec<u8>>,
+    /// When what happened.
+    pub times: Times,
 }
 
 /// A hermetic compile's result and the bytes of its parts, in the order stdout, stderr, products.
@@ -109,6 +142,8 @@ pub struct FilesAnswer {
     pub compiled: Compiled,
     /// The parts' bytes, one behind the other, each a zstd frame.
     pub packed: Vec<u8>,
+    /// When what happened.
+    pub times: Times,
 }
 
 /// How the parts of an answer travelled.

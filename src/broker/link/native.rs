@@ -63,10 +63,12 @@ impl NativeHandle {
     ///
     /// The channel needs no bound of its own: the scheduler never has more attempts on a host
     /// than it has slots, and each attempt sends three commands at most.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
+    ///
+    /// `numbers` is one for all links of a broker, so that a number is one attempt's alone: it is in
+    /// the logs of both machines.
+    pub fn new(numbers: Arc<AtomicU32>) -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let handle =
-            NativeHandle { commands, numbers: Arc::default(), hermetic: false, toolchains: Arc::default() };
+        let handle = NativeHandle { commands, numbers, hermetic: false, toolchains: Arc::default() };
         (handle, receiver)
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use self::transfer::{Announced, Job};
 use super::known::{Defined, Known};
 use super::supply::{Bundle, Supply, ToPack};
+use super::traffic::{Traffic, Way};
 use super::{Answer, Work};
 use crate::broker::hermetic::ToolchainSet;
 use crate::broker::scheduler::api::{Failure, Moment};
@@ -21,8 +22,7 @@ use crate::common::inputs::Runs;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
 use crate::common::protocol::link::{
-    Compiled, FrameHeader, FrameKind, JobResult, OPENING, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker,
-    ToVolunteer, VERSION,
+    FrameHeader, FrameKind, OPENING, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -88,13 +88,19 @@ pub struct Peer {
     outbox: Vec<u8>,
     /// Its build and slots, once it has said hello.
     greeting: Option<(String, u32)>,
+    /// What travels is counted here.
+    traffic: Arc<Traffic>,
+    /// The latest moment that it was told of.
+    now: Moment,
+    /// When files last left.
+    supplied: Moment,
     heard: Moment,
     pinged: Moment,
 }
 
 impl Peer {
     /// A new link; its first bytes to send are the hello.
-    pub fn new(now: Moment, client: String) -> Self {
+    pub fn new(now: Moment, client: String, traffic: Arc<Traffic>) -> Self {
         let mut outbox = OPENING.to_vec();
         let build = env!("CARGO_PKG_VERSION").to_owned();
         push_message(&mut outbox, &ToVolunteer::Hello { version: VERSION, build, client });
@@ -106,9 +112,17 @@ impl Peer {
             supply: Supply::default(),
             outbox,
             greeting: None,
+            traffic,
+            now,
+            supplied: Moment(0),
             heard: now,
             pinged: now,
         }
+    }
+
+    /// It is `now`: for the times that answers tell.
+    pub fn tick(&mut self, now: Moment) {
+        self.now = now;
     }
 
     /// Begins an attempt.
@@ -126,7 +140,7 @@ impl Peer {
             }
         };
         push_message(&mut self.outbox, &message);
-        self.jobs.insert(job, Job::new(work, reply));
+        self.jobs.insert(job, Job::new(self.now, work, reply));
     }
 
     /// Has a toolchain made ready.
@@ -162,6 +176,7 @@ impl Peer {
 
     /// They have been packed.
     pub fn packed(&mut self, bundle: Bundle) {
+        self.traffic.contents(Way::Out, bundle.packed.len() as u64, bundle.plain);
         self.supply.packed(bundle, &mut self.outbox);
     }
 
@@ -194,6 +209,7 @@ impl Peer {
         out.append(&mut self.outbox);
         while out.len() < ENOUGH && (self.supply.has_output() || !self.sending.is_empty()) {
             if self.supply.has_output() {
+                self.supplied = self.now;
                 self.supply.fill(out);
             }
             self.fill_input(out);
@@ -207,6 +223,7 @@ impl Peer {
         let rest = &job.input()[job.sent..];
         let length = rest.len().min(LINK_CHUNK_MAX_BYTES as usize).min(job.window as usize);
         push_data(out, number, &rest[..length]);
+        job.fed = self.now;
         job.sent += length;
         job.window -= length as u64;
         if job.sent < job.input().len() && job.window > 0 {
@@ -247,7 +264,7 @@ impl Peer {
         header: FrameHeader,
         body: &[u8],
     ) -> Result<Option<News>, LinkError> {
-        self.heard = now;
+        (self.heard, self.now) = (now, now);
         if header.kind == FrameKind::Data {
             self.receive_data(header.job, body)?;
             return Ok(None);
@@ -282,8 +299,8 @@ impl Peer {
             ToBroker::NeedInput { job } => self.need_input(job),
             ToBroker::Window { job, bytes } => self.widen(job, bytes),
             ToBroker::Refused { job, why } => self.refused(job, &why),
-            ToBroker::Result(result) => self.result(result)?,
-            ToBroker::Compiled(compiled) => self.compiled(compiled)?,
+            ToBroker::Result(result) => self.announced(result.job, Announced::Text(result))?,
+            ToBroker::Compiled(compiled) => self.announced(compiled.job, Announced::Files(compiled))?,
             ToBroker::Provisioned { provision, trouble } => self.provisioned(provision, &trouble),
             ToBroker::NeedFiles { items } => self.need_files(&items)?,
             ToBroker::BundleWindow { bytes } => self.supply.widen(bytes),
@@ -296,6 +313,8 @@ impl Peer {
             && !job.wanted
         {
             job.wanted = true;
+            let (packed, plain) = job.input_lengths();
+            self.traffic.contents(Way::Out, packed, plain);
             self.sending.push_back(number);
         }
     }
@@ -340,18 +359,11 @@ impl Peer {
         Ok(())
     }
 
-    fn result(&mut self, result: JobResult) -> Result<(), LinkError> {
-        let number = result.job;
+    fn announced(&mut self, number: u32, announced: Announced) -> Result<(), LinkError> {
         let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
-        job.announce(Announced::Text(result))?;
-        self.finish_if_whole(number);
-        Ok(())
-    }
-
-    fn compiled(&mut self, compiled: Compiled) -> Result<(), LinkError> {
-        let number = compiled.job;
-        let Some(job) = self.jobs.get_mut(&number) else { return Ok(()) };
-        job.announce(Announced::Files(compiled))?;
+        let (packed, plain) = announced.lengths();
+        job.announce(self.now, announced)?;
+        self.traffic.contents(Way::Back, packed, plain);
         self.finish_if_whole(number);
         Ok(())
     }
@@ -373,7 +385,7 @@ impl Peer {
         if self.jobs.get(&number).is_some_and(Job::is_whole)
             && let Some(job) = self.jobs.remove(&number)
         {
-            job.finish();
+            job.finish(self.now, self.supplied);
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Bundle {
     pub files: Vec<u32>,
     /// One zstd frame of their contents, one behind the other.
     pub packed: Vec<u8>,
+    /// The length of their contents.
+    pub plain: u64,
     /// The files that are not what they were.
     pub gone: Vec<u32>,
 }
@@ -187,7 +189,8 @@ mod tests {
         let mut supply = Supply { packing: 2, ..Supply::default() };
         let mut out = Vec::new();
         for (file, length) in [(1, BUNDLE_WINDOW_BYTES as usize), (2, 10)] {
-            supply.packed(Bundle { files: vec![file], packed: vec![0; length], gone: vec![] }, &mut out);
+            supply
+                .packed(Bundle { files: vec![file], packed: vec![0; length], ..Bundle::default() }, &mut out);
         }
         let chunk = LINK_CHUNK_MAX_BYTES as usize;
         let mut lengths = Vec::new();

@@ -181,6 +181,15 @@ pub enum Event {
         /// How many.
         jobs: u32,
     },
+    /// The user wants a host to take no new jobs, or to take jobs again.
+    Hold {
+        /// Which.
+        host: HostId,
+        /// Whether it is held.
+        held: bool,
+        /// Whether the jobs that it has go elsewhere.
+        at_once: bool,
+    },
     /// No more jobs leave; queued ones run here, running ones finish.
     Drain,
     /// Time has passed (see `Scheduler::poll_timeout`).

@@ -68,6 +68,8 @@ pub struct Host {
     pub strikes: u32,
     /// On trial after a back-off: one job at a time until it answers.
     pub trial: bool,
+    /// Its user wants it to take no new jobs.
+    pub held: bool,
     /// A back-off although the link is up.
     pub paused: Option<(Moment, String)>,
     /// It said that it is full: left alone until then.
@@ -103,6 +105,7 @@ impl Host {
             failures: 0,
             strikes: 0,
             trial: false,
+            held: false,
             paused: None,
             breath_until: Moment(0),
             breaths: 0,
@@ -124,7 +127,7 @@ impl Host {
 
     /// How many jobs of a list that says `/listed` it may hold, free or taken; a breath does not count.
     pub fn slots(&self, listed: u32) -> u32 {
-        if self.link != Link::Up || self.paused.is_some() {
+        if self.link != Link::Up || self.paused.is_some() || self.held {
             return 0;
         }
         let slots = listed.min(self.credit.unwrap_or(u32::MAX)).min(self.cap);
@@ -149,6 +152,7 @@ impl Host {
     /// Whether a job should wait for it.
     pub fn prospect(&self, listed: u32, now: Moment, config: &Config) -> Prospect {
         match self.link {
+            _ if self.held => Prospect::None,
             Link::Connecting { since, probe: false } if since + config.connect_patience > now => {
                 Prospect::Hopeful
             }
@@ -272,6 +276,7 @@ impl Host {
     /// Why it takes no job, for people.
     pub fn trouble(&self) -> String {
         match (&self.link, &self.paused) {
+            _ if self.held => "it is drained".to_owned(),
             (Link::Down { why, .. }, _) | (Link::Up, Some((_, why))) => why.clone(),
             (Link::Up, None) => "it grants no slots".to_owned(),
             (Link::Untried | Link::Connecting { .. }, _) => "no connection yet".to_owned(),

@@ -89,6 +89,22 @@ impl Scheduler {
         self.host_changed();
     }
 
+    /// The user holds a host, or lets it go.
+    pub(super) fn on_hold(&mut self, id: HostId, held: bool, at_once: bool, actions: &mut Vec<Action>) {
+        let Some(number) = self.hosts.find(id) else { return };
+        self.hosts[number].held = held;
+        self.host_changed();
+        if !(held && at_once) {
+            return;
+        }
+        let jobs: Vec<JobId> = self.hosts[number].running.iter().copied().collect();
+        for job in jobs {
+            actions.push(Action::Cancel { job, host: id });
+            self.end_attempt(job, number);
+            self.after_failure(job, number, &Failure::Unable { why: "it is drained".to_owned() }, actions);
+        }
+    }
+
     /// What a failed attempt says about its host.
     pub(super) fn blame(
         &mut self,

@@ -41,6 +41,8 @@ pub struct HostView {
     pub speed: f64,
     /// Toolchains it does not have.
     pub refused: Vec<ToolchainId>,
+    /// Whether the user wants it to take no new jobs.
+    pub held: bool,
 }
 
 /// Whether a host can be used.
@@ -170,6 +172,7 @@ fn host_view(host: &Host, now: Moment) -> HostView {
         done: host.done,
         speed: 1.0 / host.speed.slowness(),
         refused: host.refused.iter().copied().collect(),
+        held: host.held,
     }
 }
 

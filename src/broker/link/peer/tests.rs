@@ -3,6 +3,7 @@
 use super::*;
 use crate::broker::link::{Order, PackedBlob};
 use crate::common::action::{Action, Blob, Ended, InputSet, OutputName};
+use crate::common::protocol::link::JobResult;
 use crate::common::protocol::link::Part;
 use crate::common::toolchain::{Digest, Toolchain};
 
@@ -40,7 +41,7 @@ fn result(job: u32, length: usize) -> JobResult {
 
 /// A link whose volunteer has said hello.
 fn peer() -> Peer {
-    let mut peer = Peer::new(NOW, "me".to_owned());
+    let mut peer = Peer::new(NOW, "me".to_owned(), Arc::default());
     let hello = ToBroker::Hello { version: VERSION, build: "x".to_owned(), slots: 4 };
     tell(&mut peer, &hello).expect("a hello");
     peer.fill(&mut Vec::new());
@@ -155,7 +156,7 @@ fn what_comes_late_for_a_cancelled_job_is_ignored() {
 
 #[test]
 fn another_version_is_a_clear_error() {
-    let mut peer = Peer::new(NOW, "me".to_owned());
+    let mut peer = Peer::new(NOW, "me".to_owned(), Arc::default());
     let hello = ToBroker::Hello { version: VERSION + 1, build: "x".to_owned(), slots: 4 };
     let error = tell(&mut peer, &hello).expect_err("another version");
     assert_eq!(error, LinkError::Version { ours: VERSION, theirs: VERSION + 1 });

@@ -165,6 +165,19 @@ pub enum Reply {
     Dependencies(u32),
 }
 
+impl Reply {
+    /// How many bytes follow the header.
+    pub fn length(&self) -> u64 {
+        match *self {
+            Reply::Done | Reply::Status(_) => 0,
+            Reply::Stderr(length)
+            | Reply::Stdout(length)
+            | Reply::Object(length)
+            | Reply::Dependencies(length) => u64::from(length),
+        }
+    }
+}
+
 /// The grammar of a response, header by header.
 #[derive(Clone, Debug)]
 pub struct ResponseOrder {

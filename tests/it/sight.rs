@@ -1,0 +1,3 @@
+//! What people are shown: each way of looking, against a real broker and real volunteers.
+
+mod status;
