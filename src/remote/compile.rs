@@ -3,31 +3,28 @@
 //! Blocking: to be called from threads that may wait. Nothing that a client says becomes part of
 //! a path, but for suffixes that are letters and digits.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Seek};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::guard::Guard;
 use super::pack::{Packed, pack};
-use super::process::{self, Control, Finished, Limits, Program, Watch};
+use super::process::{Control, Finished, Limits, Watch};
+use super::sandbox::Input;
+use super::sandbox::confine::{Confinement, Text};
+use super::toolchain::Compiler;
 use crate::common::action::{Action, Argument, Blob, InputSet};
 use crate::common::bytes::Bytes;
-use crate::common::classify::{refuse_remote, remote_environment};
-use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES, PREPROCESSED_MAX_BYTES};
+use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::link::{Audit, Refusal};
-
-/// Outputs of one action.
-const OUTPUTS_MAX: usize = 16;
-
-/// The longest suffix of an input or output, the dot included.
-const SUFFIX_MAX_BYTES: usize = 16;
 
 /// Where and under which terms jobs run.
 #[derive(Debug)]
@@ -37,6 +34,7 @@ pub struct Workshop {
     limits: Limits,
     lifetime: Duration,
     disk_floor: u64,
+    confinement: Confinement,
     next: AtomicU64,
 }
 
@@ -96,19 +94,25 @@ pub enum ProductKind {
 pub struct CommandLine<'a> {
     /// The compiler.
     pub program: &'a Path,
+    /// What it starts, as far as that is known.
+    pub programs: &'a [PathBuf],
     /// Its arguments, itself not among them.
     pub arguments: &'a [OsString],
+    /// What of the job's directory it sees.
+    pub inputs: &'a [Input],
     /// What the client wants it to see of an environment, as `NAME=value`.
     pub environment: &'a [Bytes],
     /// Its working directory.
     pub cwd: &'a Path,
 }
 
-/// A compiler's run to its end. What it wrote is still in the job's directory.
+/// A compiler's run to its end.
 #[derive(Debug)]
 pub struct Ran {
     /// How it went.
     pub finished: Finished,
+    /// The folder in which it left what it made.
+    pub left: OwnedFd,
     /// What it printed on stdout.
     pub stdout: File,
     /// What it printed on stderr.
@@ -123,8 +127,14 @@ impl Workshop {
         limits: Limits,
         lifetime: Duration,
         disk_floor: u64,
+        confinement: Confinement,
     ) -> Self {
-        Workshop { jobs, search_path, limits, lifetime, disk_floor, next: AtomicU64::new(1) }
+        Workshop { jobs, search_path, limits, lifetime, disk_floor, confinement, next: AtomicU64::new(1) }
+    }
+
+    /// How jobs that come as texts are kept in.
+    pub fn confinement(&self) -> &Confinement {
+        &self.confinement
     }
 
     /// Makes the directory of a job.
@@ -141,14 +151,14 @@ impl Workshop {
         Ok(JobDirectory { path })
     }
 
-    /// Runs `compiler` for an action that [`check`] has passed and whose input is in place.
+    /// Runs `compiler` for an action that [`super::acceptable::check`] has passed and whose input is in place.
     ///
     /// # Errors
     ///
     /// Returns a refusal when the compiler did not run, not to its end, or left no whole result.
     pub fn compile(
         &self,
-        compiler: &Path,
+        compiler: &Compiler,
         action: &Action,
         directory: &JobDirectory,
         control: &Control,
@@ -156,19 +166,22 @@ impl Workshop {
         deadline: Instant,
     ) -> Result<Product, Refusal> {
         let line = CommandLine {
-            program: compiler,
+            program: &compiler.path,
+            programs: &compiler.programs,
             arguments: &arguments(action),
+            inputs: &[Input { name: input_name(action), is_folder: false }],
             environment: &action.environment,
             cwd: &directory.path,
         };
-        let Ran { finished, stdout, stderr } = self.run(&line, directory, control, guard, Some(deadline))?;
+        let ran = self.run(&line, directory, control, guard, Some(deadline))?;
+        let Ran { finished, left, stdout, stderr } = ran;
         let mut parts = vec![self.pack_messages(stdout)?, self.pack_messages(stderr)?];
         if finished.ended.is_success() {
             for index in 0..action.outputs.len() {
-                parts.push(self.pack_output(&directory.path, &output_name(action, index))?);
+                parts.push(self.pack_output(&left, &output_name(action, index))?);
             }
         } else {
-            self.check_disk()?;
+            self.check_space(&left)?;
         }
         Ok(Product { finished, parts, kind: ProductKind::Named })
     }
@@ -189,17 +202,27 @@ impl Workshop {
         let messages = || messages_file(&directory.path).map_err(|error| disk_refusal("make a file", &error));
         let (stdout, stderr) = (messages()?, messages()?);
         let share = |file: &File| file.try_clone().map_err(|error| disk_refusal("share a file", &error));
-        let program = Program {
-            path: line.program,
+        let text = Text {
+            program: line.program,
+            programs: line.programs,
             arguments: line.arguments,
-            environment: &self.environment(line.environment, &directory.path),
-            directory: line.cwd,
-            stdout: share(&stdout)?,
-            stderr: share(&stderr)?,
+            environment: &self.environment(line.environment),
+            work: &directory.path,
+            inputs: line.inputs,
+            cwd: line.cwd,
+            limits: &self.limits,
         };
+        let (theirs, theirs_too) = (share(&stdout)?, share(&stderr)?);
         let watch = self.watch(control, guard, deadline);
-        let finished = finished(watch.over(|| process::spawn(program), None))?;
-        Ok(Ran { finished, stdout, stderr })
+        let mut left = None;
+        let start = || {
+            let started = self.confinement.start(&text, theirs, theirs_too)?;
+            left = Some(started.left);
+            Ok(started.pid)
+        };
+        let finished = finished(watch.over(start, None))?;
+        let left = left.ok_or_else(|| Refusal::Failed { detail: "no folder".to_owned() })?;
+        Ok(Ran { finished, left, stdout, stderr })
     }
 
     /// What is seen to while a compiler runs.
@@ -220,12 +243,8 @@ impl Workshop {
     }
 
     /// Everything that the compiler sees of an environment.
-    fn environment(&self, theirs: &[Bytes], directory: &Path) -> Vec<(OsString, OsString)> {
-        let ours = [
-            ("PATH".into(), self.search_path.clone()),
-            ("TMPDIR".into(), directory.as_os_str().to_owned()),
-            ("_DISTCC_SAFEGUARD".into(), "1".into()),
-        ];
+    fn environment(&self, theirs: &[Bytes]) -> Vec<(OsString, OsString)> {
+        let ours = [("PATH".into(), self.search_path.clone()), ("_DISTCC_SAFEGUARD".into(), "1".into())];
         let theirs = theirs.iter().filter_map(|entry| {
             let (name, value) = split_variable(entry)?;
             Some((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
@@ -238,13 +257,25 @@ impl Workshop {
         packed.map_err(|error| disk_refusal("take what the compiler printed", &error))
     }
 
-    fn pack_output(&self, directory: &Path, name: &str) -> Result<Packed, Refusal> {
+    fn pack_output(&self, left: &OwnedFd, name: &str) -> Result<Packed, Refusal> {
         let packed =
-            open_output(&directory.join(name)).and_then(|file| pack(file, OUTPUT_MAX_BYTES, &self.jobs));
+            open_output(left, name.as_ref()).and_then(|file| pack(file, OUTPUT_MAX_BYTES, &self.jobs));
         packed.map_err(|error| disk_refusal(&format!("take the output {name}"), &error))
     }
 
-    /// A compiler that fails on a full disk has said nothing about the source.
+    /// A compiler that fails because its folder or the disk is full has said nothing about the source.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal when it is.
+    pub fn check_space(&self, left: &OwnedFd) -> Result<(), Refusal> {
+        if matches!(self.confinement, Confinement::Boxes(..)) {
+            is_not_full(left)?;
+        }
+        self.check_disk()
+    }
+
+    /// The same for a job that writes nothing to the disk.
     ///
     /// # Errors
     ///
@@ -256,6 +287,23 @@ impl Workshop {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Less than this free in what a job may write is a folder that is full, in bytes.
+const FULL_BYTES: u64 = 64 << 10;
+
+/// Whether there is room in the memory that a job has to write to.
+///
+/// # Errors
+///
+/// Returns a refusal when there is none.
+pub fn is_not_full(folder: &OwnedFd) -> Result<(), Refusal> {
+    match rustix::fs::fstatvfs(folder) {
+        Ok(space) if space.f_bavail * space.f_bsize < FULL_BYTES || space.f_ffree < 2 => {
+            Err(Refusal::Overloaded { detail: "what a job may write is full".to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -272,45 +320,6 @@ pub fn finished(run: io::Result<Finished>) -> Result<Finished, Refusal> {
     }
 }
 
-/// Whether an action is one that a volunteer does at all.
-///
-/// # Errors
-///
-/// Returns [`Refusal::Forbidden`] with what is not acceptable.
-pub fn check(action: &Action) -> Result<(), Refusal> {
-    let forbid = |detail: String| Err(Refusal::Forbidden { detail });
-    if let Some(detail) = refuse_remote(&action.arguments) {
-        return forbid(detail);
-    }
-    let InputSet::Preprocessed { source, suffix } = &action.inputs;
-    if !is_suffix(suffix) {
-        return forbid(format!("input suffix {suffix:?}"));
-    }
-    if source.size > PREPROCESSED_MAX_BYTES || source.packed > packed_max(source.size) {
-        return forbid(format!("an input of {} bytes, {} packed", source.size, source.packed));
-    }
-    if action.outputs.len() > OUTPUTS_MAX {
-        return forbid(format!("{} outputs", action.outputs.len()));
-    }
-    for (index, output) in action.outputs.iter().enumerate() {
-        let twice = action.outputs.iter().take(index).any(|other| other.suffix == output.suffix);
-        if !is_suffix(&output.suffix) || output.suffix == *suffix || twice {
-            return forbid(format!("output suffix {:?}", output.suffix));
-        }
-    }
-    let outputs = action.outputs.len();
-    let beyond =
-        |argument: &&Argument| matches!(argument, Argument::Output(index) if usize::from(*index) >= outputs);
-    if action.arguments.iter().any(|argument| beyond(&argument)) {
-        return forbid("an output that is not declared".to_owned());
-    }
-    // The client filters by the same function, so what it would drop is no client's doing.
-    if remote_environment(&action.environment) != action.environment {
-        return forbid("an environment variable that compilers need not have".to_owned());
-    }
-    Ok(())
-}
-
 /// The source of an action.
 pub fn source(action: &Action) -> &Blob {
     let InputSet::Preprocessed { source, .. } = &action.inputs;
@@ -320,13 +329,6 @@ pub fn source(action: &Action) -> &Blob {
 /// What zstd makes of incompressible data at most, and then some.
 pub fn packed_max(size: u64) -> u64 {
     size + size / 64 + 1024
-}
-
-fn is_suffix(suffix: &str) -> bool {
-    let body = suffix.strip_prefix('.').unwrap_or("");
-    suffix.len() <= SUFFIX_MAX_BYTES
-        && !body.is_empty()
-        && body.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn split_variable(entry: &Bytes) -> Option<(&[u8], &[u8])> {
@@ -358,14 +360,15 @@ fn messages_file(directory: &Path) -> io::Result<File> {
     tempfile::tempfile_in(directory)
 }
 
-/// Opens what the compiler wrote: a regular file, not a link to one, not a pipe that would block.
+/// Opens what the compiler wrote: a regular file, not a link to one, not a pipe that would block. `name`
+/// is one of ours, without a slash.
 ///
 /// # Errors
 ///
 /// Returns what the file system says, or that it is no regular file.
-pub fn open_output(path: &Path) -> io::Result<File> {
+pub fn open_output(left: &OwnedFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = File::from(rustix::fs::openat(left, name, flags, Mode::empty())?);
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is not a regular file")),
@@ -391,90 +394,19 @@ pub fn disk_refusal(doing: &str, error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::action::OutputName;
-    use crate::common::toolchain::{Digest, Toolchain};
-
-    fn action() -> Action {
-        let plain = |word: &str| Argument::Plain(Bytes::from(word));
-        Action {
-            toolchain: Toolchain {
-                id: Digest::of(b""),
-                names: vec![],
-                version: String::new(),
-                target: String::new(),
-                clang: false,
-            },
-            arguments: vec![plain("-c"), Argument::Input, plain("-o"), Argument::Output(0)],
-            environment: vec![Bytes::from("LANG=C.UTF-8"), Bytes::from("LC_ALL=C")],
-            inputs: InputSet::Preprocessed {
-                source: Blob { digest: Digest::of(b""), size: 100, packed: 50 },
-                suffix: ".i".to_owned(),
-            },
-            outputs: vec![OutputName { suffix: ".o".to_owned() }],
-        }
-    }
-
-    /// Whether the ordinary action is refused once it is changed so.
-    fn refused(change: impl FnOnce(&mut Action)) -> bool {
-        let mut action = action();
-        change(&mut action);
-        check(&action).is_err()
-    }
-
-    #[test]
-    fn an_ordinary_action_is_done() {
-        assert_eq!(check(&action()), Ok(()));
-        assert_eq!(arguments(&action()), ["-c", "in.i", "-o", "out.o"]);
-    }
-
-    #[test]
-    fn nothing_of_the_client_becomes_a_path() {
-        for suffix in ["", ".", "o", "/x", ".o/../x", ".o\0", "..", ".averyveryverylongsuffix", ".i"] {
-            let outputs = vec![OutputName { suffix: suffix.to_owned() }];
-            assert!(refused(|action| action.outputs = outputs), "{suffix:?}");
-        }
-        let source = Blob { digest: Digest::of(b""), size: 1, packed: 1 };
-        let inputs = InputSet::Preprocessed { source, suffix: "/../x".to_owned() };
-        assert!(refused(|action| action.inputs = inputs));
-    }
-
-    #[test]
-    fn outputs_are_declared_once_each() {
-        assert!(refused(|action| action.outputs.push(OutputName { suffix: ".o".to_owned() })));
-        assert!(refused(|action| action.arguments.push(Argument::Output(1))));
-        assert!(!refused(|action| action.outputs.push(OutputName { suffix: ".dwo".to_owned() })));
-    }
-
-    #[test]
-    fn only_harmless_variables_are_set() {
-        for entry in
-            ["LD_PRELOAD=x", "PATH=/x", "COMPILER_PATH=/x", "LC_ALL=/x/y", "LANGUAGE=../x", "X", "TMPDIR=/"]
-        {
-            assert!(refused(|action| action.environment = vec![Bytes::from(entry)]), "{entry}");
-        }
-        assert!(!refused(|action| action.environment = vec![Bytes::from("SOURCE_DATE_EPOCH=1")]));
-    }
-
-    #[test]
-    fn an_input_larger_than_any_client_sends_is_refused() {
-        let source = |size, packed| InputSet::Preprocessed {
-            source: Blob { digest: Digest::of(b""), size, packed },
-            suffix: ".i".to_owned(),
-        };
-        assert!(refused(|action| action.inputs = source(PREPROCESSED_MAX_BYTES + 1, 1)));
-        assert!(refused(|action| action.inputs = source(100, 1 << 40)));
-    }
 
     #[test]
     fn a_link_or_a_pipe_is_not_an_output() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
+        let left: OwnedFd = File::open(directory.path()).unwrap().into();
+        let opened = |name: &str| open_output(&left, name.as_ref());
         fs::write(path("plain"), b"x").unwrap();
         std::os::unix::fs::symlink("plain", path("link")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
-        assert!(open_output(&path("plain")).is_ok());
-        assert!(open_output(&path("link")).is_err());
-        assert!(open_output(&path("pipe")).is_err());
-        assert!(open_output(directory.path()).is_err());
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), Mode::RUSR).unwrap();
+        assert!(opened("plain").is_ok());
+        assert!(opened("link").is_err());
+        assert!(opened("pipe").is_err());
+        assert!(opened(".").is_err());
     }
 }

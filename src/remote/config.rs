@@ -18,7 +18,8 @@ const STATS_PORT: u16 = 3633;
 ///
 /// distccd is the volunteer of distcc: it takes compiles from brokers on other machines, runs
 /// them, and sends back what they made. They come as files, compiler included, and run in a box
-/// that holds nothing else; or as preprocessed texts for compilers of this machine (--sandbox).
+/// that holds nothing else; or as preprocessed texts for compilers of this machine, in a box that
+/// holds those (--sandbox).
 ///
 /// Without --allow, only this machine itself is served. With it, whoever can connect from an
 /// allowed address can run compilers here as the user that distccd runs as: allow only networks
@@ -105,8 +106,8 @@ pub struct Config {
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Jobs")]
     pub oom_score_adj: Option<i32>,
 
-    /// Allow each process of a job this much address space, in MiB. Without it, there is no
-    /// limit but that jobs start only while memory is free.
+    /// Allow each process of a job this much address space, in MiB. In any case none has more memory
+    /// of its own than half of the machine's, and jobs start only while memory is free.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 30), help_heading = "Jobs")]
     pub job_memory: Option<u64>,
 
@@ -116,8 +117,9 @@ pub struct Config {
     pub max_load: Option<u32>,
 
     /// How jobs are confined. `auto`: in namespaces where this machine can, then a client's own
-    /// files and compilers may come; else jobs are preprocessed texts for compilers of this machine.
-    /// `required`: refuse to start where it cannot. `off`: texts only.
+    /// files and compilers may come; else jobs are preprocessed texts for compilers of this machine, kept
+    /// in by Landlock and a filter of system calls where there are such. `required`: refuse to start
+    /// without namespaces. `off`: texts only, and they can do what the daemon's user can.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Jobs")]
     pub sandbox: SandboxChoice,
 

@@ -4,13 +4,13 @@
 //! threads that may; waits are for the input, for a slot and for the compiler, each bounded by the
 //! job's deadline and ended by its [`Control`].
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::acceptable;
 use super::classic::Terms;
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
 use super::gate::{Gate, Member, Place};
@@ -21,7 +21,7 @@ use super::intake::{self, Intake, IntakeError};
 use super::process::Control;
 use super::stats::Stats;
 use super::store::Store;
-use super::toolchain::Toolchains;
+use super::toolchain::{Compiler, Toolchains};
 use crate::common::action::Action;
 use crate::common::protocol::link::Refusal;
 
@@ -147,7 +147,7 @@ async fn steps(
 
 /// What a job has before it runs.
 struct Ready {
-    compiler: PathBuf,
+    compiler: Compiler,
     directory: Arc<JobDirectory>,
     has_input: bool,
 }
@@ -155,7 +155,7 @@ struct Ready {
 async fn prepare(order: &Order, context: &Arc<Context>) -> Result<Ready, Refusal> {
     let (action, context) = (Arc::clone(&order.action), Arc::clone(context));
     blocking(move || {
-        compile::check(&action)?;
+        acceptable::check(&action)?;
         let compiler = context.toolchains.find(&action.toolchain, &context.guard)?;
         let directory = context.workshop.directory()?;
         let (path, blob) = (directory.input(&action), compile::source(&action));

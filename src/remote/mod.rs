@@ -7,10 +7,12 @@
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
-//! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`refuse`],
+//! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`acceptable`],
 //!   [`compile`], [`process`] and [`pack`];
+//! - [`hermetic`], [`view`]: jobs that come as files; [`sandbox`]: how every job is kept in;
 //! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind.
 
+mod acceptable;
 pub mod access;
 pub mod admit;
 pub mod classic;

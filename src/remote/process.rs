@@ -43,7 +43,7 @@ pub struct Program<'a> {
 }
 
 /// What a program may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Its niceness.
     pub nice: i32,
@@ -51,6 +51,27 @@ pub struct Limits {
     pub file_bytes: u64,
     /// The address space of each of its processes, in bytes.
     pub memory_bytes: Option<u64>,
+    /// What each of its processes may write to without a file behind it, in bytes.
+    pub data_bytes: Option<u64>,
+    /// The processor time of each of its processes, in seconds.
+    pub cpu_seconds: Option<u64>,
+    /// Files that each of its processes may have open.
+    pub open_files: Option<u64>,
+}
+
+impl Limits {
+    /// What is limited for each process, and to what (setrlimit(2)).
+    pub fn each(&self) -> impl Iterator<Item = (Resource, u64)> {
+        let limits = [
+            (Resource::Core, Some(0)),
+            (Resource::Fsize, Some(self.file_bytes)),
+            (Resource::As, self.memory_bytes),
+            (Resource::Data, self.data_bytes),
+            (Resource::Cpu, self.cpu_seconds),
+            (Resource::Nofile, self.open_files),
+        ];
+        limits.into_iter().filter_map(|(resource, most)| Some((resource, most?)))
+    }
 }
 
 /// How a program's run went.
@@ -201,11 +222,8 @@ pub fn spawn(program: Program<'_>) -> io::Result<Pid> {
 /// Sets limits from outside, which keeps the daemon's start of a child a plain `posix_spawn`. A
 /// driver that has started a sub-program before is one that cannot do harm in that time either.
 fn restrict(pid: Pid, limits: &Limits) {
-    let bound = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    let _ = prlimit(Some(pid), Resource::Core, bound(0));
-    let _ = prlimit(Some(pid), Resource::Fsize, bound(limits.file_bytes));
-    if let Some(bytes) = limits.memory_bytes {
-        let _ = prlimit(Some(pid), Resource::As, bound(bytes));
+    for (resource, most) in limits.each() {
+        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) });
     }
     if limits.nice != 0 {
         let _ = setpriority_pgrp(Some(pid), limits.nice);
@@ -282,7 +300,14 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { nice: 0, file_bytes: 1 << 20, memory_bytes: None };
+    const LIMITS: Limits = Limits {
+        nice: 0,
+        file_bytes: 1 << 20,
+        memory_bytes: None,
+        data_bytes: None,
+        cpu_seconds: None,
+        open_files: None,
+    };
 
     fn shell(script: &str, control: &Control, deadline: Duration) -> (Finished, String) {
         let mut stdout = tempfile::tempfile().unwrap();

@@ -21,6 +21,7 @@ use super::log::{self, Destination};
 use super::process::Limits;
 use super::root::Root;
 use super::sample;
+use super::sandbox::confine::Confinement;
 use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
@@ -39,6 +40,17 @@ const MEMORY_FLOOR_MAX: u64 = 512 << 20;
 
 /// What a C++ compile of middling size needs, in bytes.
 const MEMORY_PER_JOB: u64 = 192 << 20;
+
+/// What one process of a job may always have of its own memory, in bytes. Beyond half of the machine's
+/// memory none gets anything.
+const JOB_DATA_MIN_BYTES: u64 = 2 << 30;
+
+/// Files that one process of a job may have open.
+const JOB_FILES_MAX: u64 = 4096;
+
+/// What a job may write into memory, in bytes: at least, and at most.
+const SCRATCH_MIN_BYTES: u64 = 512 << 20;
+const SCRATCH_MAX_BYTES: u64 = 2 << 30;
 
 /// Why the daemon did not start: what to say, and how to exit.
 #[derive(Debug, thiserror::Error)]
@@ -190,24 +202,17 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         disk_floor,
         load_max: config.max_load.unwrap_or(processors * 4),
     };
-    let limits = Limits {
-        // Compilers' niceness is the daemon's own and this much more.
-        nice: (rustix::process::getpriority_process(None).unwrap_or(0) + config.nice).min(19),
-        file_bytes: OUTPUT_MAX_BYTES,
-        memory_bytes: config.job_memory.map(|mib| mib << 20),
-    };
     let lifetime = Duration::from_secs(config.job_lifetime);
+    let limits = limits(config);
     let store = Store::open(&root.store, config.store_size << 20);
+    let scratch_bytes = scratch_bytes(slots);
+    let confinement = confinement(config, root, scratch_bytes)?;
     let hermetic = match config.sandbox {
         SandboxChoice::Off => Err("switched off (--sandbox off)".to_owned()),
-        SandboxChoice::Auto | SandboxChoice::Required => Hermetic::new(&root.jobs, slots),
+        SandboxChoice::Auto | SandboxChoice::Required => Hermetic::new(&root.jobs, slots, scratch_bytes),
     };
     match &hermetic {
         Ok(hermetic) => tracing::info!("hermetic compiles: {}", hermetic.sandbox.describe()),
-        Err(why) if config.sandbox == SandboxChoice::Required => {
-            let why = format!("jobs cannot be confined here (--sandbox required): {why}");
-            return Err(StartError { status: exit::FAILED, why });
-        }
         Err(why) => tracing::warn!("no hermetic compiles here: {why}"),
     }
     let gate = Gate::new(policy);
@@ -218,11 +223,54 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         hermetic,
         toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
         classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
-        workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor),
+        workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor, confinement),
         guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
         slots,
         stats: Stats::default(),
     })
+}
+
+/// What a job may use.
+fn limits(config: &Config) -> Limits {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    Limits {
+        // Compilers' niceness is the daemon's own and this much more.
+        nice: (rustix::process::getpriority_process(None).unwrap_or(0) + config.nice).min(19),
+        file_bytes: OUTPUT_MAX_BYTES,
+        memory_bytes: config.job_memory.map(|mib| mib << 20),
+        data_bytes: sample::memory_total().map(|total| (total / 2).max(JOB_DATA_MIN_BYTES)),
+        cpu_seconds: Some(config.job_lifetime),
+        open_files: Some(most.map_or(JOB_FILES_MAX, |most| most.min(JOB_FILES_MAX))),
+    }
+}
+
+/// What one job may write into memory, its temporary files and outputs: so much that all jobs together
+/// leave half of the machine's, as far as a large object still fits.
+fn scratch_bytes(slots: u32) -> u64 {
+    let total = sample::memory_total().unwrap_or(0);
+    (total / (2 * u64::from(slots))).clamp(SCRATCH_MIN_BYTES, SCRATCH_MAX_BYTES)
+}
+
+/// How jobs that come as texts are kept in, which is said.
+fn confinement(config: &Config, root: &Root, scratch_bytes: u64) -> Result<Confinement, StartError> {
+    if config.sandbox == SandboxChoice::Off {
+        tracing::warn!("jobs are not confined (--sandbox off)");
+        return Ok(Confinement::Off);
+    }
+    let probed = Confinement::probe(&root.jobs, scratch_bytes);
+    let (confinement, why) = probed.map_err(failed(exit::IO_FAILED, root.jobs.display()))?;
+    let word = confinement.describe();
+    match (why, confinement.weaker()) {
+        (Some(why), _) if config.sandbox == SandboxChoice::Required => {
+            let why = format!("jobs cannot be confined here (--sandbox required): {why}");
+            return Err(StartError { status: exit::FAILED, why });
+        }
+        (Some(why), Some(weaker)) => {
+            tracing::warn!("jobs are confined by {word}, which is weaker than namespaces ({why}): {weaker}");
+        }
+        _ => tracing::info!("jobs are confined by {word}"),
+    }
+    Ok(confinement)
 }
 
 /// Where programs are looked for.

@@ -17,6 +17,7 @@ use super::guard::Guard;
 use super::hermetic::Hermetic;
 use super::job::Context;
 use super::process::Limits;
+use super::sandbox::confine::Confinement;
 use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
@@ -93,7 +94,8 @@ impl Machine {
     pub fn context(&self, slots: u32) -> Arc<Context> {
         let jobs = self.path("jobs");
         fs::create_dir(&jobs).unwrap();
-        let limits = Limits { nice: 0, file_bytes: 1 << 30, memory_bytes: None };
+        let (confinement, _) = Confinement::probe(&jobs, 1 << 28).unwrap();
+        let limits = Limits { file_bytes: 1 << 30, ..Limits::default() };
         Arc::new(Context {
             gate: Gate::new(admit::Policy {
                 slots,
@@ -103,9 +105,16 @@ impl Machine {
                 load_max: 1000,
             }),
             store: Arc::new(Store::open(&self.path("store"), 1 << 30).unwrap()),
-            hermetic: Hermetic::new(&jobs, slots),
+            hermetic: Hermetic::new(&jobs, slots, 1 << 28),
             toolchains: self.toolchains(&[]),
-            workshop: Workshop::new(jobs, self.search_path(), limits, Duration::from_secs(60), 0),
+            workshop: Workshop::new(
+                jobs,
+                self.search_path(),
+                limits,
+                Duration::from_secs(60),
+                0,
+                confinement,
+            ),
             guard: Guard::none(),
             classic: Terms::new(
                 Whitelist::new(Policy::Everything, self.search_path()),

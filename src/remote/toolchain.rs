@@ -51,14 +51,23 @@ pub struct Toolchains {
 #[derive(Clone, Debug)]
 struct Known {
     stamps: Vec<(PathBuf, Stamp)>,
-    compiler: Option<Compiler>,
+    nature: Option<Nature>,
 }
 
 /// What a compiler is.
 #[derive(Clone, Debug)]
-struct Compiler {
+struct Nature {
     id: Digest,
     banner: Banner,
+}
+
+/// A compiler of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiler {
+    /// Its path.
+    pub path: PathBuf,
+    /// Those of the programs that it starts.
+    pub programs: Vec<PathBuf>,
 }
 
 fn stamp(path: &Path) -> io::Result<Stamp> {
@@ -83,7 +92,7 @@ impl Toolchains {
     ///
     /// Returns [`Refusal::NoSuchToolchain`] with what there is instead, or
     /// [`Refusal::Forbidden`] for names that are no names.
-    pub fn find(&self, wanted: &Toolchain, guard: &Guard) -> Result<PathBuf, Refusal> {
+    pub fn find(&self, wanted: &Toolchain, guard: &Guard) -> Result<Compiler, Refusal> {
         let bad = |name: &&crate::common::bytes::Bytes| {
             name.is_empty() || name.contains(&b'/') || name.contains(&0) || name.starts_with(b".")
         };
@@ -95,9 +104,9 @@ impl Toolchains {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut instead, mut trouble) = (Vec::new(), None);
         for path in self.places(wanted) {
-            match self.compiler(&mut known, &path, guard) {
-                Ok(Some(compiler)) if compiler.id == wanted.id => return Ok(path),
-                Ok(Some(compiler)) => instead.push(describe(&path, &compiler, wanted)),
+            match self.nature(&mut known, &path, guard) {
+                Ok(Some(nature)) if nature.id == wanted.id => return Ok(with_programs(path, &known)),
+                Ok(Some(nature)) => instead.push(describe(&path, &nature, wanted)),
                 Ok(None) => {}
                 Err(error) => trouble = Some(disk_refusal(&format!("ask {}", path.display()), &error)),
             }
@@ -122,22 +131,22 @@ impl Toolchains {
     }
 
     /// What a program is; `None` when it is no compiler. An error is not remembered.
-    fn compiler(
+    fn nature(
         &self,
         known: &mut HashMap<PathBuf, Known>,
         path: &Path,
         guard: &Guard,
-    ) -> io::Result<Option<Compiler>> {
+    ) -> io::Result<Option<Nature>> {
         if let Some(known) = known.get(path).filter(|known| known.still_holds()) {
-            return Ok(known.compiler.clone());
+            return Ok(known.nature.clone());
         }
         let mut stamps = vec![(path.to_owned(), stamp(path)?)];
-        let compiler = self.ask(path, guard, &mut stamps)?;
-        if let Some(Compiler { id, banner }) = &compiler {
+        let nature = self.ask(path, guard, &mut stamps)?;
+        if let Some(Nature { id, banner }) = &nature {
             tracing::info!(path = %path.display(), id = %id.short(), version = banner.version, "compiler found");
         }
-        known.insert(path.to_owned(), Known { stamps, compiler: compiler.clone() });
-        Ok(compiler)
+        known.insert(path.to_owned(), Known { stamps, nature: nature.clone() });
+        Ok(nature)
     }
 
     /// Finds out what a program is; the stamps of further files that the answer depends on go to
@@ -147,7 +156,7 @@ impl Toolchains {
         path: &Path,
         guard: &Guard,
         stamps: &mut Vec<(PathBuf, Stamp)>,
-    ) -> io::Result<Option<Compiler>> {
+    ) -> io::Result<Option<Nature>> {
         let real = path.canonicalize()?;
         if basename(real.as_os_str().as_bytes()) == b"distcc" {
             return Ok(None);
@@ -164,7 +173,7 @@ impl Toolchains {
             }
             digests.push(program.map(|program| digest(&program)).transpose()?);
         }
-        Ok(Some(Compiler { id: identify(&banner, &digests), banner }))
+        Ok(Some(Nature { id: identify(&banner, &digests), banner }))
     }
 
     /// The file that a driver means by its answer: a path, or a name to be found on the path.
@@ -189,7 +198,7 @@ impl Toolchains {
             stdout: stdout.try_clone()?,
             stderr: stderr.try_clone()?,
         };
-        let limits = Limits { nice: 0, file_bytes: ANSWER_MAX_BYTES, memory_bytes: None };
+        let limits = Limits { file_bytes: ANSWER_MAX_BYTES, ..Limits::default() };
         let (control, deadline) = (Control::default(), Instant::now() + ANSWER_TIMEOUT);
         let watch = Watch { limits: &limits, control: &control, guard, deadline };
         let finished = watch.over(|| process::spawn(program), None)?;
@@ -201,6 +210,13 @@ impl Toolchains {
         }
         Ok(Answer { stdout: read_answer(&mut stdout)?, stderr: read_answer(&mut stderr)? })
     }
+}
+
+fn with_programs(path: PathBuf, known: &HashMap<PathBuf, Known>) -> Compiler {
+    let stamps = known.get(&path).map(|known| &known.stamps[..]).unwrap_or_default();
+    // The first is the compiler's own.
+    let programs = stamps.iter().skip(1).map(|(path, _)| path.clone()).collect();
+    Compiler { path, programs }
 }
 
 struct Answer {
@@ -234,11 +250,11 @@ fn digest(path: &Path) -> io::Result<Digest> {
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-fn describe(path: &Path, compiler: &Compiler, wanted: &Toolchain) -> String {
+fn describe(path: &Path, nature: &Nature, wanted: &Toolchain) -> String {
     let path = path.display();
-    match compiler.banner.version == wanted.version && compiler.banner.target == wanted.target {
+    match nature.banner.version == wanted.version && nature.banner.target == wanted.target {
         true => format!("{path} says the same of itself, but its programs differ"),
-        false => format!("{path} is {} for {}", compiler.banner.version, compiler.banner.target),
+        false => format!("{path} is {} for {}", nature.banner.version, nature.banner.target),
     }
 }
 
@@ -257,7 +273,7 @@ mod tests {
     use crate::remote::testing::Machine;
 
     fn find(toolchains: &Toolchains, wanted: &Toolchain) -> Result<PathBuf, Refusal> {
-        toolchains.find(wanted, &Guard::none())
+        toolchains.find(wanted, &Guard::none()).map(|compiler| compiler.path)
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::common::limits::{CLASSIC_FILES_MAX_BYTES, PREPROCESSED_MAX_BYTES};
 use crate::common::protocol::classic::{HEADER_LEN, Part, RequestOrder, Token, Version, lzo};
 use crate::remote::compile::{JobDirectory, disk_refusal};
 use crate::remote::job::Context;
+use crate::remote::sandbox::Input;
+
+/// What the folder is called beneath which files of version 3 lie.
+const ROOT: &str = "root";
 
 /// How much is read at once.
 const STEP_BYTES: usize = 64 << 10;
@@ -49,6 +53,8 @@ pub struct Work {
     pub arguments: Vec<OsString>,
     /// Where it runs.
     pub cwd: PathBuf,
+    /// What of the job's directory it reads.
+    pub inputs: Vec<Input>,
     /// The object that it makes.
     pub object: PathBuf,
     /// The dependency file that it makes.
@@ -70,6 +76,7 @@ impl Work {
             arguments: command.arguments.iter().map(word).collect(),
             compiler: command.compiler,
             cwd: directory.to_owned(),
+            inputs: vec![Input { name: input, is_folder: false }],
             object: directory.join(output),
             dependencies: None,
             root: None,
@@ -89,6 +96,7 @@ impl Work {
             arguments: command.arguments.iter().map(word).collect(),
             compiler: command.compiler,
             cwd,
+            inputs: vec![Input { name: ROOT.to_owned(), is_folder: true }],
             object,
             dependencies: Some(dependencies),
             root: Some(root.as_os_str().as_bytes().to_vec()),
@@ -167,7 +175,7 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
         let Part::Cwd(length) = self.next().await? else { return Err(Closed::Gone) };
         let cwd = self.short(length).await?;
         let (words, part) = self.words().await?;
-        let mut tree = Tree::new(directory.path().join("root"))?;
+        let mut tree = Tree::new(directory.path().join(ROOT))?;
         let command = {
             let root = tree.root().as_os_str().as_bytes();
             in_tree(&words, Place { root, cwd: &cwd }).map_err(Closed::Command)?

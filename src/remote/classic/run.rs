@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +47,9 @@ fn compile(
     let (workshop, directory) = (&context.workshop, &received.directory);
     let Work { arguments, cwd, object, dependencies, root, .. } = &received.work;
     let arguments: &[OsString] = arguments;
-    let line = CommandLine { program, arguments, environment: &[], cwd };
+    // The input has a name of ours, or lies among others in a tree.
+    let inputs = &received.work.inputs;
+    let line = CommandLine { program, programs: &[], arguments, inputs, environment: &[], cwd };
     let mut ran = workshop.run(&line, directory, control, &context.guard, None)?;
     let ended = ran.finished.ended;
     let printed = |file: &mut File| {
@@ -61,13 +64,13 @@ fn compile(
         ..Response::default()
     };
     if !ended.is_success() {
-        workshop.check_disk()?;
+        workshop.check_space(&ran.left)?;
         return Ok((ended, response));
     }
-    response.object =
-        written(object, OUTPUT_MAX_BYTES).map_err(|error| disk_refusal("take the output", &error))?;
+    response.object = written(&ran.left, object, OUTPUT_MAX_BYTES)
+        .map_err(|error| disk_refusal("take the output", &error))?;
     if let Some(path) = dependencies {
-        let text = written(path, MESSAGES_MAX_BYTES)
+        let text = written(&ran.left, path, MESSAGES_MAX_BYTES)
             .map_err(|error| disk_refusal("take the dependency file", &error))?;
         response.dependencies = Some(without_root(text, root.as_deref()));
     }
@@ -97,8 +100,8 @@ fn read(file: &mut File, max: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// What the compiler wrote; nothing when it succeeded without writing anything, as `true` does.
-fn written(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
-    match open_output(path) {
+fn written(left: &OwnedFd, path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
+    match open_output(left, path.file_name().unwrap_or_default()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         opened => read(&mut opened?, max),
     }

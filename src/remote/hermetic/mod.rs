@@ -49,15 +49,16 @@ pub struct Hermetic {
 }
 
 impl Hermetic {
-    /// What hermetic jobs need, beneath the directory `jobs`, for so many at once.
+    /// What hermetic jobs need, beneath the directory `jobs`, for so many at once, each of which may
+    /// write so much.
     ///
     /// # Errors
     ///
     /// Returns why there can be none on this machine, for people.
-    pub fn new(jobs: &Path, slots: u32) -> Result<Self, String> {
+    pub fn new(jobs: &Path, slots: u32, scratch_bytes: u64) -> Result<Self, String> {
         let farms = jobs.join("farms");
         std::fs::create_dir(&farms).map_err(|error| error.to_string())?;
-        let sandbox = Sandbox::probe(jobs)?;
+        let sandbox = Sandbox::probe(jobs, scratch_bytes, None)?;
         let pool = Pool::new(&farms, 2 * slots as usize + 2);
         Ok(Hermetic { catalogue: Catalogue::default(), adopter: Adopter::default(), pool, sandbox })
     }

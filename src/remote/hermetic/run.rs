@@ -16,17 +16,14 @@ use super::terminal::Screen;
 use crate::common::bytes::Bytes;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::link::{Audit, Refusal};
-use crate::remote::compile::{Product, ProductKind, disk_refusal, finished};
+use crate::remote::compile::{Product, ProductKind, disk_refusal, finished, is_not_full};
 use crate::remote::items::Resolved;
 use crate::remote::job::Context;
 use crate::remote::pack::{Packed, pack};
 use crate::remote::process::{Control, Talker};
 use crate::remote::sandbox::folders::Layers;
-use crate::remote::sandbox::{Boxed, Run, temporary};
+use crate::remote::sandbox::{Boxed, Run, View, temporary};
 use crate::remote::view::farm::{Farm, FarmError};
-
-/// Less than this free in a job's layers is a layer that is full, in bytes.
-const FULL_BYTES: u64 = 64 << 10;
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -96,13 +93,12 @@ fn compile(
         arguments: &job.arguments.iter().map(|word| Bytes::clone(word)).collect::<Vec<_>>(),
         environment: &environment(job, &teller),
         cwd: &job.cwd,
-        layers: &layers,
         stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
         limits: watch.limits,
     };
     let mut scratch = None;
     let start = || {
-        let Boxed { pid, scratch: handed_over } = hermetic.sandbox.run(farm, run)?;
+        let Boxed { pid, scratch: handed_over } = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
         scratch = Some(handed_over);
         Ok(pid)
     };
@@ -116,7 +112,7 @@ fn compile(
     let [stdout, stderr] = words.pack(context)?;
     let mut product = Product { finished, parts: vec![stdout, stderr], kind: ProductKind::Named };
     if !finished.ended.is_success() {
-        check_space(&scratch)?;
+        is_not_full(&scratch)?;
         context.workshop.check_disk()?;
         product.kind = ProductKind::Found { paths: Vec::new(), audit: Audit::Unchecked };
         return Ok(product);
@@ -177,16 +173,6 @@ fn read_back(file: &mut File) -> io::Result<Vec<u8>> {
     let read = file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text);
     file.rewind()?;
     read.map(|_| text)
-}
-
-/// A compiler that fails because its layer is full has said nothing about the source.
-fn check_space(scratch: &OwnedFd) -> Result<(), Refusal> {
-    match rustix::fs::fstatvfs(scratch) {
-        Ok(space) if space.f_bavail * space.f_bsize < FULL_BYTES || space.f_ffree < 2 => {
-            Err(Refusal::Overloaded { detail: "a job's layer is full".to_owned() })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn packed(file: File, max_bytes: u64, what: &str, context: &Context) -> Result<Packed, Refusal> {

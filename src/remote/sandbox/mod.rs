@@ -1,18 +1,27 @@
-//! A box for each hermetic job: namespaces of its own, with a root that holds what it reads.
+//! How jobs are kept in.
 //!
-//! - the root is the job's farm, bound so that nobody can write there; the folders in which a
-//!   compile writes ([`folders`]) have a layer over them that is the job's own, in memory;
+//! A box for each job ([`Sandbox`]): namespaces of its own, with a root that holds what it reads.
+//!
+//! - the root is a tree that nobody can write to. For a hermetic job it is the job's farm, and the
+//!   folders in which a compile writes ([`folders`]) have a layer over them that is the job's own, in
+//!   memory. For any other it holds this machine's compilers ([`premises`]), a `/tmp` and a folder to
+//!   work in, which are the job's own, in memory too;
 //! - its own user, pid, network, IPC and UTS namespaces: it sees no process but its own, no network,
 //!   and has no power over either; when its first process ends, the kernel ends all others;
 //! - `/proc` of its own, read-only; of `/dev` only what makes or takes bytes;
+//! - no capabilities, no way to new ones, and of system calls only what compilers need ([`seccomp`]);
 //! - what it wrote is handed over as an open folder ([`Boxed::scratch`]); with that, and the last process,
 //!   all of it is gone.
 //!
 //! Works for root and for ordinary users, where the kernel lets them; [`Sandbox::probe`] finds out by
-//! doing it.
+//! doing it. Where it does not, [`confine`] has the next best for jobs that need no view of their own.
 
+pub mod confine;
 pub mod folders;
+mod landlock;
 mod plan;
+pub mod premises;
+mod seccomp;
 mod spawn;
 
 use std::ffi::CString;
@@ -25,22 +34,33 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use self::folders::Layers;
-use self::plan::{Shape, plan};
+use self::plan::{Machine, Over, Shape, plan};
+use self::premises::Premises;
+use self::spawn::Ties;
 use super::process::Limits;
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
 
-pub use plan::{PRIVATE_LAYER, layer, temporary};
+pub use plan::{Input, PRIVATE_LAYER, layer, temporary};
 
 /// What the process of a probe may use: nothing to speak of.
-const PROBE_LIMITS: Limits = Limits { nice: 0, file_bytes: 1 << 20, memory_bytes: None };
+const PROBE_LIMITS: Limits = Limits {
+    nice: 0,
+    file_bytes: 1 << 20,
+    memory_bytes: None,
+    data_bytes: None,
+    cpu_seconds: None,
+    open_files: None,
+};
 
 /// Makes boxes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sandbox {
     stage: PathBuf,
     ids: (u32, u32),
     proc: bool,
+    scratch_bytes: u64,
+    filter: Option<Vec<libc::sock_filter>>,
 }
 
 /// What is run in a box.
@@ -54,12 +74,19 @@ pub struct Run<'a> {
     pub environment: &'a [Bytes],
     /// Where it begins, inside.
     pub cwd: &'a [u8],
-    /// Where it may write.
-    pub layers: &'a Layers,
     /// Its stdin, stdout and stderr.
     pub stdio: [OwnedFd; 3],
     /// What it may use.
     pub limits: &'a Limits,
+}
+
+/// What a job sees.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'a> {
+    /// Its farm, with these folders to write in.
+    Farm(&'a Farm, &'a Layers),
+    /// Parts of this machine over a root that has places for them.
+    Machine(&'a Path, &'a Machine<'a>),
 }
 
 /// A program that runs in a box.
@@ -72,18 +99,19 @@ pub struct Boxed {
 }
 
 impl Sandbox {
-    /// Finds out whether boxes can be made here, by making one beneath `jobs`.
+    /// Finds out whether boxes can be made here, by making one beneath `jobs`: with a view of these
+    /// premises, or with a layer over a tree.
     ///
     /// # Errors
     ///
     /// Returns why not, for people.
-    pub fn probe(jobs: &Path) -> Result<Self, String> {
+    pub fn probe(jobs: &Path, scratch_bytes: u64, premises: Option<&Premises>) -> Result<Self, String> {
         // A process that gave up being root is a stranger to its own files in /proc, where a child says
         // who it is, until it declares itself as open as others of its user are.
         let open = rustix::process::DumpableBehavior::Dumpable;
         rustix::process::set_dumpable_behavior(open).map_err(|error| error.to_string())?;
         let stage = jobs.join("stage");
-        DirBuilder::new().mode(0o700).create(&stage).map_err(|error| error.to_string())?;
+        DirBuilder::new().mode(0o700).recursive(true).create(&stage).map_err(|error| error.to_string())?;
         for device in DEVICES {
             let kind = fs::metadata(Path::new("/dev").join(device)).map(|meta| meta.file_type());
             if !kind.is_ok_and(|kind| kind.is_char_device()) {
@@ -95,12 +123,22 @@ impl Sandbox {
             return Err(format!("{} is mounted noexec", jobs.display()));
         }
         let farm = Farm::new(jobs.join("probe")).map_err(|error| error.to_string())?;
+        let layers = Layers::over_all();
+        let work = jobs.join("work");
+        let shared = premises.map(|premises| premises.seen_with(&[])).transpose();
+        let shared = shared.map_err(|error| error.to_string())?.unwrap_or_default();
+        let machine = Machine { shared: &shared, work: &work, inputs: &[] };
+        let view = match premises {
+            Some(premises) => View::Machine(premises.root(), &machine),
+            None => View::Farm(&farm, &layers),
+        };
         let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let with_proc = Sandbox { stage, ids, proc: true };
-        let Err(first) = with_proc.try_out(&farm) else { return Ok(with_proc) };
+        let filter = seccomp::filter(seccomp::Walls::Namespaces);
+        let with_proc = Sandbox { stage, ids, proc: true, scratch_bytes, filter };
+        let Err(first) = with_proc.try_out(view) else { return Ok(with_proc) };
         // Containers whose own /proc is partly hidden may not mount another.
-        let without = Sandbox { proc: false, ..with_proc };
-        match without.try_out(&farm) {
+        let without = Sandbox { proc: false, ..with_proc.clone() };
+        match without.try_out(view) {
             Ok(()) => Ok(without),
             Err(_) => Err(first.to_string()),
         }
@@ -108,10 +146,15 @@ impl Sandbox {
 
     /// How jobs are confined, for people.
     pub fn describe(&self) -> &'static str {
-        if self.proc { "namespaces" } else { "namespaces, without /proc" }
+        match (self.proc, &self.filter) {
+            (true, Some(_)) => "namespaces",
+            (false, Some(_)) => "namespaces, without /proc",
+            (true, None) => "namespaces, all system calls",
+            (false, None) => "namespaces, without /proc, all system calls",
+        }
     }
 
-    fn try_out(&self, farm: &Farm) -> io::Result<()> {
+    fn try_out(&self, view: View<'_>) -> io::Result<()> {
         let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
         let command = spawn::Command {
             program: None,
@@ -119,42 +162,53 @@ impl Sandbox {
             environment: Vec::new(),
             stdio: [null()?, null()?, null()?],
         };
-        let born = self.start(farm, b"/", &Layers::over_all(), &PROBE_LIMITS, &command)?;
+        let born = self.start(view, b"/", &PROBE_LIMITS, &command)?;
         match waitpid(Some(born.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
         }
     }
 
-    /// Starts a program in a box whose root is `farm`.
+    /// Starts a program in a box.
     ///
     /// # Errors
     ///
     /// Returns which step failed, and why.
-    pub fn run(&self, farm: &Farm, run: Run<'_>) -> io::Result<Boxed> {
-        let words = |words: &[Bytes]| words.iter().map(|word| word_of(word)).collect::<io::Result<Vec<_>>>();
-        let command = spawn::Command {
-            program: Some(word_of(run.program)?),
-            arguments: words(run.arguments)?,
-            environment: words(run.environment)?,
-            stdio: run.stdio,
-        };
-        self.start(farm, run.cwd, run.layers, run.limits, &command)
+    pub fn run(&self, view: View<'_>, run: Run<'_>) -> io::Result<Boxed> {
+        let (cwd, limits) = (run.cwd, run.limits);
+        self.start(view, cwd, limits, &run.command()?)
     }
 
     fn start(
         &self,
-        farm: &Farm,
+        view: View<'_>,
         cwd: &[u8],
-        layers: &Layers,
         limits: &Limits,
         command: &spawn::Command,
     ) -> io::Result<Boxed> {
-        let (stage, ids, proc) = (&self.stage, self.ids, self.proc);
-        let shape = Shape { stage, farm: farm.path(), layers, cwd, ids, proc, limits };
+        let (root, over) = match view {
+            View::Farm(farm, layers) => (farm.path(), Over::Layers(layers)),
+            View::Machine(root, machine) => (root, Over::Machine(machine)),
+        };
+        let (stage, ids, proc, scratch_bytes) = (&self.stage, self.ids, self.proc, self.scratch_bytes);
+        let shape = Shape { stage, root, over, cwd, ids, proc, limits, scratch_bytes };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
-        let born = spawn::spawn(&steps, command)?;
+        let filter = self.filter.as_deref().unwrap_or_default();
+        let ties = Ties { namespaces: true, filter, ruleset: None };
+        let born = spawn::spawn(&steps, command, ties)?;
         Ok(Boxed { pid: born.pid, scratch: born.scratch })
+    }
+}
+
+impl Run<'_> {
+    fn command(self) -> io::Result<spawn::Command> {
+        let words = |words: &[Bytes]| words.iter().map(|word| word_of(word)).collect::<io::Result<Vec<_>>>();
+        Ok(spawn::Command {
+            program: Some(word_of(self.program)?),
+            arguments: words(self.arguments)?,
+            environment: words(self.environment)?,
+            stdio: self.stdio,
+        })
     }
 }
 

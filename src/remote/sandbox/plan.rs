@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libc::{
     MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_int, c_ulong,
@@ -19,12 +19,13 @@ use crate::remote::view::farm::DEVICES;
 /// The user and group that a job sees itself as: nobody in particular.
 const INNER_ID: u32 = 1000;
 
-/// What a job may write, its temporary files included, in bytes. It is in memory.
-const SCRATCH_BYTES: u64 = 2 << 30;
-
 /// Processes of one job. A compile has three or four at once; with `-flto=jobserver` some more. (They
 /// are not counted for root.)
 const PROCESSES_MAX: u64 = 512;
+
+/// Processes of one user where a job has no namespace in which its own are counted: all of the
+/// daemon's, of its jobs, and of whoever else is the same user.
+const USER_PROCESSES_MAX: u64 = 4096;
 
 /// One thing to do.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub enum Act {
     Write(CString, Vec<u8>),
     /// Make a folder.
     Folder(CString),
+    /// Make a file.
+    File(CString),
+    /// Let nobody write to what is mounted there, or run a set-uid program from it.
+    Lock(CString),
     /// Mount something.
     Mount {
         /// What, where that counts.
@@ -70,10 +75,10 @@ pub enum Act {
 pub struct Shape<'a> {
     /// An empty folder on which boxes are built; each sees only its own.
     pub stage: &'a Path,
-    /// The tree that the job sees.
-    pub farm: &'a Path,
-    /// What of the tree the job may write.
-    pub layers: &'a Layers,
+    /// The tree that is the job's root.
+    pub root: &'a Path,
+    /// What lies over it.
+    pub over: Over<'a>,
     /// Where the job begins.
     pub cwd: &'a [u8],
     /// The daemon's own user and group.
@@ -82,6 +87,38 @@ pub struct Shape<'a> {
     pub proc: bool,
     /// What it may use.
     pub limits: &'a Limits,
+    /// What it may write, its temporary files included, in bytes. It is in memory.
+    pub scratch_bytes: u64,
+}
+
+/// What lies over a job's root.
+#[derive(Clone, Copy, Debug)]
+pub enum Over<'a> {
+    /// Layers over the folders of the root that it may write.
+    Layers(&'a Layers),
+    /// Parts of this machine, and a folder to work in.
+    Machine(&'a Machine<'a>),
+}
+
+/// What a job sees of this machine.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// Folders and files that it sees under their own names, and where the root has a place for them, or
+    /// `/tmp` gets one.
+    pub shared: &'a [PathBuf],
+    /// The folder of its own. Inside, it is as empty as that which it lies in.
+    pub work: &'a Path,
+    /// What of that folder it sees, by name.
+    pub inputs: &'a [Input],
+}
+
+/// One thing that a job finds in its folder.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its name there.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
 }
 
 /// Where the layers of the writable folders are, beneath what the child hands over.
@@ -102,30 +139,28 @@ pub fn temporary() -> String {
     format!("{PRIVATE}/tmp")
 }
 
+/// Where a job's own folder for `/tmp` is, beneath what the child hands over.
+const TEMPORARY: &str = "p/tmp";
+
 /// All that is done for a box of this shape; `None` when a path has a NUL.
 pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     let mut steps = Steps::default();
     steps.identity(shape.ids);
     steps.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)?;
     let stage = shape.stage.as_os_str().as_bytes();
-    let size = format!("size={SCRATCH_BYTES},nr_inodes=65536,mode=755");
+    let size = format!("size={},nr_inodes=65536,mode=755", shape.scratch_bytes);
     steps.mount(b"tmpfs", stage, Some(c"tmpfs"), MS_NOSUID | MS_NODEV, Some(size.as_bytes()))?;
     steps.push(Act::Enter(text(stage)?));
     steps.push(Act::HandOver);
     steps.folder("root")?;
     steps.folder(PRIVATE_LAYER)?;
-    steps.folder(&format!("{PRIVATE_LAYER}/tmp"))?;
+    steps.folder(TEMPORARY)?;
     let locked = MS_BIND | MS_NOSUID | MS_NODEV;
-    steps.mount(shape.farm.as_os_str().as_bytes(), b"root", None, MS_BIND, None)?;
+    steps.mount(shape.root.as_os_str().as_bytes(), b"root", None, MS_BIND, None)?;
     steps.mount(b"none", b"root", None, MS_REMOUNT | MS_RDONLY | locked, None)?;
-    for (index, folder) in shape.layers.writable.iter().enumerate() {
-        steps.overlay(index, folder)?;
-    }
-    for (layer, folder) in &shape.layers.locked {
-        let over = shape.layers.writable.get(*layer)?;
-        let inner = folder.strip_prefix(over.strip_suffix(b"/").unwrap_or(over))?;
-        let source = [lower(*layer).as_bytes(), inner].concat();
-        steps.mount(&source, &[b"root", &folder[..]].concat(), None, MS_BIND, None)?;
+    match shape.over {
+        Over::Layers(layers) => steps.layers(layers)?,
+        Over::Machine(machine) => steps.machine(machine)?,
     }
     if shape.proc {
         let flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -140,13 +175,19 @@ pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     steps.push(Act::Pivot);
     steps.push(Act::Enter(text(b"/")?));
     steps.push(Act::Enter(text(shape.cwd)?));
-    // The daemon sets them too, but a moment after the program has begun.
-    steps.push(Act::Limit(libc::RLIMIT_CORE as c_int, 0));
-    steps.push(Act::Limit(libc::RLIMIT_FSIZE as c_int, shape.limits.file_bytes));
-    steps.push(Act::Limit(libc::RLIMIT_NPROC as c_int, PROCESSES_MAX));
-    if let Some(bytes) = shape.limits.memory_bytes {
-        steps.push(Act::Limit(libc::RLIMIT_AS as c_int, bytes));
-    }
+    steps.limits(shape.limits, PROCESSES_MAX);
+    Some(steps.0)
+}
+
+/// What is done for a job that has no box: it works in `work`, which is handed over. `None` when a path
+/// has a NUL.
+pub fn plan_without_box(work: &Path, cwd: &[u8], limits: &Limits) -> Option<Vec<Step>> {
+    let mut steps = Steps::default();
+    steps.sacrifice();
+    steps.push(Act::Enter(text(work.as_os_str().as_bytes())?));
+    steps.push(Act::HandOver);
+    steps.push(Act::Enter(text(cwd)?));
+    steps.limits(limits, USER_PROCESSES_MAX);
     Some(steps.0)
 }
 
@@ -156,6 +197,82 @@ struct Steps(Vec<Step>);
 impl Steps {
     fn push(&mut self, act: Act) {
         self.0.push(Step { act, optional: false });
+    }
+
+    /// When memory is short, the kernel ends a job before anything else.
+    fn sacrifice(&mut self) {
+        let act = Act::Write(c"/proc/self/oom_score_adj".to_owned(), b"1000".to_vec());
+        self.0.push(Step { act, optional: true });
+    }
+
+    /// The daemon sets them too, but a moment after the program has begun.
+    fn limits(&mut self, limits: &Limits, processes: u64) {
+        for (resource, most) in limits.each() {
+            self.push(Act::Limit(resource as c_int, most));
+        }
+        self.push(Act::Limit(libc::RLIMIT_NPROC as c_int, processes));
+        self.push(Act::Limit(libc::RLIMIT_MEMLOCK as c_int, 0));
+        self.push(Act::Limit(libc::RLIMIT_MSGQUEUE as c_int, 0));
+    }
+
+    fn layers(&mut self, layers: &Layers) -> Option<()> {
+        for (index, folder) in layers.writable.iter().enumerate() {
+            self.overlay(index, folder)?;
+        }
+        for (layer, folder) in &layers.locked {
+            let over = layers.writable.get(*layer)?;
+            let inner = folder.strip_prefix(over.strip_suffix(b"/").unwrap_or(over))?;
+            let source = [lower(*layer).as_bytes(), inner].concat();
+            self.mount(&source, &[b"root", &folder[..]].concat(), None, MS_BIND, None)?;
+        }
+        Some(())
+    }
+
+    /// Parts of this machine, locked; a `/tmp` of its own; a folder to work in, with its inputs, locked.
+    fn machine(&mut self, machine: &Machine<'_>) -> Option<()> {
+        let work = machine.work.as_os_str().as_bytes();
+        let slash = work.iter().rposition(|&byte| byte == b'/')?;
+        let (above, name) = work.split_at(slash);
+        let own = layer(0);
+        self.folder(&own)?;
+        let own = [own.as_bytes(), name].concat();
+        self.push(Act::Folder(text(&own)?));
+        for input in machine.inputs {
+            let place = text(&[&own[..], b"/", input.name.as_bytes()].concat())?;
+            self.push(if input.is_folder { Act::Folder(place) } else { Act::File(place) });
+        }
+        self.mount(TEMPORARY.as_bytes(), b"root/tmp", None, MS_BIND, None)?;
+        for path in machine.shared {
+            self.shared(path.as_os_str().as_bytes())?;
+        }
+        self.place_in_tmp(above)?;
+        self.mount(layer(0).as_bytes(), &[b"root", above].concat(), None, MS_BIND, None)?;
+        for input in machine.inputs {
+            let inner = [work, b"/", input.name.as_bytes()].concat();
+            let target = [b"root", &inner[..]].concat();
+            self.mount(&inner, &target, None, MS_BIND | MS_REC, None)?;
+            self.push(Act::Lock(text(&target)?));
+        }
+        Some(())
+    }
+
+    fn shared(&mut self, path: &[u8]) -> Option<()> {
+        self.place_in_tmp(path)?;
+        let target = [b"root", path].concat();
+        self.mount(path, &target, None, MS_BIND | MS_REC, None)?;
+        self.push(Act::Lock(text(&target)?));
+        Some(())
+    }
+
+    /// Folders in `/tmp`, where the root cannot have them beforehand; some of them may be there.
+    fn place_in_tmp(&mut self, path: &[u8]) -> Option<()> {
+        let Some(within) = path.strip_prefix(b"/tmp/") else { return Some(()) };
+        let ends = (1..=within.len()).filter(|&end| end == within.len() || within[end] == b'/');
+        for end in ends {
+            let act = Act::Folder(text(&[TEMPORARY.as_bytes(), b"/", &within[..end]].concat())?);
+            self.0.push(Step { act, optional: true });
+        }
+        Some(())
     }
 
     /// Who the child is in its own namespace: one user, who is nobody.
@@ -168,6 +285,7 @@ impl Steps {
         write(c"/proc/self/gid_map", format!("{INNER_ID} {gid} 1"), false);
         // No further namespaces inside, where that can be said.
         write(c"/proc/sys/user/max_user_namespaces", "0".to_owned(), true);
+        self.sacrifice();
     }
 
     fn folder(&mut self, path: &str) -> Option<()> {
@@ -216,6 +334,8 @@ pub fn describe(step: Option<&Step>) -> String {
     match step.map(|step| &step.act) {
         Some(Act::Write(path, _)) => format!("write to {}", path.to_string_lossy()),
         Some(Act::Folder(path)) => format!("make the folder {}", path.to_string_lossy()),
+        Some(Act::File(path)) => format!("make the file {}", path.to_string_lossy()),
+        Some(Act::Lock(path)) => format!("lock {}", path.to_string_lossy()),
         Some(Act::Mount { target, kind, flags, .. }) => {
             let what = kind.map_or("a folder".into(), |kind| kind.to_string_lossy());
             let again = if flags & MS_REMOUNT != 0 { " again" } else { "" };
@@ -233,6 +353,15 @@ pub fn describe(step: Option<&Step>) -> String {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        nice: 0,
+        file_bytes: 1,
+        memory_bytes: None,
+        data_bytes: None,
+        cpu_seconds: None,
+        open_files: None,
+    };
+
     fn words(shape: &Shape<'_>) -> Vec<String> {
         plan(shape).unwrap().iter().map(|step| describe(Some(step))).collect()
     }
@@ -240,12 +369,13 @@ mod tests {
     fn shape(layers: &Layers) -> Shape<'_> {
         Shape {
             stage: Path::new("/s"),
-            farm: Path::new("/f"),
-            layers,
+            root: Path::new("/f"),
+            over: Over::Layers(layers),
             cwd: b"/home/a,b:c",
             ids: (5, 6),
             proc: true,
-            limits: &Limits { nice: 0, file_bytes: 1, memory_bytes: None },
+            limits: &LIMITS,
+            scratch_bytes: 1 << 20,
         }
     }
 
@@ -290,6 +420,23 @@ mod tests {
             assert!(words.contains(&step.to_owned()), "{step}: {words:?}");
         }
         assert!(!words.iter().any(|word| word.contains("proc at")));
+    }
+
+    #[test]
+    fn a_job_that_sees_this_machine_has_its_parts_locked_and_a_folder_of_its_own() {
+        let inputs = [Input { name: "in.i".to_owned(), is_folder: false }];
+        let shared = ["/usr", "/tmp/x/bin"].map(PathBuf::from);
+        let machine = Machine { shared: &shared, work: Path::new("/tmp/d/jobs/7"), inputs: &inputs };
+        let layers = Layers::default();
+        let words = words(&Shape { over: Over::Machine(&machine), ..shape(&layers) });
+        let at = |wanted: &str| {
+            words.iter().position(|word| word == wanted).unwrap_or_else(|| panic!("{wanted}: {words:?}"))
+        };
+        for path in ["/usr", "/tmp/x/bin", "/tmp/d/jobs/7/in.i"] {
+            assert!(at(&format!("mount a folder at root{path}")) < at(&format!("lock root{path}")));
+        }
+        assert!(at("make the folder p/tmp/d/jobs") < at("mount a folder at root/tmp/d/jobs"));
+        assert!(at("make the file u0/7/in.i") < at("mount a folder at root/tmp/d/jobs"));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -42,6 +42,17 @@ pub struct Command {
     pub stdio: [OwnedFd; 3],
 }
 
+/// What keeps a command in besides its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Ties<'a> {
+    /// Whether it has namespaces of its own.
+    pub namespaces: bool,
+    /// Which system calls it may make; empty for all.
+    pub filter: &'a [libc::sock_filter],
+    /// Which files it may open (landlock(7)).
+    pub ruleset: Option<BorrowedFd<'a>>,
+}
+
 /// A child that lives.
 #[derive(Debug)]
 pub struct Born {
@@ -68,6 +79,9 @@ struct Orders<'a> {
     environment: *const *const c_char,
     stdio: [c_int; 3],
     report: &'a Report,
+    namespaces: bool,
+    filter: libc::sock_fprog,
+    ruleset: Option<c_int>,
 }
 
 /// Starts a command in a box that `steps` make.
@@ -75,7 +89,7 @@ struct Orders<'a> {
 /// # Errors
 ///
 /// Returns which step failed, and why, with the system's error as its kind and source.
-pub fn spawn(steps: &[Step], command: &Command) -> io::Result<Born> {
+pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Born> {
     let report = Report { step: AtomicI32::new(-1), errno: AtomicI32::new(0), scratch: AtomicI32::new(-1) };
     let arguments = pointers(&command.arguments);
     let environment = pointers(&command.environment);
@@ -86,6 +100,12 @@ pub fn spawn(steps: &[Step], command: &Command) -> io::Result<Born> {
         environment: environment.as_ptr(),
         stdio: command.stdio.each_ref().map(AsRawFd::as_raw_fd),
         report: &report,
+        namespaces: ties.namespaces,
+        filter: libc::sock_fprog {
+            len: u16::try_from(ties.filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+            filter: ties.filter.as_ptr().cast_mut(),
+        },
+        ruleset: ties.ruleset.map(|ruleset| ruleset.as_raw_fd()),
     };
     let pid = clone(&orders)?;
     let scratch = report.scratch.load(Ordering::SeqCst);
@@ -129,7 +149,8 @@ fn wait_for_failed(pid: Pid) {
 fn clone(orders: &Orders<'_>) -> io::Result<Pid> {
     let mut stack = vec![0u8; STACK_BYTES];
     let signals = Signals::block()?;
-    let flags = NAMESPACES | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+    let namespaces = if orders.namespaces { NAMESPACES } else { 0 };
+    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: the stack is ours, writable, and aligned once its top is rounded down. It and `orders`
     // live until the child has left this memory, which is what CLONE_VFORK waits for. `child` keeps to
     // system calls. All signals are blocked, so no handler of ours runs in the child.
@@ -209,6 +230,11 @@ unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
         match act {
             Act::Write(path, bytes) => write(path, bytes),
             Act::Folder(path) => libc::mkdir(path.as_ptr(), 0o755),
+            Act::File(path) => {
+                let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC, 0o644);
+                if file < 0 { -1 } else { libc::close(file) }
+            }
+            Act::Lock(path) => lock(path),
             Act::Mount { source, target, kind, flags, data } => {
                 let kind = kind.map_or(null(), CStr::as_ptr);
                 libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, optional(data).cast())
@@ -231,6 +257,37 @@ unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
                 libc::umount2(here, libc::MNT_DETACH)
             }
         }
+    }
+}
+
+/// `struct mount_attr` (mount_setattr(2)).
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Takes the right to write from a mount and all beneath it.
+///
+/// # Safety
+///
+/// Only system calls are made.
+unsafe fn lock(path: &CStr) -> c_int {
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let attributes = MountAttributes { set, clear: 0, propagation: 0, user_namespace: 0 };
+    let flags = libc::AT_RECURSIVE;
+    // SAFETY: the path is a C string, the structure a live local of the size that is given.
+    unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        ) as c_int
     }
 }
 
@@ -291,6 +348,19 @@ unsafe fn become_program(orders: &Orders<'_>) -> c_int {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, null_mut());
+        // What the daemon has open closes itself; this is for what a library of ours may have forgotten.
+        libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if let Some(ruleset) = orders.ruleset
+            && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) < 0
+        {
+            return -1;
+        }
+        let filter = &raw const orders.filter;
+        if orders.filter.len > 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, filter, 0, 0) < 0
+        {
+            return -1;
+        }
         if orders.program.is_null() {
             return 0;
         }

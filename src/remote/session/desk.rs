@@ -66,7 +66,12 @@ impl Session {
             Ok(hermetic) => {
                 ToBroker::Able { hermetic: true, sandbox: hermetic.sandbox.describe().to_owned() }
             }
-            Err(why) => ToBroker::Able { hermetic: false, sandbox: why.clone() },
+            Err(why) => {
+                let confinement = self.context.workshop.confinement();
+                let weaker = if confinement.weaker().is_some() { ", weaker than namespaces" } else { "" };
+                let sandbox = format!("{}{weaker}; no files: {why}", confinement.describe());
+                ToBroker::Able { hermetic: false, sandbox }
+            }
         }
     }
 

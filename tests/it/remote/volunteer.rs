@@ -1,6 +1,7 @@
 //! A daemon under test, its machine and its compilers.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -84,14 +85,12 @@ impl Volunteer {
         self.directory.path().join(name)
     }
 
-    /// Installs a compiler that writes its process id to `pid` and does what `script` says.
+    /// Installs a compiler that does what `script` says, in a box where it sees the folder `bin`.
     pub fn fake_compiler(&self, script: &str) -> Toolchain {
         let banner = "Target: fake-linux\ngcc version 1.0 (fake)";
-        let pid = self.path("pid");
         let text = format!(
             "#!/bin/sh\ncase $1 in -v) echo '{banner}' >&2; exit;; -print-prog-name=*) exit;; esac\n\
-             echo $$ > {0}.new; mv {0}.new {0}\n{script}\n",
-            pid.display()
+             {script}\n"
         );
         // Written under another name by another process: a file that we had open for writing
         // could not be run while a child of another test still had our descriptors.
@@ -111,8 +110,18 @@ impl Volunteer {
 
     /// The process that a fake compiler runs as.
     pub fn compiler_pid(&self) -> u32 {
-        wait_for("the compiler starts", || self.path("pid").exists());
-        fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
+        wait_for("the compiler starts", || !self.compilers().is_empty());
+        self.compilers()[0]
+    }
+
+    /// The processes that fake compilers run as, seen from outside of their boxes.
+    pub fn compilers(&self) -> Vec<u32> {
+        let words = [&b"/bin/sh\0"[..], self.path("bin/fakecc").as_os_str().as_bytes(), b"\0-c\0"].concat();
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let compiles =
+            |path: &PathBuf| fs::read(path.join("cmdline")).is_ok_and(|line| line.starts_with(&words));
+        let number = |path: PathBuf| path.file_name().unwrap().to_string_lossy().parse().ok();
+        processes.filter(compiles).filter_map(number).collect()
     }
 
     /// What of jobs is left in the daemon's directories.
