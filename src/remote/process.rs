@@ -85,6 +85,16 @@ pub struct Finished {
     pub wall: Duration,
     /// User and system time, its children's included.
     pub cpu: Duration,
+    /// The most memory that one of its processes had, in bytes; never less than what the daemon itself
+    /// had when it started it.
+    pub memory: u64,
+}
+
+impl Finished {
+    /// What it has used, for the log, with a space before it.
+    pub fn used(&self) -> String {
+        format!(" cpu:{}ms memory:{}KiB", self.cpu.as_millis(), self.memory >> 10)
+    }
 }
 
 /// The right to end a job from another thread, at any moment of its life.
@@ -194,8 +204,8 @@ impl Watch<'_> {
         self.control.ended();
         self.guard.ended(pid);
         let wall = begin.elapsed();
-        let (status, cpu) = reap(pid)?;
-        Ok(Finished { ended: status, timed_out, wall, cpu })
+        let (status, cpu, memory) = reap(pid)?;
+        Ok(Finished { ended: status, timed_out, wall, cpu, memory })
     }
 }
 
@@ -266,9 +276,9 @@ fn wait_by_looking(pid: Pid, deadline: Instant, mut talker: Option<&mut dyn Talk
     false
 }
 
-/// Reaps the process: how it ended, and the processor time that it and its children took.
+/// Reaps the process: how it ended, and the processor time and memory that it and its children took.
 #[allow(unsafe_code)]
-fn reap(pid: Pid) -> io::Result<(Ended, Duration)> {
+fn reap(pid: Pid) -> io::Result<(Ended, Duration, u64)> {
     let mut status = 0;
     // SAFETY: an all-zero `rusage` is a valid one, it holds only numbers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -290,7 +300,8 @@ fn reap(pid: Pid) -> io::Result<(Ended, Duration)> {
         true => Ended::Killed(libc::WTERMSIG(status)),
         false => Ended::Exited(libc::WEXITSTATUS(status)),
     };
-    Ok((ended, time(usage.ru_utime) + time(usage.ru_stime)))
+    let memory = usage.ru_maxrss.unsigned_abs() << 10;
+    Ok((ended, time(usage.ru_utime) + time(usage.ru_stime), memory))
 }
 
 #[cfg(test)]

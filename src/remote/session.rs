@@ -85,6 +85,8 @@ struct LiveJob {
     control: Arc<Control>,
     begun: Instant,
     compiler: String,
+    /// The source, as far as it has a name here.
+    source: String,
     /// The preprocessed text, for those that have one.
     input: Option<Input>,
     /// What the client takes of the result.
@@ -266,6 +268,7 @@ impl Session {
             control: Arc::clone(&control),
             begun,
             compiler: action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default(),
+            source: "-".to_owned(),
             input: Some(Input { feed, window: LINK_WINDOW_BYTES }),
             result_window: LINK_WINDOW_BYTES,
         };
@@ -300,7 +303,7 @@ impl Session {
         self.outbox.forget(job);
         if let Some(live) = self.jobs.remove(&job) {
             live.control.cancel();
-            self.log(job, &live, Outcome::Disconnected, "cancelled");
+            self.log(job, &live, Outcome::Disconnected, "cancelled", "");
         }
     }
 
@@ -366,14 +369,15 @@ impl Session {
                     Refusal::TimedOut { .. } => Outcome::Timeout,
                     _ => Outcome::Other,
                 };
-                self.log(job, live, outcome, &why.to_string());
+                self.log(job, live, outcome, &why.to_string(), "");
                 self.outbox.message(&ToBroker::Refused { job, why });
                 return;
             }
         };
         let ended = product.finished.ended;
         let outcome = if ended.is_success() { Outcome::Ok } else { Outcome::Error };
-        self.log(job, live, outcome, &stats::status(ended));
+        let used = product.finished.used();
+        self.log(job, live, outcome, &stats::status(ended), &used);
         let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
         let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
         let (stdout, stderr, outputs) = (*stdout, *stderr, outputs.to_vec());
@@ -422,7 +426,7 @@ impl Session {
     fn cancel_all(&mut self) {
         for (job, live) in std::mem::take(&mut self.jobs) {
             live.control.cancel();
-            self.log(job, &live, Outcome::Disconnected, "killed with its link");
+            self.log(job, &live, Outcome::Disconnected, "killed with its link", "");
         }
         // Whoever waits for files waits no longer.
         self.desk = Desk::default();
@@ -438,12 +442,15 @@ impl Session {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, batches.send(last)).await;
     }
 
-    fn log(&self, job: u32, live: &LiveJob, outcome: Outcome, result: &str) {
+    fn log(&self, job: u32, live: &LiveJob, outcome: Outcome, result: &str, used: &str) {
         let time = live.begun.elapsed();
         self.context.stats.ended(outcome, &live.compiler, time);
         let Caller { peer, name } = &self.client;
-        let ms = time.as_millis();
-        tracing::info!(target: JOB_SUMMARY, "client: {peer} {outcome} {result} time:{ms}ms {} job {job} of {name}", live.compiler);
+        let (ms, LiveJob { compiler, source, .. }) = (time.as_millis(), live);
+        tracing::info!(
+            target: JOB_SUMMARY,
+            "client: {peer} {outcome} {result} time:{ms}ms {compiler} {source} job {job} of {name}{used}"
+        );
     }
 }
 

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod client;
+pub mod client;
 mod hermetic;
-mod link;
-mod volunteer;
+pub mod link;
+pub mod volunteer;
 
 use std::fs;
 use std::io::Write;

@@ -59,6 +59,7 @@ pub struct Sandbox {
     stage: PathBuf,
     ids: (u32, u32),
     proc: bool,
+    numbers: bool,
     scratch_bytes: u64,
     filter: Option<Vec<libc::sock_filter>>,
 }
@@ -134,7 +135,7 @@ impl Sandbox {
         };
         let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let filter = seccomp::filter(seccomp::Walls::Namespaces);
-        let with_proc = Sandbox { stage, ids, proc: true, scratch_bytes, filter };
+        let with_proc = Sandbox { stage, ids, proc: true, numbers: has_own_numbers(), scratch_bytes, filter };
         let Err(first) = with_proc.try_out(view) else { return Ok(with_proc) };
         // Containers whose own /proc is partly hidden may not mount another.
         let without = Sandbox { proc: false, ..with_proc.clone() };
@@ -190,8 +191,9 @@ impl Sandbox {
             View::Farm(farm, layers) => (farm.path(), Over::Layers(layers)),
             View::Machine(root, machine) => (root, Over::Machine(machine)),
         };
-        let (stage, ids, proc, scratch_bytes) = (&self.stage, self.ids, self.proc, self.scratch_bytes);
-        let shape = Shape { stage, root, over, cwd, ids, proc, limits, scratch_bytes };
+        let Sandbox { stage, ids, proc, numbers, scratch_bytes, .. } = self;
+        let (ids, proc, numbers, scratch_bytes) = (*ids, *proc, *numbers, *scratch_bytes);
+        let shape = Shape { stage, root, over, cwd, ids, proc, numbers, limits, scratch_bytes };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let filter = self.filter.as_deref().unwrap_or_default();
         let ties = Ties { namespaces: true, filter, ruleset: None };
@@ -210,6 +212,13 @@ impl Run<'_> {
             stdio: self.stdio,
         })
     }
+}
+
+/// Whether `kernel.pid_max` is each pid namespace's own. In an older kernel it is the machine's.
+fn has_own_numbers() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (6, 14))
 }
 
 fn word_of(bytes: &[u8]) -> io::Result<CString> {

@@ -19,8 +19,8 @@ use crate::remote::view::farm::DEVICES;
 /// The user and group that a job sees itself as: nobody in particular.
 const INNER_ID: u32 = 1000;
 
-/// Processes of one job. A compile has three or four at once; with `-flto=jobserver` some more. (They
-/// are not counted for root.)
+/// Processes of one job. A compile has three or four at once; with `-flto=jobserver` some more. Root's are
+/// not counted, but where a namespace has a highest process number (Linux 6.14).
 const PROCESSES_MAX: u64 = 512;
 
 /// Processes of one user where a job has no namespace in which its own are counted: all of the
@@ -85,6 +85,8 @@ pub struct Shape<'a> {
     pub ids: (u32, u32),
     /// Whether the kernel lets a job have its own `/proc`.
     pub proc: bool,
+    /// Whether it lets a job have its own highest process number.
+    pub numbers: bool,
     /// What it may use.
     pub limits: &'a Limits,
     /// What it may write, its temporary files included, in bytes. It is in memory.
@@ -146,6 +148,10 @@ const TEMPORARY: &str = "p/tmp";
 pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     let mut steps = Steps::default();
     steps.identity(shape.ids);
+    if shape.numbers {
+        let most = Act::Write(c"/proc/sys/kernel/pid_max".to_owned(), PROCESSES_MAX.to_string().into_bytes());
+        steps.0.push(Step { act: most, optional: true });
+    }
     steps.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)?;
     let stage = shape.stage.as_os_str().as_bytes();
     let size = format!("size={},nr_inodes=65536,mode=755", shape.scratch_bytes);
@@ -374,6 +380,7 @@ mod tests {
             cwd: b"/home/a,b:c",
             ids: (5, 6),
             proc: true,
+            numbers: false,
             limits: &LIMITS,
             scratch_bytes: 1 << 20,
         }

@@ -19,7 +19,7 @@ use crate::common::toolchain::Digest;
 use crate::remote::compile::packed_max;
 use crate::remote::hermetic::bundle::{Bundle, Lie};
 use crate::remote::hermetic::{self, Order, Want};
-use crate::remote::items::Dictionary;
+use crate::remote::items::{Dictionary, Resolved};
 use crate::remote::job::{Context, Event, blocking};
 use crate::remote::process::Control;
 
@@ -57,6 +57,16 @@ impl Default for Desk {
 struct Arriving {
     feed: Feed,
     files: Vec<Digest>,
+}
+
+/// The source of a command, for the log.
+fn source(compile: &Resolved) -> String {
+    let endings = [".c", ".cc", ".cpp", ".cxx", ".c++", ".C", ".m", ".mm", ".S", ".s", ".i", ".ii"];
+    let is_source = |word: &[u8]| {
+        !word.starts_with(b"-") && endings.iter().any(|ending| word.ends_with(ending.as_bytes()))
+    };
+    let found = compile.arguments.iter().skip(1).find(|word| is_source(word));
+    found.map_or_else(|| "-".to_owned(), |word| clean(word))
 }
 
 impl Session {
@@ -122,6 +132,7 @@ impl Session {
             control: Arc::clone(&control),
             begun,
             compiler: base_name(&compile.program),
+            source: source(&compile),
             input: None,
             result_window: LINK_WINDOW_BYTES,
         };
@@ -269,7 +280,12 @@ async fn receive(
 
 fn base_name(path: &Bytes) -> String {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-    String::from_utf8_lossy(name).into_owned()
+    clean(name)
+}
+
+/// A word that cannot spoil the log.
+fn clean(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).chars().filter(|letter| !letter.is_control()).take(200).collect()
 }
 
 fn protocol(error: impl std::error::Error) -> LinkEnd {

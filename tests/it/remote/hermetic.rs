@@ -96,6 +96,9 @@ fn an_object_is_that_of_a_local_compile_with_the_clients_own_paths() {
             assert_eq!(answer.products.keys().collect::<Vec<_>>(), [&project.path("build/main.o")]);
             assert!(answer.products[Path::new(&project.path("build/main.o"))] == expected, "{compiler}");
         }
+        let says_so =
+            |line: &str| line.contains(" gcc ../main.c job 1 of test cpu:") && line.contains("ms memory:");
+        wait_for("the log says what was used", || volunteer.log().lines().any(says_so));
         // Compiler and headers of the system are here as well: only the project has travelled.
         let mut asked: Vec<_> =
             client.asked.iter().map(|number| client.entry(*number).path.to_text()).collect();

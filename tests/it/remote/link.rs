@@ -108,6 +108,12 @@ impl Link {
     pub fn result(&mut self) -> (JobResult, Vec<Vec<u8>>) {
         let result = self.wait(|message| matches!(message, ToBroker::Result(_)));
         let ToBroker::Result(result) = result else { unreachable!("waited for a result") };
+        let parts = self.parts_of(&result);
+        (result, parts)
+    }
+
+    /// What a result has announced.
+    pub fn parts_of(&mut self, result: &JobResult) -> Vec<Vec<u8>> {
         let parts: Vec<Part> =
             [result.stdout, result.stderr].into_iter().chain(result.outputs.iter().copied()).collect();
         let total: u64 = parts.iter().map(|part| part.packed).sum();
@@ -130,8 +136,7 @@ impl Link {
             assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (part.size, part.digest));
             bytes
         });
-        let unpacked = unpacked.collect();
-        (result, unpacked)
+        unpacked.collect()
     }
 
     pub fn refusal(&mut self) -> Refusal {

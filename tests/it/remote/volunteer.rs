@@ -48,8 +48,13 @@ impl Volunteer {
 
     /// One that root starts and that becomes `nobody`; an ordinary user's is one already.
     pub fn start_as_nobody() -> Self {
+        Volunteer::start_as_nobody_with(&[])
+    }
+
+    /// The same with more options.
+    pub fn start_as_nobody_with(options: &[&str]) -> Self {
         if !rustix::process::geteuid().is_root() {
-            return Volunteer::start(&[]);
+            return Volunteer::start(options);
         }
         let directory = tempfile::tempdir().unwrap();
         for name in ["bin", "tmp"] {
@@ -58,23 +63,24 @@ impl Volunteer {
         let nobody = "nobody";
         let changed = Command::new("chown").arg("-R").arg(nobody).arg(directory.path()).status();
         assert!(changed.unwrap().success());
-        let (daemon, port) = launch(directory.path(), &["--user", nobody]);
+        let (daemon, port) = launch(directory.path(), &[&["--user", nobody], options].concat());
         Volunteer { directory, daemon, port }
     }
 
     /// One on a machine that makes no namespaces for anybody.
     pub fn start_without_namespaces() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let daemon = daemon_command(directory.path());
-        let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
-        command.arg(daemon.get_program()).args(daemon.get_args()).arg("--no-detach");
-        for (name, value) in daemon.get_envs() {
-            command.env(name, value.unwrap());
-        }
+        fs::create_dir(directory.path().join("bin")).unwrap();
+        let mut command = without_namespaces(directory.path(), &[]);
         let (daemon, port) = wait_until_open(directory.path(), &mut command);
         Volunteer { directory, daemon, port }
+    }
+
+    /// The command that starts such a one.
+    pub fn without_namespaces(options: &[&str]) -> Command {
+        let directory = tempfile::tempdir().unwrap().keep();
+        fs::create_dir(directory.join("tmp")).unwrap();
+        without_namespaces(&directory, options)
     }
 
     pub fn restart(&mut self) {
@@ -154,6 +160,18 @@ pub fn launch(directory: &Path, options: &[&str]) -> (Child, u16) {
     let mut command = daemon_command(directory);
     command.arg("--no-detach").args(options);
     wait_until_open(directory, &mut command)
+}
+
+fn without_namespaces(directory: &Path, options: &[&str]) -> Command {
+    let daemon = daemon_command(directory);
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
+    command.arg(daemon.get_program()).args(daemon.get_args()).arg("--no-detach").args(options);
+    for (name, value) in daemon.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command
 }
 
 /// Starts a daemon by a command that ends in being one.
