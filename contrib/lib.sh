@@ -31,6 +31,17 @@ find_programs() {
     done
 }
 
+# Makes the client and the volunteer whose keys are in STATE know each other, as `distccd --pair` and
+# `distcc --pair` do for two machines:  introduce STATE
+introduce() {
+    local theirs ours
+    mkdir -p "$1"
+    chmod 700 "$1"
+    theirs=$("$bin/distccd" --key --state-dir "$1") && ours=$("$bin/distcc" --key) || die "no keys can be made"
+    (umask 077 && echo "$ours ${0##*/}" >>"$1/authorized_keys")
+    (umask 077 && echo "${1##*/} $theirs" >>"$DISTCC_DIR/keys/known_volunteers")
+}
+
 # Starts N volunteers with J slots each, everything below the directory $farm:  start_farm N J
 # Exports DISTCC_DIR and DISTCC_HOSTS; the broker starts with the first compile.
 # Where $bare is set, they have no compilers, and the folders in $bare are not there.
@@ -46,9 +57,10 @@ start_farm() {
     export DISTCC_DIR=$farm/home DISTCC_HOSTS= TMPDIR=$farm/tmp DISTCC_CACHE=off
     for ((number = 1; number <= $1; number++)); do
         mkdir -p "$farm/volunteer$number"
+        introduce "$farm/keys$number"
         "${surroundings[@]}" "$bin/distccd" --no-detach --listen 127.0.0.1 --port 0 --port-file "$farm/port$number" --jobs "$2" \
             --temp-dir "$farm/volunteer$number" --log-file "$farm/volunteer$number.log" --nice 0 \
-            "${as_root[@]}" --max-load 100000 \
+            "${as_root[@]}" --max-load 100000 --state-dir "$farm/keys$number" \
             </dev/null >"$farm/volunteer$number.out" 2>&1 &
         farm_pids+=($!)
         wait_until 10 "volunteer $number did not say its port" test -s "$farm/port$number" \

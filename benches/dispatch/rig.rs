@@ -1,5 +1,8 @@
 //! Volunteers to measure against, and CPU time from /proc.
 
+#[path = "../../tests/it/farm/keys.rs"]
+mod keys;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,6 +68,8 @@ impl Rig {
     pub fn ours(bin: &Path, directory: &Path, path: &str, slots: u32, more: &[&str]) -> io::Result<Rig> {
         fs::create_dir_all(directory.join("volunteer"))?;
         let port_file = directory.join("port");
+        let state = directory.join("volunteer-keys");
+        keys::introduce(directory, &state);
         let volunteer = Command::new(bin.join("distccd"))
             .args(["--no-detach", "--listen", "127.0.0.1", "--port", "0", "--nice", "0"])
             // Client and volunteer are one machine here: its load says nothing about a volunteer's.
@@ -77,6 +82,8 @@ impl Rig {
             .arg(directory.join("volunteer"))
             .arg("--log-file")
             .arg(directory.join("volunteer.log"))
+            .arg("--state-dir")
+            .arg(&state)
             .env("PATH", path)
             .stdin(Stdio::null())
             .spawn()?;

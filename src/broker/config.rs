@@ -89,7 +89,8 @@ fn origin() -> Origin {
     }
 }
 
-fn client() -> String {
+/// Who this is, for people.
+pub fn client() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine}")

@@ -26,6 +26,7 @@ use super::scan::{Question, SharedScanner};
 use super::scheduler::rng::Rng;
 use super::status::Report;
 use super::status::render::Style;
+use super::trust::words as keys;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::{HostList, parse};
@@ -124,13 +125,33 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if let Some(directory) = matches.get_one::<OsString>("masquerade") {
         return fill(Path::new(directory));
     }
+    if let Some(words) = keys_answer(matches) {
+        return words.map(|text| {
+            print(&text);
+            ExitCode::SUCCESS
+        });
+    }
     if matches.get_flag("show-principal") {
         return Err("GSSAPI is not spoken here, so there is no principal\n\
-                    hint: volunteers are reached through ssh (@host), or allow addresses (distccd --allow)"
+                    hint: volunteers are reached through ssh (@host), or know this client's key (distccd --pair)"
             .to_owned());
     }
     print(&version("distcc"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the words about keys answer, where one was given.
+fn keys_answer(matches: &ArgMatches) -> Option<Result<String, String>> {
+    if let Some(code) = matches.get_one::<String>("pair") {
+        return Some(keys::pair(code));
+    }
+    if let Some(words) = matches.get_many::<String>("sign-key") {
+        return Some(keys::sign_key(&words.cloned().collect::<Vec<_>>()));
+    }
+    if matches.get_flag("farm-key") {
+        return Some(keys::farm_key());
+    }
+    matches.get_flag("key").then(keys::key)
 }
 
 /// Connects to the broker of this environment, asks, and gives the answer; `None` without a broker.

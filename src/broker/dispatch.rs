@@ -24,6 +24,7 @@ use super::scheduler::api::{
 };
 use super::state::phases::{self, StateFiles};
 use super::state::slots::{self, SlotFiles, SlotLease};
+use super::trust::Trust;
 use super::volunteers::Volunteers;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
@@ -57,6 +58,7 @@ pub struct Dispatcher {
     config: Arc<Config>,
     clock: Clock,
     hermetic: Arc<Hermetic>,
+    trust: Arc<Trust>,
     scheduler: Scheduler,
     jobs: HashMap<JobId, Job>,
     volunteers: Volunteers,
@@ -78,12 +80,14 @@ impl Dispatcher {
         config: Arc<Config>,
         clock: Clock,
         hermetic: Arc<Hermetic>,
+        trust: Arc<Trust>,
     ) -> (Self, mpsc::Receiver<(HostId, LinkEvent)>) {
         let (link_events, receiver) = mpsc::channel(1024);
         let dispatcher = Dispatcher {
             scheduler: Scheduler::new(config.scheduler.clone(), config.seed),
             clock,
             hermetic,
+            trust,
             jobs: HashMap::new(),
             volunteers: Volunteers::new(config.seed),
             toolchains: HashMap::new(),
@@ -383,6 +387,7 @@ impl Dispatcher {
             hermetic: Arc::clone(&self.hermetic),
             traffic: self.volunteers.traffic(host),
             numbers: Arc::clone(&self.numbers),
+            trust: Arc::clone(&self.trust),
         };
         self.links.spawn(connection::run(route, surroundings, reporter));
     }

@@ -42,6 +42,7 @@ pub mod state;
 pub mod status;
 pub mod text;
 pub mod toolchain;
+pub mod trust;
 pub mod volunteers;
 
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ use outcome::Diagnosed;
 use scheduler::api::JobId;
 use sets::FileSets;
 use toolchain::Compilers;
+use trust::Trust;
 
 use crate::common::exit;
 
@@ -183,7 +185,8 @@ async fn live(door: Door, config: Arc<Config>) {
     let clock = clock::Clock::start();
     let (inbox, messages) = mpsc::channel(4096);
     let hermetic = Arc::new(Hermetic::default());
-    let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock, Arc::clone(&hermetic));
+    let trust = Arc::new(Trust::of_environment());
+    let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock, Arc::clone(&hermetic), trust);
     let front_ends = Semaphore::new(config.local_slots.compile as usize);
     let (caches, to_write) = Caches::new();
     let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);

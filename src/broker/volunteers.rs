@@ -263,7 +263,7 @@ impl Volunteers {
         match (&volunteer.link, by_ssh) {
             (None, false) => ("none", "none"),
             (None | Some(LinkHandle::Native(_)), true) => ("ssh", "ssh"),
-            (Some(LinkHandle::Native(_)), false) => ("tcp", "none"),
+            (Some(LinkHandle::Native(_)), false) => ("tcp", "tls"),
             (Some(LinkHandle::Classic(_)), true) => ("ssh classic", "ssh"),
             (Some(LinkHandle::Classic(_)), false) => ("tcp classic", "classic"),
         }

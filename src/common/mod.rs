@@ -20,4 +20,5 @@ pub mod protocol;
 pub mod reason;
 pub mod settings;
 pub mod toolchain;
+pub mod trust;
 pub mod version;

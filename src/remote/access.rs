@@ -155,7 +155,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The peers that are served.
+/// The peers that are served without keys.
 #[derive(Debug)]
 pub struct Access {
     networks: Vec<Network>,
@@ -165,10 +165,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// These peers; of an empty list, peers on this machine only.
+    /// These peers, and nobody else.
     pub fn new(allowed: &[Allowed]) -> Self {
-        let ipv4 = Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 };
-        let ipv6 = Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 };
         let mut access = Access { networks: Vec::new(), names: Vec::new(), resolved: RwLock::default() };
         for allowed in allowed {
             match allowed {
@@ -176,10 +174,23 @@ impl Access {
                 Allowed::Name(name) => access.names.push(name.clone()),
             }
         }
+        access
+    }
+
+    /// These peers; of an empty list, peers on this machine.
+    pub fn or_this_machine(allowed: &[Allowed]) -> Self {
+        let ipv4 = Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 };
+        let ipv6 = Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 };
+        let mut access = Access::new(allowed);
         if allowed.is_empty() {
             access.networks = vec![ipv4, ipv6];
         }
         access
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.names.is_empty()
     }
 
     /// The names that must be resolved from time to time.
@@ -219,13 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_only_this_machine_is_served() {
-        check(&[], "127.0.0.1", true);
-        check(&[], "127.9.9.9", true);
-        check(&[], "::1", true);
-        check(&[], "::ffff:127.0.0.1", true);
-        check(&[], "192.168.0.1", false);
-        check(&[], "::2", false);
+    fn without_a_list_nobody_is_served_and_this_machine_sees_the_figures() {
+        for (peer, here) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("192.168.0.1", false),
+            ("::2", false),
+        ] {
+            check(&[], peer, false);
+            assert_eq!(
+                Access::or_this_machine(&[]).allows(peer.parse().expect("an address")),
+                here,
+                "{peer}"
+            );
+        }
+        assert!(Access::new(&[]).is_empty());
     }
 
     #[test]

@@ -21,28 +21,29 @@ const STATS_PORT: u16 = 3633;
 /// that holds nothing else; or as preprocessed texts for compilers of this machine, in a box that
 /// holds those (--sandbox).
 ///
-/// Without --allow, only this machine itself is served. With it, whoever can connect from an
-/// allowed address can run compilers here as the user that distccd runs as: allow only networks
-/// that you trust.
+/// Clients prove who they are by keys, as with ssh, and everything is encrypted: only those whose
+/// keys are in authorized_keys, in the folder of --state-dir, are served. `distccd --pair` lets one
+/// in. Clients of distcc 3.4 have no keys: they are served only from addresses given with --allow.
 ///
 /// A compiler of this machine is used only when it is, program for program, the client's; it is
 /// looked for by name in distccd's own PATH, and among those given with --compiler.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "distccd", disable_version_flag = true, max_term_width = 100, args_override_self = true)]
 pub struct Config {
-    /// Serve peers with this address, in this network, or of this name, e.g. 192.168.0.0/24,
-    /// fd00::/8 or build7.example. May be given several times. Without it, only peers on this
-    /// machine are served.
+    /// Serve clients of distcc 3.4, which have no keys, from this address, this network, or the
+    /// machine of this name, e.g. 192.168.0.0/24, fd00::/8 or build7.example. May be given several
+    /// times. Whoever can connect from there can run compilers here, and whoever is on the way can
+    /// read and change what is sent.
     #[arg(short, long = "allow", value_name = "ADDRESS[/BITS]", help_heading = "Network")]
     pub allow: Vec<Allowed>,
 
-    /// Serve peers on this machine and in private networks (10.0.0.0/8, 172.16.0.0/12,
-    /// 192.168.0.0/16, 169.254.0.0/16, fc00::/7, fe80::/10).
+    /// The same for this machine and private networks (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16,
+    /// 169.254.0.0/16, fc00::/7, fe80::/10).
     #[arg(long, help_heading = "Network")]
     pub allow_private: bool,
 
-    /// Listen on this address of this machine, given as such or by a name, or `*`. May be given several times. Without it: on all
-    /// addresses when --allow is given, else on the loopback ones.
+    /// Listen on this address of this machine, given as such or by a name, or `*`. May be given
+    /// several times. Without it: on all addresses.
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     pub listen: Vec<String>,
 
@@ -63,13 +64,29 @@ pub struct Config {
     #[arg(long, conflicts_with = "daemon", help_heading = "Network")]
     pub stdio: bool,
 
-    /// Serve figures about this daemon as a page of text, to allowed peers.
+    /// Serve figures about this daemon as a page of text, to the addresses given with --allow, or
+    /// without any to this machine.
     #[arg(long, help_heading = "Network")]
     pub stats: bool,
 
     /// Serve that page on this port.
     #[arg(long, value_name = "PORT", default_value_t = STATS_PORT, help_heading = "Network")]
     pub stats_port: u16,
+
+    /// Keep this daemon's key, and the list of keys that it serves, in this folder, which nobody else
+    /// may enter. The default is $STATE_DIRECTORY, else /var/lib/distcc when root starts it, else
+    /// $XDG_STATE_HOME/distccd (~/.local/state/distccd).
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Keys")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Print a code that lets one client in within ten minutes, and exit. There, `distcc --pair
+    /// CODE` takes it. ADDRESS is where clients reach this machine, if not by its name.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, help_heading = "Keys")]
+    pub pair: Option<Option<String>>,
+
+    /// Print this volunteer's public key, and exit.
+    #[arg(long, help_heading = "Keys")]
+    pub key: bool,
 
     /// Run at most this many compilers at once, for all clients together. The default is the
     /// number of processors and two more.
@@ -301,7 +318,7 @@ impl Config {
         if config.auth {
             return Err(unoffered(
                 "--auth (GSSAPI)",
-                "peers are allowed by address (--allow) or come by ssh",
+                "clients have keys (--pair), come by ssh, or are allowed by address (--allow)",
             ));
         }
         config.take_what_is_odd();
@@ -311,8 +328,9 @@ impl Config {
         if config.verbose {
             config.log_level = Level::Debug;
         }
-        let files = [&mut config.port_file, &mut config.temp_dir, &mut config.log_file, &mut config.pid_file];
-        for path in files.into_iter().flatten().chain(&mut config.compiler) {
+        let files = [&mut config.port_file, &mut config.log_file, &mut config.pid_file];
+        let folders = [&mut config.temp_dir, &mut config.state_dir];
+        for path in files.into_iter().chain(folders).flatten().chain(&mut config.compiler) {
             *path = absolute(path)?;
         }
         Ok(config)
@@ -376,103 +394,4 @@ fn absolute(path: &Path) -> Result<PathBuf, Answer> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(line: &str) -> Result<Config, Answer> {
-        Config::read(line.split_whitespace().map(OsString::from))
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_manual() {
-        let config = read("distccd").unwrap();
-        assert_eq!((config.port, config.nice, config.slots(4)), (3632, 5, 6));
-        assert!(!config.daemon && config.allow.is_empty() && config.listen.is_empty());
-    }
-
-    #[test]
-    fn options_of_distcc_are_understood() {
-        let config = read(
-            "distccd -a 10.0.0.0/8 --allow=fd00::/8 --listen 127.0.0.1 --listen ::1 -p 4000 -j 3 -N 10 \
-             --log-level notice -P x.pid --no-detach --daemon",
-        )
-        .unwrap();
-        assert_eq!((config.allow.len(), config.listen.len(), config.port), (2, 2, 4000));
-        assert_eq!((config.slots(64), config.nice, config.log_level), (3, 10, Level::Info));
-        assert!(config.daemon && config.pid_file.is_some_and(|path| path.is_absolute()));
-    }
-
-    #[test]
-    fn bad_values_exit_101_and_say_which() {
-        for (line, word) in [
-            ("distccd --port 65536", "65536"),
-            ("distccd --port x", "--port"),
-            ("distccd --jobs 0", "--jobs"),
-            ("distccd --allow 10.0.0.1/80", "at most 32"),
-            ("distccd --allow 300.0.0.1", "not an IPv4 or IPv6 address"),
-            ("distccd --zeroconf", "--zeroconf is not offered"),
-            ("distccd --auth", "GSSAPI"),
-            ("distccd --nice x", "--nice"),
-            ("distccd --bogus", "--bogus"),
-        ] {
-            let answer = read(line).expect_err(line);
-            assert_eq!(answer.status, exit::BAD_ARGUMENTS, "{line}");
-            assert!(answer.text.contains(word), "{line}: {}", answer.text);
-        }
-    }
-
-    #[test]
-    fn what_it_is_follows_from_options_and_stdin() {
-        for (line, socket, role) in [
-            ("distccd", false, Role::Daemon),
-            ("distccd", true, Role::OneConnection),
-            ("distccd --daemon", true, Role::Daemon),
-            ("distccd --no-detach", true, Role::Foreground),
-            ("distccd --daemon --no-detach", false, Role::Foreground),
-            ("distccd --no-fork", false, Role::Foreground),
-            ("distccd --inetd --enable-tcp-insecure", false, Role::OneConnection),
-            ("distccd --daemon --inetd", false, Role::OneConnection),
-            ("distccd --stdio", false, Role::OneConnection),
-        ] {
-            assert_eq!(read(line).unwrap().role(socket), role, "{line} {socket}");
-        }
-    }
-
-    #[test]
-    fn what_scripts_for_distccd_say_is_accepted() {
-        let config = read("distccd --verbose --no-fifo -W --make-me-a-botnet --allow-private --allow build7 x --lifetime=9 --oom-score-adj -5").unwrap();
-        assert_eq!((config.log_level, config.lifetime, config.oom_score_adj), (Level::Debug, 9, Some(-5)));
-        assert!(config.enable_tcp_insecure && config.allow.len() > 8 && config.ignored.len() == 1);
-        assert_eq!(read("distccd --no-fork -j 9").unwrap().slots(4), 1);
-    }
-
-    #[test]
-    fn what_stock_lets_pass_passes_and_is_told() {
-        let odd = |line: &str| read(line).unwrap().odd.join("; ");
-        assert_eq!(odd("distccd --nice 99"), "--nice 99 is taken for 19");
-        assert_eq!(odd("distccd --nice -5 -j 500"), "--nice -5 is taken for 0");
-        assert_eq!(odd("distccd x y"), "words without meaning are ignored: x y");
-        assert!(odd("distccd --log-level loud").contains("taken for info"));
-        let config = read("distccd --job-lifetime 0 --lifetime=0 --log-stderr --log-file x").unwrap();
-        assert_eq!((config.job_lifetime, config.lifetime, config.odd.len()), (JOB_LIFETIME_MAX_S, 0, 0));
-        let listen = read("distccd --listen localhost --listen *").unwrap().listen;
-        assert_eq!(listen, ["localhost", "*"]);
-    }
-
-    #[test]
-    fn an_option_given_twice_means_the_later_one() {
-        assert_eq!(read("distccd -p 1 --port 2").unwrap().port, 2);
-    }
-
-    #[test]
-    fn help_names_every_option() {
-        let answer = read("distccd --help").expect_err("help");
-        assert_eq!(answer.status, 0);
-        for option in
-            ["--allow", "--listen", "--port", "--jobs", "--nice", "--job-lifetime", "--pid-file", "--user"]
-        {
-            assert!(answer.text.contains(option), "{option}");
-        }
-        assert!(!answer.text.contains("--detached"));
-    }
-}
+mod tests;

@@ -1,8 +1,12 @@
 //! The door: accepts connections, turns strangers away, and starts a session for each client.
 //!
-//! Connections whose client has not said its hello yet are few, and the oldest of them goes when
-//! a newer one comes: a client says hello within milliseconds, so whoever dawdles loses. Running
-//! out of descriptors pauses the door; it never spins.
+//! The first byte tells what is spoken: TLS, inside of which keys decide, or distcc's own protocol, which
+//! is for addresses that `--allow` names. A stranger hears nothing at all: the connection closes, and the
+//! log has one line.
+//!
+//! Connections whose client has not said its hello yet are few, and fewer from one address; the oldest of
+//! them goes when a newer one comes: a client says hello within milliseconds, so whoever dawdles loses.
+//! Running out of descriptors pauses the door; it never spins.
 
 use std::fmt;
 use std::io;
@@ -10,11 +14,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use super::access::Access;
 use super::classic;
@@ -22,8 +27,13 @@ use super::hurry::{Crowd, drain_begins};
 use super::job::Context;
 use super::session::{self, Caller, Phase};
 use super::stream::{self, Speech};
-use super::transport;
+use super::transport::{self, Discreet, Opened};
+use super::trust::{Right, Trust};
 use crate::common::protocol::link::HELLO_TIMEOUT;
+use crate::common::trust::introduction::{self, Introduction};
+use crate::common::trust::invitation::SECRET_BYTES;
+use crate::common::trust::key::PublicKey;
+use crate::common::trust::tls;
 
 /// Connections that have not said their hello.
 const STRANGERS_MAX: usize = 64;
@@ -33,12 +43,6 @@ const CONNECTIONS_MAX: usize = 1024;
 
 /// How long the door stays shut when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a peer that is turned away may take to show that it would understand why.
-const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Peers that are being told why they are turned away; others are not told.
-const REFUSALS_MAX: usize = 64;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -54,36 +58,44 @@ impl fmt::Display for Peer {
     }
 }
 
+/// Whom the door is open for.
+pub struct Welcome {
+    /// Addresses from which the classic protocol is taken.
+    pub access: Access,
+    /// Keys. `None` where whoever carries the connection has let the client in: ssh.
+    pub trust: Option<Arc<Trust>>,
+}
+
+impl Welcome {
+    fn allows(&self, peer: Peer) -> bool {
+        self.trust.is_none() || peer.0.is_some_and(|address| self.access.allows(address.ip()))
+    }
+}
+
 /// Serves one listening socket until the daemon drains, then waits for its sessions to end.
 pub async fn serve(
     listener: TcpListener,
-    access: Arc<Access>,
+    welcome: Arc<Welcome>,
     context: Arc<Context>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let (mut sessions, mut refusals) = (JoinSet::new(), JoinSet::new());
+    let mut sessions = JoinSet::new();
     let mut strangers = Crowd::new(STRANGERS_MAX);
     let draining = phase.clone();
     loop {
         tokio::select! {
             () = drain_begins(&mut phase) => break,
             Some(_) = sessions.join_next() => {}
-            Some(_) = refusals.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match why_refused(&access, peer, sessions.len()) {
-                    None => {
-                        context.stats.accepted();
-                        let evicted = strangers.admit();
-                        let context = Arc::clone(&context);
-                        sessions.spawn(from_network(stream, Peer(Some(peer)), evicted, context, draining.clone()));
-                    }
-                    Some(why) => {
-                        tracing::warn!(%peer, "refused: {why}");
-                        if refusals.len() < REFUSALS_MAX {
-                            refusals.spawn(refuse(stream, why));
-                        }
-                    }
-                },
+                Ok((_, peer)) if sessions.len() >= CONNECTIONS_MAX => {
+                    tracing::warn!(%peer, "refused: there are {CONNECTIONS_MAX} connections already");
+                }
+                Ok((stream, peer)) => {
+                    context.stats.accepted();
+                    let evicted = strangers.admit();
+                    let (welcome, context) = (Arc::clone(&welcome), Arc::clone(&context));
+                    sessions.spawn(from_network(stream, peer, evicted, welcome, context, draining.clone()));
+                }
                 Err(error) => pause(&error).await,
             }
         }
@@ -97,42 +109,16 @@ pub async fn serve(
 pub async fn serve_one<S>(
     stream: S,
     peer: Peer,
-    access: Arc<Access>,
+    welcome: Arc<Welcome>,
     context: Arc<Context>,
     phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     context.stats.accepted();
-    if let Some(why) = peer.0.and_then(|address| why_refused(&access, address, 0)) {
-        tracing::warn!(%peer, "refused: {why}");
-        return refuse(stream, why).await;
-    }
     // Nobody evicts the only one.
     let (_stays, evicted) = oneshot::channel();
-    connection(stream, peer, evicted, context, phase).await;
-}
-
-/// Tells a peer of our own kind why it is turned away; any other would not understand.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, why: String) {
-    let told = async {
-        match stream::listen_to(&mut stream).await? {
-            Speech::Native => stream::turn_away(&mut stream, &why).await,
-            Speech::Classic | Speech::Unknown(_) => Ok(()),
-        }
-    };
-    // Whoever does not listen is not told.
-    let _ = timeout(REFUSAL_PATIENCE, told).await;
-}
-
-fn why_refused(access: &Access, peer: SocketAddr, connections: usize) -> Option<String> {
-    if !access.allows(peer.ip()) {
-        return Some(format!(
-            "address {} is not allowed here (see distccd --allow)",
-            peer.ip().to_canonical()
-        ));
-    }
-    (connections >= CONNECTIONS_MAX).then(|| format!("there are {connections} connections already"))
+    connection(stream, peer, evicted, welcome, context, phase).await;
 }
 
 /// What concerns one connection is over with it; what concerns the process needs a rest.
@@ -146,48 +132,156 @@ async fn pause(error: &io::Error) {
 
 async fn from_network(
     stream: TcpStream,
-    peer: Peer,
+    peer: SocketAddr,
     evicted: oneshot::Receiver<()>,
+    welcome: Arc<Welcome>,
     context: Arc<Context>,
     phase: watch::Receiver<Phase>,
 ) {
-    match transport::accept(stream).await {
-        Ok(stream) => connection(stream, peer, evicted, context, phase).await,
+    let peer = Peer(Some(peer));
+    match transport::prepare(&stream) {
+        Ok(()) => connection(stream, peer, evicted, welcome, context, phase).await,
         Err(error) => tracing::info!(%peer, %error, "closed"),
     }
 }
 
+/// Who came in, and how.
+enum Guest<S> {
+    /// A broker, over TLS.
+    Secured(Box<TlsStream<Discreet<Opened<S>>>>, Caller),
+    /// A broker, over ssh.
+    Carried(Opened<S>, Caller),
+    /// A client of distcc 3.4.
+    Classic(Opened<S>),
+    /// A client that was invited, and is authorised from now on.
+    Paired(String),
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, thiserror::Error)]
+enum Stranger {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("address {0} is not allowed here (the classic protocol is for those given with distccd --allow)")]
+    NotAllowed(String),
+    #[error("the key {0} is not authorised")]
+    NotAuthorised(PublicKey),
+    #[error("this protocol is not served (it begins with {0:?})")]
+    Unknown(u8),
+}
+
 async fn connection<S>(
-    mut stream: S,
+    stream: S,
     peer: Peer,
     evicted: oneshot::Receiver<()>,
+    welcome: Arc<Welcome>,
     context: Arc<Context>,
     mut phase: watch::Receiver<Phase>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let hello = async move {
-        let speech = stream::listen_to(&mut stream).await?;
-        let client = match speech {
-            Speech::Native => Some(stream::greet(&mut stream).await?),
-            Speech::Classic | Speech::Unknown(_) => None,
-        };
-        io::Result::Ok((stream, speech, client))
-    };
-    let greeted = tokio::select! {
-        greeted = timeout(HELLO_TIMEOUT, hello) => greeted,
+    let met = tokio::select! {
+        met = timeout(HELLO_TIMEOUT, meet(stream, peer, &welcome)) => met,
         Ok(()) = evicted => return tracing::info!(%peer, "closed: no hello, and others wait"),
         () = drain_begins(&mut phase) => return tracing::info!(%peer, "closed: the daemon ends"),
     };
-    match greeted {
+    match met {
         Err(_) => tracing::info!(%peer, "closed: no hello in {} s", HELLO_TIMEOUT.as_secs()),
-        Ok(Err(error)) => tracing::info!(%peer, %error, "closed"),
-        Ok(Ok((stream, Speech::Classic, _))) => classic::serve(stream, peer, context, phase).await,
-        Ok(Ok((_, speech, None))) => tracing::info!(%peer, ?speech, "closed: this protocol is not served"),
-        Ok(Ok((stream, _, Some(client)))) => {
-            tracing::info!(%peer, client, "link up");
-            let end = session::run(stream, Caller { peer, name: client.clone() }, context, phase).await;
-            tracing::info!(%peer, client, %end, "link down");
+        Ok(Err(Stranger::Io(error))) => tracing::info!(%peer, %error, "closed"),
+        Ok(Err(why)) => tracing::warn!("refused: {why}, from {peer}"),
+        Ok(Ok(Guest::Paired(client))) => {
+            tracing::info!(%peer, client, "paired: it is authorised from now on");
         }
+        Ok(Ok(Guest::Classic(stream))) => classic::serve(stream, peer, context, phase).await,
+        Ok(Ok(Guest::Carried(stream, caller))) => link(stream, caller, context, phase).await,
+        Ok(Ok(Guest::Secured(stream, caller))) => link(stream, caller, context, phase).await,
     }
+}
+
+async fn link<S>(stream: S, caller: Caller, context: Arc<Context>, phase: watch::Receiver<Phase>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (peer, client) = (caller.peer, caller.name.clone());
+    tracing::info!(%peer, client, "link up");
+    let end = session::run(stream, caller, context, phase).await;
+    tracing::info!(%peer, client, %end, "link down");
+}
+
+/// Finds out who is there.
+async fn meet<S>(stream: S, peer: Peer, welcome: &Welcome) -> Result<Guest<S>, Stranger>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (first, mut stream) = Opened::wait(stream).await?;
+    match (first, &welcome.trust) {
+        (tls::FIRST_BYTE, Some(trust)) => return meet_secured(stream, peer, trust).await,
+        (b'D', None) => {}
+        (b'D', Some(_)) if welcome.allows(peer) => {}
+        (b'D', Some(_)) => {
+            let address = peer.0.map(|address| address.ip().to_canonical().to_string());
+            return Err(Stranger::NotAllowed(address.unwrap_or_default()));
+        }
+        (other, _) => return Err(Stranger::Unknown(other)),
+    }
+    match stream::listen_to(&mut stream).await? {
+        Speech::Classic => Ok(Guest::Classic(stream)),
+        Speech::Native if welcome.trust.is_none() => {
+            let name = stream::greet(&mut stream).await?;
+            Ok(Guest::Carried(stream, Caller { peer, name, right: Right::Carried }))
+        }
+        Speech::Native | Speech::Introduced | Speech::Unknown(_) => Err(Stranger::Unknown(first)),
+    }
+}
+
+async fn meet_secured<S>(stream: Opened<S>, peer: Peer, trust: &Arc<Trust>) -> Result<Guest<S>, Stranger>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut stream, key) = trust.shake_hands(Discreet::new(stream)).await?;
+    stream.get_mut().0.quiet = false;
+    let mut speech = stream::listen_to(&mut stream).await?;
+    let mut presented = Vec::new();
+    if speech == Speech::Introduced {
+        match stream::introduction(&mut stream).await? {
+            Introduction::Invited { secret, name } => return pair(stream, trust, key, secret, name).await,
+            Introduction::Vouched { certificates } => presented = certificates,
+        }
+        speech = stream::listen_to(&mut stream).await?;
+    }
+    let Some(admitted) = trust.admit(&key, &presented) else {
+        // A closing word: what was cut off would look like trouble of the network.
+        let _ = stream.shutdown().await;
+        return Err(Stranger::NotAuthorised(key));
+    };
+    if speech != Speech::Native {
+        return Err(
+            io::Error::new(io::ErrorKind::InvalidData, "it speaks something else inside of TLS").into()
+        );
+    }
+    let called = stream::greet(&mut stream).await?;
+    let name = format!("{} ({called})", admitted.name);
+    let right = Right::Key { trust: Arc::clone(trust), key, admitted };
+    Ok(Guest::Secured(Box::new(stream), Caller { peer, name, right }))
+}
+
+async fn pair<S>(
+    mut stream: TlsStream<Discreet<Opened<S>>>,
+    trust: &Arc<Trust>,
+    key: PublicKey,
+    secret: [u8; SECRET_BYTES],
+    name: String,
+) -> Result<Guest<S>, Stranger>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let taker = Arc::clone(trust);
+    let taken = spawn_blocking(move || taker.invited(secret, &key, &name)).await.map_err(io::Error::other)?;
+    let Some(name) = taken else {
+        let _ = stream.shutdown().await;
+        return Err(Stranger::NotAuthorised(key));
+    };
+    stream.write_all(&introduction::encode(&introduction::Welcome { name: name.clone() })).await?;
+    stream.shutdown().await?;
+    Ok(Guest::Paired(name))
 }

@@ -47,6 +47,7 @@ pub mod stream;
 mod testing;
 pub mod toolchain;
 pub mod transport;
+pub mod trust;
 pub mod view;
 pub mod whitelist;
 

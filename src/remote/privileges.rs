@@ -1,6 +1,10 @@
 //! Ceasing to be root, before anything that a client said is looked at.
 
 use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
@@ -58,18 +62,60 @@ pub fn drop_root(user: Option<&str>) -> Result<Standing, PrivilegeError> {
         let other = user.is_some_and(|user| find(user).is_none_or(|account| account.uid != own.as_raw()));
         return Ok(if other { Standing::Unchanged } else { Standing::Ordinary });
     }
-    let (name, account) = match user {
-        Some(user) => (user, find(user).ok_or_else(|| PrivilegeError::NoSuchUser(user.to_owned()))?),
-        None => DEFAULT_USERS
-            .iter()
-            .find_map(|name| Some((*name, find(name)?)))
-            .ok_or(PrivilegeError::NoDefaultUser)?,
-    };
+    let (name, account) = wanted(user)?;
     if account.uid == 0 {
         return Ok(Standing::Root);
     }
     become_account(account).map_err(|error| PrivilegeError::Refused { user: name.to_owned(), error })?;
     Ok(Standing::Ordinary)
+}
+
+/// Whom root becomes.
+fn wanted(user: Option<&str>) -> Result<(&str, Account), PrivilegeError> {
+    match user {
+        Some(user) => Ok((user, find(user).ok_or_else(|| PrivilegeError::NoSuchUser(user.to_owned()))?)),
+        None => DEFAULT_USERS
+            .iter()
+            .find_map(|name| Some((*name, find(name)?)))
+            .ok_or(PrivilegeError::NoDefaultUser),
+    }
+}
+
+/// Makes a folder where only root can, for the user whom root is about to become. One that is there is
+/// left as it is: whether it is fit is found out by its user.
+///
+/// # Errors
+///
+/// Returns what the file system returned.
+pub fn make_folder_for(user: Option<&str>, folder: &Path) -> io::Result<()> {
+    let Ok((_, account)) = wanted(user) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || account.uid == 0 {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => std::os::unix::fs::lchown(folder, Some(account.uid), Some(account.gid)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Becomes the owner of a folder, and works in it; where the folder can be found from then on. Root alone
+/// can, and may be the only one who can get there (systemd keeps such folders behind a closed one).
+///
+/// # Errors
+///
+/// Returns what the system returned; the process must not go on then.
+pub fn become_owner_of(folder: &Path) -> io::Result<PathBuf> {
+    let found = fs::metadata(folder)?;
+    if !rustix::process::geteuid().is_root() || found.uid() == 0 {
+        return Ok(folder.to_owned());
+    }
+    std::env::set_current_dir(folder)?;
+    become_account(Account { uid: found.uid(), gid: found.gid() })?;
+    Ok(PathBuf::from("/proc/self/cwd"))
 }
 
 fn become_account(account: Account) -> rustix::io::Result<()> {

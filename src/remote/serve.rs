@@ -17,14 +17,17 @@ use super::access::Access;
 use super::config::{Config, Role};
 use super::guard;
 use super::job::Context;
+use super::listen::Welcome;
 use super::privileges::{self, Standing};
 use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
 use super::stats::{self, Surroundings};
 use super::stdio::{self, Stdio};
+use super::trust::{self, pairing};
 use super::{daemonize, listen, sample};
 use crate::common::exit;
+use crate::common::trust::invitation;
 
 /// How often the machine is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
@@ -78,6 +81,9 @@ fn exit_code(status: i32) -> ExitCode {
 }
 
 fn live(config: &Config) -> Result<i32, StartError> {
+    if config.key || config.pair.is_some() {
+        return talk_of_keys(config);
+    }
     let role = config.role(stdio::is_socket());
     if role == Role::Daemon && !config.detached {
         return daemonize::start().map_err(failed(exit::FAILED, "cannot start in the background"));
@@ -88,6 +94,9 @@ fn live(config: &Config) -> Result<i32, StartError> {
     let doors = if role == Role::OneConnection { Doors::default() } else { setup::bind(config)? };
     setup::set_oom_score(config)?;
     setup::raise_descriptor_limit();
+    // Whoever comes by ssh has shown who it is.
+    let needs_keys = role != Role::OneConnection || stdio::is_internet();
+    let folder = needs_keys.then(|| setup::state_folder(config)).transpose()?;
     let standing = privileges::drop_root(config.user.as_deref())
         .map_err(|error| StartError { status: exit::SETUID_FAILED, why: error.to_string() })?;
     setup::start_log(config, role);
@@ -97,9 +106,15 @@ fn live(config: &Config) -> Result<i32, StartError> {
     // No core files of compilers, nor of ours: sources are none of this machine's business.
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let trust = folder.as_deref().map(setup::open_trust).transpose()?;
     let root = setup::take_root(config)?;
     let context = Arc::new(setup::context(config, &root)?);
-    let served = serve(config, role, doors, &root, &context);
+    let welcome = Welcome { access: Access::new(&config.allow), trust: trust.map(Arc::new) };
+    if let (Some(folder), false) = (&folder, doors.jobs.is_empty()) {
+        let addresses: Vec<_> = doors.jobs.iter().filter_map(|door| door.local_addr().ok()).collect();
+        pairing::note_serving(folder, &addresses);
+    }
+    let served = serve(config, role, doors, welcome, &root, &context);
     context.guard.finish();
     // The guard has removed it; if there was none to do so, this does.
     let _ = fs::remove_dir_all(&root.jobs);
@@ -119,27 +134,58 @@ fn say_what_is_odd(config: &Config, standing: Standing) {
     for odd in &config.odd {
         tracing::warn!("{odd}");
     }
+    if !config.allow.is_empty() {
+        let who = Access::new(&config.allow);
+        tracing::warn!("unauthenticated: the classic protocol is served for {who} (--allow)");
+    }
     if config.enable_tcp_insecure {
         tracing::warn!("clients of the classic protocol may run any program (--enable-tcp-insecure)");
     }
+}
+
+/// Prints the key, or a code for one client.
+fn talk_of_keys(config: &Config) -> Result<i32, StartError> {
+    let folder = setup::state_folder(config)?;
+    let folder = match folder.exists() {
+        true => {
+            privileges::become_owner_of(&folder).map_err(failed(exit::SETUID_FAILED, folder.display()))?
+        }
+        false => folder,
+    };
+    let unusable =
+        |error: &dyn std::fmt::Display| StartError { status: exit::FAILED, why: error.to_string() };
+    let Some(address) = &config.pair else {
+        let identity = trust::identity(&folder).map_err(|error| unusable(&error))?;
+        println!("{}", identity.public());
+        return Ok(0);
+    };
+    let invitation = pairing::invite(&folder, address.as_deref()).map_err(|error| unusable(&error))?;
+    let minutes = invitation::LIFETIME.as_secs() / 60;
+    eprintln!(
+        "For one client, within {minutes} minutes, this volunteer's key being {}:",
+        invitation.key.fingerprint()
+    );
+    println!("distcc --pair {invitation}");
+    Ok(0)
 }
 
 fn serve(
     config: &Config,
     role: Role,
     doors: Doors,
+    welcome: Welcome,
     root: &Root,
     context: &Arc<Context>,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(failed(exit::FAILED, "cannot start threads"))?;
     let served = runtime.block_on(async {
-        let access = Arc::new(Access::new(&config.allow));
-        resolve(&access).await;
+        let welcome = Arc::new(welcome);
+        resolve(&welcome.access).await;
         let phase = watch::Sender::new(Phase::Running);
         let mut helpers = JoinSet::new();
         helpers.spawn(keep_sampling(Arc::clone(context), root.jobs.clone()));
-        helpers.spawn(keep_resolving(Arc::clone(&access)));
+        helpers.spawn(keep_resolving(Arc::clone(&welcome)));
         let mut tasks = JoinSet::new();
         // Before anyone is told that the daemon serves.
         let mut ends = Ends::new(config).map_err(failed(exit::FAILED, "cannot handle signals"))?;
@@ -147,11 +193,12 @@ fn serve(
             let stream =
                 Stdio::take().map_err(failed(exit::IO_FAILED, "stdin and stdout are no connection"))?;
             let (peer, context) = (listen::Peer(stdio::peer()), Arc::clone(context));
-            tasks.spawn(listen::serve_one(stream, peer, access, context, phase.subscribe()));
+            tasks.spawn(listen::serve_one(stream, peer, welcome, context, phase.subscribe()));
         } else {
-            tracing::info!("serving {access}");
+            say_who_is_served(&welcome);
+            let access = Arc::new(Access::or_this_machine(&config.allow));
             show_figures(doors.page, &access, context, &root.jobs, &mut helpers)?;
-            open(config, doors.jobs, &access, context, &phase, &mut tasks)?;
+            open(config, doors.jobs, &welcome, context, &phase, &mut tasks)?;
         }
         ends.wait_and_drain(&phase, &mut tasks).await;
         helpers.shutdown().await;
@@ -161,11 +208,19 @@ fn serve(
     served
 }
 
+fn say_who_is_served(welcome: &Welcome) {
+    let Some(trust) = &welcome.trust else { return };
+    tracing::info!("this volunteer's key is {} (fingerprint {})", trust.key(), trust.key().fingerprint());
+    if trust.is_empty() {
+        tracing::warn!("no client is authorised yet: `distccd --pair` shows a code for one");
+    }
+}
+
 /// Opens the doors, and tells everyone who waits for that.
 fn open(
     config: &Config,
     doors: Vec<std::net::TcpListener>,
-    access: &Arc<Access>,
+    welcome: &Arc<Welcome>,
     context: &Arc<Context>,
     phase: &watch::Sender<Phase>,
     tasks: &mut JoinSet<()>,
@@ -173,7 +228,7 @@ fn open(
     let mut port = 0;
     for listener in doors {
         let (listener, address) = ready(listener)?;
-        tasks.spawn(listen::serve(listener, Arc::clone(access), Arc::clone(context), phase.subscribe()));
+        tasks.spawn(listen::serve(listener, Arc::clone(welcome), Arc::clone(context), phase.subscribe()));
         tracing::info!("listening on {address}");
         port = address.port();
     }
@@ -256,10 +311,10 @@ async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
 }
 
 /// Machines move: their names are looked up again now and then.
-async fn keep_resolving(access: Arc<Access>) {
-    while !access.names().is_empty() {
+async fn keep_resolving(welcome: Arc<Welcome>) {
+    while !welcome.access.names().is_empty() {
         tokio::time::sleep(RESOLVE_INTERVAL).await;
-        resolve(&access).await;
+        resolve(&welcome.access).await;
     }
 }
 

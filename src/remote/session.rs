@@ -31,6 +31,7 @@ use super::outbox::{Outbox, Source};
 use super::process::Control;
 use super::stats::{self, Outcome};
 use super::stream;
+use super::trust::Right;
 use crate::common::action::Action;
 use crate::common::limits::LINK_WINDOW_BYTES;
 use crate::common::protocol::io::{push_message, read_link};
@@ -72,6 +73,9 @@ pub enum LinkEnd {
     /// The daemon ends.
     #[error("the daemon stops")]
     Stopped,
+    /// The client's key is no longer among those that are served.
+    #[error("the client's key is not authorised any more")]
+    Revoked,
     /// The connection broke, or was silent.
     #[error("{0}")]
     Broken(std::io::Error),
@@ -101,12 +105,14 @@ struct Input {
 }
 
 /// Whose link it is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Caller {
     /// Where it comes from.
     pub peer: Peer,
-    /// What it calls itself.
+    /// What it is called here, and what it calls itself.
     pub name: String,
+    /// Why it is served.
+    pub right: Right,
 }
 
 /// Everything that one link's loop owns.
@@ -417,6 +423,9 @@ impl Session {
 
     /// Something is said at every interval, asked or not.
     fn on_tick(&mut self) -> Result<(), LinkEnd> {
+        if !self.client.right.stands() {
+            return Err(LinkEnd::Revoked);
+        }
         if self.outbox.is_empty() {
             self.outbox.message(&ToBroker::Pong { token: 0 });
         }
@@ -434,7 +443,7 @@ impl Session {
 
     async fn say_farewell(&mut self, end: &LinkEnd, batches: mpsc::Sender<Vec<u8>>) {
         let why = match end {
-            LinkEnd::Protocol(_) | LinkEnd::Stopped => end.to_string(),
+            LinkEnd::Protocol(_) | LinkEnd::Stopped | LinkEnd::Revoked => end.to_string(),
             LinkEnd::Closed | LinkEnd::Drained | LinkEnd::Broken(_) => return,
         };
         let mut last = Vec::new();
@@ -445,7 +454,7 @@ impl Session {
     fn log(&self, job: u32, live: &LiveJob, outcome: Outcome, result: &str, used: &str) {
         let time = live.begun.elapsed();
         self.context.stats.ended(outcome, &live.compiler, time);
-        let Caller { peer, name } = &self.client;
+        let Caller { peer, name, .. } = &self.client;
         let (ms, LiveJob { compiler, source, .. }) = (time.as_millis(), live);
         tracing::info!(
             target: JOB_SUMMARY,

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::hermetic::Hermetic;
 use super::job::Context;
 use super::log::{self, Destination};
+use super::privileges;
 use super::process::Limits;
 use super::root::Root;
 use super::sample;
@@ -25,6 +26,7 @@ use super::sandbox::confine::Confinement;
 use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
+use super::trust::{self, Trust, TrustError};
 use super::whitelist::{self, Whitelist};
 use crate::common::exit;
 use crate::common::limits::OUTPUT_MAX_BYTES;
@@ -102,10 +104,7 @@ fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartErro
         let address = SocketAddr::new(address, port);
         TcpListener::bind(address).map_err(failed(exit::BIND_FAILED, format!("cannot listen on {address}")))
     };
-    let (v4, v6) = match config.allow.is_empty() && config.listen.is_empty() {
-        true => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-        false => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-    };
+    let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
     let mut listeners: Vec<TcpListener> = Vec::new();
     // With port 0 the first socket's port is every socket's.
     let port = |listeners: &[TcpListener]| {
@@ -124,7 +123,6 @@ fn bind_each(config: &Config, wanted: u16) -> Result<Vec<TcpListener>, StartErro
         match (bind(v4.into(), port(&listeners)), listeners.is_empty()) {
             (Ok(listener), _) => listeners.push(listener),
             (Err(error), true) => return Err(error),
-            (Err(error), false) if v4.is_loopback() => return Err(error),
             (Err(_), false) => {}
         }
     }
@@ -170,6 +168,30 @@ pub fn raise_descriptor_limit() {
 pub fn set_oom_score(config: &Config) -> Result<(), StartError> {
     let Some(score) = config.oom_score_adj else { return Ok(()) };
     fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(failed(exit::FAILED, "--oom-score-adj"))
+}
+
+/// The folder of keys, made while only root may.
+///
+/// # Errors
+///
+/// Returns that nobody says where it is, or that it cannot be made.
+pub fn state_folder(config: &Config) -> Result<PathBuf, StartError> {
+    let unusable = |why: String| StartError { status: exit::FAILED, why };
+    let default = || trust::default_folder(rustix::process::geteuid().is_root());
+    let folder = config.state_dir.clone().or_else(default);
+    let folder = folder.ok_or_else(|| unusable(TrustError::NoPlace.to_string()))?;
+    privileges::make_folder_for(config.user.as_deref(), &folder)
+        .map_err(|error| unusable(format!("{}: {error}", folder.display())))?;
+    Ok(folder)
+}
+
+/// Reads the keys, as the user who the daemon is.
+///
+/// # Errors
+///
+/// Returns why they cannot be used.
+pub fn open_trust(folder: &Path) -> Result<Trust, StartError> {
+    Trust::open(folder).map_err(|error| StartError { status: exit::FAILED, why: error.to_string() })
 }
 
 /// Takes the daemon's own directories.

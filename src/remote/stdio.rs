@@ -21,6 +21,11 @@ pub fn is_socket() -> bool {
     rustix::fs::fstat(io::stdin()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
 }
 
+/// Whether stdin is a connection of the Internet. Asked of our own end: the other may be gone already.
+pub fn is_internet() -> bool {
+    rustix::net::getsockname(io::stdin()).is_ok_and(|address| SocketAddr::try_from(address).is_ok())
+}
+
 /// Who is at the other end, when that is an address of the Internet.
 pub fn peer() -> Option<SocketAddr> {
     rustix::net::getpeername(io::stdin())

@@ -14,6 +14,7 @@ use crate::common::protocol::link::{
     FrameHeader, FrameKind, MAGIC, OPENING, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
+use crate::common::trust::introduction::{self, Introduction};
 
 /// The longest hello: names of people and machines are short, and who they are is not known yet.
 const HELLO_MAX_BYTES: u32 = 4 << 10;
@@ -85,6 +86,8 @@ async fn write(writing: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io:
 pub enum Speech {
     /// Our own protocol.
     Native,
+    /// An introduction, and what it lets in behind it.
+    Introduced,
     /// distcc's own protocol, one job per connection.
     Classic,
     /// Something else; these were its first bytes.
@@ -101,9 +104,26 @@ pub async fn listen_to(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Spee
     stream.read_exact(&mut first).await?;
     Ok(match &first {
         first if *first == MAGIC => Speech::Native,
+        first if *first == introduction::MAGIC => Speech::Introduced,
         b"DIST" => Speech::Classic,
         _ => Speech::Unknown(first),
     })
+}
+
+/// Reads the rest of an introduction.
+///
+/// # Errors
+///
+/// Returns `InvalidData` when it is none.
+pub async fn introduction(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Introduction> {
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await?;
+    let length =
+        introduction::body_length(length).ok_or_else(|| wrong("the introduction is too long".to_owned()))?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    introduction::decode(&body).map_err(|error| wrong(error.to_string()))
 }
 
 /// Reads the rest of the opening and the client's hello; its name. A client of another version is told so.

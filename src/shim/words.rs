@@ -9,7 +9,7 @@ const IMPLIED_COMPILER: &str = "cc";
 /// First words that are for the broker's program. Some take a value behind `=`.
 ///
 /// Any other first word that begins with `-` is an argument of the implied compiler.
-const CONTROL_WORDS: [&str; 17] = [
+const CONTROL_WORDS: [&str; 21] = [
     "--help",
     "--version",
     "--status",
@@ -27,6 +27,10 @@ const CONTROL_WORDS: [&str; 17] = [
     "--monitor",
     "--list-volunteers",
     "--masquerade",
+    "--key",
+    "--pair",
+    "--farm-key",
+    "--sign-key",
 ];
 
 /// Names under which the broker's program is another tool of distcc 3.4.

@@ -30,6 +30,9 @@ const DAEMON: &str = "/usr/bin/distccd";
 /// The longest that a daemon may take to start or end.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 
+/// Options of a daemon of ours that serves clients of distcc 3.4 on this machine.
+const OPEN: &[&str] = &["--enable-tcp-insecure", "--allow", "127.0.0.1"];
+
 const C: &str = "#include <stdio.h>\n#include \"inc/a.h\"\n\
     int main(int c, char **v) { (void)v; return printf(\"%d %s\\n\", c + TWO, __FILE__); }\n";
 
@@ -242,8 +245,7 @@ fn our_client_sends_file_sets_to_stocks_daemon_with_the_dependency_files_of_a_lo
 
 #[test]
 fn stocks_client_builds_with_our_daemon_in_versions_1_and_2() {
-    let options =
-        VolunteerOptions { jobs: 4, more: &["--enable-tcp-insecure"], ..VolunteerOptions::default() };
+    let options = VolunteerOptions { jobs: 4, more: OPEN, ..VolunteerOptions::default() };
     for version in ["", ",lzo"] {
         let farm = Farm::with(std::slice::from_ref(&options));
         let mut expected = 0;
@@ -260,8 +262,7 @@ fn stocks_client_builds_with_our_daemon_in_versions_1_and_2() {
 
 #[test]
 fn stocks_client_sends_file_sets_to_our_daemon() {
-    let options =
-        VolunteerOptions { jobs: 4, more: &["--enable-tcp-insecure"], ..VolunteerOptions::default() };
+    let options = VolunteerOptions { jobs: 4, more: OPEN, ..VolunteerOptions::default() };
     let farm = Farm::with(&[options]);
     let includes = IncludeServer::start(&farm.work());
     let mut expected = 0;

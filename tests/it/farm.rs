@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod keys;
 mod running;
 
 pub use running::{Outcome, Running, run, wait_until};
@@ -85,6 +86,7 @@ impl Volunteer {
         }
         command.arg("--port-file").arg(&port_file).arg("--temp-dir").arg(&temporary);
         command.arg("--log-file").arg(directory.join("log"));
+        command.arg("--state-dir").arg(directory.join("state"));
         hermetic(&mut command, farm);
         let child = command
             .stdin(Stdio::null())
@@ -104,6 +106,11 @@ impl Volunteer {
         let text = fs::read_to_string(port_file).unwrap_or_default();
         self.port = text.trim().parse().unwrap_or(0);
         self.port != 0
+    }
+
+    /// Where its keys are.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
     }
 
     /// What it logged, for messages of failed tests.
@@ -211,6 +218,9 @@ impl Farm {
         }
         rustix::fs::chmod(directory.path().join("home"), rustix::fs::Mode::RWXU).expect("our own directory");
         let mut farm = Farm { directory, volunteers: Vec::new(), more_hosts: Vec::new(), finished: false };
+        for number in 0..volunteers.len() {
+            keys::introduce(&farm.home(), &farm.directory.path().join(format!("volunteer{number}/state")));
+        }
         for (number, options) in volunteers.iter().enumerate() {
             farm.volunteers.push(Volunteer::start(farm.directory.path(), number, options));
         }
@@ -318,7 +328,8 @@ impl Farm {
             assert_eq!(volunteer.left_behind(), [""; 0].map(PathBuf::from), "distccd left files behind");
         }
         assert_eq!(names(&self.directory.path().join("tmp")), [""; 0], "temporary files were left behind");
-        let kept = ["broker.lock", "broker.log", "broker.tmp", "lock", "start.lock", "start.log", "state"];
+        let kept =
+            ["broker.lock", "broker.log", "broker.tmp", "keys", "lock", "start.lock", "start.log", "state"];
         assert_eq!(names(&self.home().join("state")), [""; 0], "the broker left states of jobs");
         assert_eq!(names(&self.home().join("broker.tmp")), [""; 0], "the broker left temporary files");
         let mut home = names(&self.home());

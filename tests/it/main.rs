@@ -37,3 +37,4 @@ mod shim;
 mod sight;
 mod subtle;
 mod tidy;
+mod trust;

@@ -364,7 +364,10 @@ fn p42_a_debugger_finds_the_sources() {
 
 #[test]
 fn p62_lsdistcc_prints_those_that_answer_and_tries_a_compiler() {
-    let farm = Farm::with(&[VolunteerOptions { more: &["--enable-tcp-insecure"], ..Default::default() }]);
+    let farm = Farm::with(&[VolunteerOptions {
+        more: &["--enable-tcp-insecure", "--allow", "127.0.0.1"],
+        ..Default::default()
+    }]);
     let port = farm.volunteers[0].port;
     let link = farm.bin().join("lsdistcc");
     std::os::unix::fs::symlink(SHIM, &link).expect("a link");

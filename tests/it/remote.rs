@@ -21,7 +21,7 @@ use distcc::common::protocol::link::{
 use distcc::common::toolchain::Digest;
 
 use link::Link;
-use volunteer::{Volunteer, daemon_command, toolchain_of, wait_for};
+use volunteer::{Volunteer, client_of, daemon_command, toolchain_of, wait_for};
 
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
@@ -163,7 +163,7 @@ fn garbage_and_lies_about_lengths_close_the_connection() {
     for first in
         [&b"GET / HTTP/1.1\r\n\r\n"[..], b"DIST00000001ARGVxxxxxxxx", &[&OPENING[..], &huge].concat()]
     {
-        let mut link = Link::connect(volunteer.port);
+        let mut link = volunteer.connect();
         link.stream.write_all(first).unwrap();
         assert!(link.is_closed());
     }
@@ -178,7 +178,7 @@ fn garbage_and_lies_about_lengths_close_the_connection() {
 #[test]
 fn another_version_is_told_so() {
     let volunteer = Volunteer::start(&[]);
-    let mut link = Link::connect(volunteer.port);
+    let mut link = volunteer.connect();
     link.stream.write_all(&OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION + 1, build: "9".into(), client: "test".into() });
     assert!(matches!(link.next(), ToBroker::Hello { version: VERSION, .. }));
@@ -190,7 +190,7 @@ fn another_version_is_told_so() {
 fn whoever_says_hello_too_slowly_is_dropped_and_others_are_served() {
     let volunteer = Volunteer::start(&[]);
     let begin = Instant::now();
-    let mut slow: Vec<Link> = (0..100).map(|_| Link::connect(volunteer.port)).collect();
+    let mut slow: Vec<Link> = (0..100).map(|_| volunteer.connect()).collect();
     for link in &mut slow {
         link.stream.write_all(&OPENING[..1]).unwrap();
     }
@@ -204,7 +204,7 @@ fn whoever_says_hello_too_slowly_is_dropped_and_others_are_served() {
 #[test]
 fn a_full_disk_takes_no_jobs_and_says_why() {
     let volunteer = Volunteer::start(&["--min-free-disk", "1000000000"]);
-    let mut link = Link::connect(volunteer.port);
+    let mut link = volunteer.connect();
     link.stream.write_all(&OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
     link.next();
@@ -287,7 +287,7 @@ fn when_the_starting_command_returns_the_port_is_open() {
     assert!(started.status.success(), "{started:?}");
     let port = fs::read_to_string(directory.path().join("port")).unwrap().trim().parse().unwrap();
     let pid = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
-    Link::connect(port).hello();
+    Link::connect(port, &client_of(directory.path())).hello();
     assert!(Command::new("kill").arg(&pid).status().unwrap().success());
     wait_for("the daemon is gone", || !pid_file.exists() && !is_running(pid.parse().unwrap()));
 }
@@ -314,7 +314,7 @@ fn without_descriptors_the_door_waits_and_opens_again() {
     };
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     limit(&format!("{}:4096", open + 2));
-    let crowd: Vec<Link> = (0..8).map(|_| Link::connect(volunteer.port)).collect();
+    let crowd: Vec<Link> = (0..8).map(|_| volunteer.connect()).collect();
     wait_for("the daemon says so", || volunteer.log().contains("cannot accept"));
     drop(crowd);
     limit("1024:4096");

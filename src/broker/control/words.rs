@@ -79,12 +79,27 @@ pub fn distcc_command() -> Command {
                 .value_parser(clap::value_parser!(OsString))
                 .help("Fill this directory with links to distcc for the compilers in PATH"),
         )
+        .arg(
+            Arg::new("pair")
+                .long("pair")
+                .value_name("CODE")
+                .help("Make this client and a volunteer know each other, by a code that distccd --pair showed there"),
+        )
+        .arg(flag("key", "Print this client's public key, for a volunteer's authorized_keys"))
+        .arg(flag("farm-key", "Print the public key with which --sign-key signs here; it is made when first needed"))
+        .arg(
+            Arg::new("sign-key")
+                .long("sign-key")
+                .value_name("KEY")
+                .num_args(1..)
+                .help("Print a certificate: KEY NAME [LAST-DAY]; volunteers that know the farm key take it for a year, or until that day"),
+        )
         .arg(flag("show-principal", "Not offered: GSSAPI").hide(true))
         .group(clap::ArgGroup::new("word").args(WORDS).required(true))
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 10] = [
+const WORDS: [&str; 14] = [
     "version",
     "status",
     "show-hosts",
@@ -94,6 +109,10 @@ const WORDS: [&str; 10] = [
     "monitor",
     "list-volunteers",
     "masquerade",
+    "pair",
+    "key",
+    "farm-key",
+    "sign-key",
     "show-principal",
 ];
 

@@ -21,7 +21,7 @@ mod request;
 
 pub use self::dependencies::Columns;
 use super::traffic::{Traffic, Way};
-use super::transport::{Carrier, Farewell, Purpose, Route, Stream};
+use super::transport::{CONNECT_TIMEOUT, Carrier, ConnectError, Farewell, Route, Stream};
 use super::{Answer, Order, Packing, TextAnswer, Times};
 use crate::broker::scheduler::api::Failure;
 use crate::broker::sets::FileSet;
@@ -32,9 +32,6 @@ use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::classic::{HEADER_LEN, Reply, Response, ResponseOrder, Version, lzo};
 use crate::common::protocol::link::{JobResult, Part};
 use crate::common::toolchain::Digest;
-
-/// How long connecting may take, as in distcc 3.4.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What is in the name of the folder in which a daemon of distcc 3.4 lays out a file set.
 const FOLDER: &[u8] = b"/distccd_";
@@ -96,15 +93,13 @@ impl ClassicHandle {
         let deadline = order.deadline;
         let work = async {
             let request = request::encode(&order, &classic).await?;
-            let connection = match timeout(CONNECT_TIMEOUT, self.route.connect(Purpose::Job)).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(self.unreachable(format!("cannot be reached: {error}"))),
-                Err(_) => {
-                    return Err(
-                        self.unreachable(format!("cannot be reached for {}s", CONNECT_TIMEOUT.as_secs()))
-                    );
+            let connection = self.route.connect_classic().await.map_err(|error| match error {
+                ConnectError::Timeout => {
+                    self.unreachable(format!("cannot be reached for {}s", CONNECT_TIMEOUT.as_secs()))
                 }
-            };
+                ConnectError::Io(error) => self.unreachable(format!("cannot be reached: {error}")),
+                ConnectError::Distrust(why) => self.unreachable(why.to_string()),
+            })?;
             let mut stream = connection.stream;
             let answered = exchange(&mut stream, &request, &classic).await;
             drop(stream);

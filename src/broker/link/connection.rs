@@ -3,31 +3,33 @@
 //!
 //! Whoever closes the connection on hearing our opening, without a word, is taken for a distccd of
 //! another kind: it is up as well, and its jobs each open a connection of their own ([`super::classic`]).
-//! That is found out once for as long as it can be reached, and costs no job.
+//! That is found out once for as long as it can be reached, and costs no job. A volunteer whose key is
+//! known is never taken for one: nothing is sent to it in the clear.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::classic::ClassicHandle;
 use super::peer::{LinkError, News, Peer};
 use super::supply::{Bundle, ToPack};
 use super::traffic::{Traffic, Way};
-use super::transport::{Farewell, Purpose, Route, Stream};
+use super::transport::{ConnectError, Connection, Farewell, Route};
 use super::{LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
 use crate::broker::hermetic::Hermetic;
 use crate::broker::scheduler::api::HostId;
+use crate::broker::trust::{Distrust, Trust, is_closed, is_denied};
 use crate::common::protocol::link::{FrameHeader, HELLO_TIMEOUT};
 
-/// How long a connect may take, name resolution included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often it is looked whether the volunteer's key is still a known one.
+const TRUST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long the hello may take over ssh, which has to log in first.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,6 +77,8 @@ pub struct Surroundings {
     pub traffic: Arc<Traffic>,
     /// Where attempts get their numbers.
     pub numbers: Arc<AtomicU32>,
+    /// Who is trusted.
+    pub trust: Arc<Trust>,
 }
 
 /// Where a link's events go, with the host that they are of.
@@ -103,15 +107,20 @@ pub async fn run(route: Route, surroundings: Surroundings, reporter: Reporter) {
 /// Opens a link and runs it until it ends; says why it did.
 async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> String {
     let begun = Instant::now();
-    let connection = match timeout(CONNECT_TIMEOUT, route.connect(Purpose::Link)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return format!("cannot connect: {error}"),
-        Err(_) => return format!("no answer to the connection for {}s", CONNECT_TIMEOUT.as_secs()),
+    let mut connection = match route.connect(&surroundings.trust).await {
+        Ok(connection) => connection,
+        Err(ConnectError::Distrust(Distrust::Silent)) => {
+            return classic(route, begun.elapsed(), surroundings, reporter).await;
+        }
+        Err(error) => return error.to_string(),
     };
     let round_trip = begun.elapsed();
-    let carried = connection.carrier.is_some();
-    let end = serve(connection.stream, surroundings, reporter, carried).await;
-    let farewell = match connection.carrier {
+    let (carrier, key) = (connection.carrier.take(), connection.key);
+    let end = serve(connection, carrier.is_some(), &route, surroundings, reporter).await;
+    if let (Some(key), true, true) = (key, end.before_hello, end.closed) {
+        return surroundings.trust.not_authorised(&key).to_string();
+    }
+    let farewell = match carrier {
         Some(carrier) if end.before_hello => carrier.farewell().await,
         _ => Farewell::Ended,
     };
@@ -119,15 +128,20 @@ async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporte
         (Farewell::Unreachable(words), _) => format!("cannot be reached by ssh: {words}"),
         (Farewell::NoDaemon(words), _) => format!("has no distccd that ssh could run: {words}"),
         (Farewell::Ended, End { before_hello: true, closed: true, .. }) => {
-            reporter.report(LinkEvent::RoundTrip(round_trip)).await;
-            classic(route, surroundings, reporter).await
+            classic(route, round_trip, surroundings, reporter).await
         }
         (Farewell::Ended, end) => end.why,
     }
 }
 
 /// A volunteer of the classic protocol is up until it cannot be reached.
-async fn classic(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> String {
+async fn classic(
+    route: Arc<Route>,
+    round_trip: Duration,
+    surroundings: &Surroundings,
+    reporter: &Reporter,
+) -> String {
+    reporter.report(LinkEvent::RoundTrip(round_trip)).await;
     let (handle, mut lost) = ClassicHandle::new(route, Arc::clone(&surroundings.traffic));
     let handle = LinkHandle::Classic(handle);
     let (build, sandbox) = ("of the classic protocol".to_owned(), String::new());
@@ -147,31 +161,43 @@ struct End {
 
 /// Runs an open link until it ends, and says how it did.
 async fn serve(
-    stream: Box<dyn Stream>,
+    connection: Connection,
+    carried: bool,
+    route: &Route,
     surroundings: &Surroundings,
     reporter: &Reporter,
-    carried: bool,
 ) -> End {
     let (handle, mut commands) = NativeHandle::new(Arc::clone(&surroundings.numbers));
     let traffic = Arc::clone(&surroundings.traffic);
     let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone(), traffic);
     let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
-    let ended = exchange(stream, &mut link, &mut commands, surroundings, reporter).await;
+    let address = route.address.to_string();
+    let trusted = connection.key.map(|key| move || surroundings.trust.knows(&address, &key));
+    let work = exchange(connection, &mut link, &mut commands, surroundings, reporter);
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = while_holds(trusted) => Err(EndOfLink::Forgotten),
+    };
     let before_hello = link.handle.is_some();
     let (why, closed) = match ended {
         Ok(()) => ("closed the connection".to_owned(), true),
         Err(EndOfLink::Peer(error)) => (error.to_string(), false),
-        Err(EndOfLink::Io(error)) => (format!("connection lost: {error}"), is_closed(&error)),
-        Err(EndOfLink::NoHello) => ("is no distccd: it did not say hello".to_owned(), false),
+        Err(EndOfLink::Io(error)) => {
+            (format!("connection lost: {error}"), is_closed(&error) || is_denied(&error))
+        }
+        Err(EndOfLink::NoHello) => (Distrust::Mute.to_string(), false),
+        Err(EndOfLink::Forgotten) => (Distrust::Forgotten.to_string(), false),
     };
     peer.fail_all(&why);
     End { why, before_hello, closed }
 }
 
-/// Whether this is what closing with unread data looks like from here.
-fn is_closed(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+/// Returns when something does not hold any more; never for nothing.
+async fn while_holds(holds: Option<impl Fn() -> bool>) {
+    let Some(holds) = holds else { return std::future::pending().await };
+    while holds() {
+        sleep(TRUST_INTERVAL).await;
+    }
 }
 
 /// Why an open link ended, other than by the volunteer closing it.
@@ -179,6 +205,8 @@ enum EndOfLink {
     Peer(LinkError),
     Io(io::Error),
     NoHello,
+    /// The volunteer's key is not known any more.
+    Forgotten,
 }
 
 /// What a link in progress is made of.
@@ -203,7 +231,7 @@ impl From<io::Error> for EndOfLink {
 }
 
 async fn exchange(
-    stream: Box<dyn Stream>,
+    connection: Connection,
     link: &mut Link<'_>,
     commands: &mut mpsc::UnboundedReceiver<LinkCommand>,
     surroundings: &Surroundings,
@@ -211,8 +239,10 @@ async fn exchange(
 ) -> Result<(), EndOfLink> {
     let clock = surroundings.clock;
     let mut packing: JoinSet<Bundle> = JoinSet::new();
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let (mut input, mut output, mut written) = (Vec::new(), Vec::new(), 0);
+    let (mut reader, mut writer) = tokio::io::split(connection.stream);
+    let (mut input, mut output, mut written) = (Vec::new(), connection.opening, 0);
+    // Bytes that were taken may still be held back, encrypted, where the socket was full.
+    let mut held_back = false;
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
     loop {
         link.peer.tick(clock.now());
@@ -236,14 +266,12 @@ async fn exchange(
                     _ => take_frames(&mut input, link, clock, reporter).await?,
                 }
             }
-            sent = writer.write(&output[written..]), if written < output.len() => {
-                match sent? {
-                    0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                    sent => {
-                        surroundings.traffic.wire(Way::Out, sent);
-                        written += sent;
-                    }
-                }
+            sent = push(&mut writer, &output[written..]), if written < output.len() || held_back => {
+                // A flush that comes to its end has nothing left.
+                held_back = written < output.len();
+                let sent = sent?;
+                surroundings.traffic.wire(Way::Out, sent);
+                written += sent;
             }
             command = commands.recv() => match command {
                 Some(LinkCommand::Start { job, work, reply }) => link.peer.start(job, work, reply),
@@ -263,6 +291,17 @@ async fn exchange(
                 link.peer.on_time(clock.now())?;
             }
         }
+    }
+}
+
+/// Writes some bytes; where there are none, those that are held back.
+async fn push(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write(bytes).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        sent => Ok(sent),
     }
 }
 

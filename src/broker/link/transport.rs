@@ -1,4 +1,4 @@
-//! Opens connections to volunteers. The one place where encryption will sit.
+//! Opens connections to volunteers: over TLS, over ssh, or, for jobs of the classic protocol, as they are.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,13 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::broker::trust::{Distrust, Secured, Trust};
 use crate::common::bytes::Bytes;
 use crate::common::protocol::link::DEFAULT_PORT;
+use crate::common::trust::key::PublicKey;
+
+/// How long a connect may take, name resolution included; as in distcc 3.4.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What runs on the other side of ssh when the host list does not say.
 const DAEMON: &str = "distccd";
@@ -88,6 +93,24 @@ pub struct Connection {
     pub stream: Box<dyn Stream>,
     /// The ssh that carries them.
     pub carrier: Option<Carrier>,
+    /// The key that the other side has proved.
+    pub key: Option<PublicKey>,
+    /// What to say before the protocol's own opening.
+    pub opening: Vec<u8>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The system, or the network.
+    #[error("cannot connect: {0}")]
+    Io(#[from] io::Error),
+    /// Nobody answered.
+    #[error("no answer to the connection for {}s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    /// Whoever answered is not to be trusted.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
 }
 
 /// An ssh. It dies with this.
@@ -129,21 +152,28 @@ impl Carrier {
 }
 
 impl Route {
-    /// Connects; the caller bounds the wait.
+    /// Connects for a link: no byte of ours is in the clear.
+    ///
+    /// # Errors
+    ///
+    /// Returns what name resolution, the last of the addresses, or starting ssh gave; or that whoever
+    /// answers is not known.
+    pub async fn connect(&self, trust: &Trust) -> Result<Connection, ConnectError> {
+        let Address::Tcp { name, port } = &self.address else { return Ok(self.carry(Purpose::Link)?) };
+        let stream = dial(name, *port).await?;
+        let Secured { stream, key, opening } = trust.secure(stream, &self.address.to_string()).await?;
+        Ok(Connection { stream: Box::new(stream), carrier: None, key: Some(key), opening })
+    }
+
+    /// Connects for one job of the classic protocol.
     ///
     /// # Errors
     ///
     /// Returns what name resolution, the last of the addresses, or starting ssh gave.
-    pub async fn connect(&self, purpose: Purpose) -> io::Result<Connection> {
-        match &self.address {
-            Address::Tcp { name, port } => {
-                let stream = TcpStream::connect((name.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                keep_little_unsent(&stream);
-                Ok(Connection { stream: Box::new(stream), carrier: None })
-            }
-            Address::Ssh { .. } => self.carry(purpose),
-        }
+    pub async fn connect_classic(&self) -> Result<Connection, ConnectError> {
+        let Address::Tcp { name, port } = &self.address else { return Ok(self.carry(Purpose::Job)?) };
+        let stream = Box::new(dial(name, *port).await?);
+        Ok(Connection { stream, carrier: None, key: None, opening: Vec::new() })
     }
 
     /// Starts ssh, which has no terminal to ask questions on: keys must do.
@@ -159,8 +189,16 @@ impl Route {
             return Err(io::ErrorKind::Other.into());
         };
         let stream = Box::new(Pipes(join(stdout, stdin)));
-        Ok(Connection { stream, carrier: Some(Carrier { child, errors }) })
+        Ok(Connection { stream, carrier: Some(Carrier { child, errors }), key: None, opening: Vec::new() })
     }
+}
+
+async fn dial(name: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((name, port))).await;
+    let stream = connected.map_err(|_| ConnectError::Timeout)??;
+    stream.set_nodelay(true)?;
+    keep_little_unsent(&stream);
+    Ok(stream)
 }
 
 /// The command that runs a daemon on an ssh host, as distcc 3.4 makes it. The daemon serves one

@@ -38,6 +38,9 @@ impl Style {
 /// Jobs that are shown; the rest is counted.
 const JOBS_SHOWN: usize = 40;
 
+/// Lines of a reason: what is wrong with a key, and what mends it, takes some.
+const WHY_LINES_MAX: usize = 8;
+
 /// Troubles that are shown.
 const TROUBLES_SHOWN: usize = 4;
 
@@ -174,7 +177,9 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
             0 => String::new(),
             wait => format!(" (for {})", age(wait)),
         };
-        let _ = writeln!(text, "    {}", style.paint(paint, &format!("{}{wait}", clip(&host.why, 60))));
+        for line in wrapped(&format!("{}{wait}", host.why), 76, WHY_LINES_MAX) {
+            let _ = writeln!(text, "    {}", style.paint(paint, &line));
+        }
     }
     if host.state == "up" {
         let _ = writeln!(text, "    {}", style.paint(Paint::Faint, &about(host)));
@@ -211,6 +216,27 @@ pub fn clip(text: &str, width: usize) -> String {
         true => text.chars().take(width - 1).chain(['…']).map(harmless).collect(),
         false => text.chars().map(harmless).collect(),
     }
+}
+
+/// A text as at most so many lines of at most `width` letters, broken between words where there are any.
+fn wrapped(text: &str, width: usize, lines_max: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let word = clip(word, width);
+        let line = lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= width);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(&word),
+            Some(line) => line.extend([" ", &word]),
+            None => lines.push(word),
+        }
+    }
+    if lines.len() > lines_max {
+        lines.truncate(lines_max);
+        let last = lines.pop().unwrap_or_default();
+        lines.push(format!("{}…", clip(&last, width - 1)));
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
 }
 
 fn harmless(letter: char) -> char {
@@ -271,5 +297,17 @@ mod tests {
         assert_eq!([0, 9999, 10_000, 600_000, 36_000_000].map(age), ["0.0s", "9.9s", "10s", "10m", "10h"]);
         assert_eq!([450, 100_000, 2_000_000].map(round_trip), ["0.5ms", "100ms", "2000ms"]);
         assert_eq!([1500, -20_000].map(saved), ["1.5s", "-20s"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_broken_between_words() {
+        assert_eq!(wrapped("one two three", 8, 9), ["one two", "three"]);
+        assert_eq!(wrapped("one two three", 8, 1), ["one two…"]);
+        assert_eq!(wrapped("seventeen", 4, 1), ["sev…"]);
     }
 }

@@ -7,7 +7,7 @@ fn usual() -> Report {
         host: host.to_owned(),
         state: state.to_owned(),
         link: "tcp".to_owned(),
-        security: "none".to_owned(),
+        security: "tls".to_owned(),
         speed: 1.0,
         ..HostReport::default()
     };

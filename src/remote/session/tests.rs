@@ -25,7 +25,7 @@ impl Broker {
         let (pipe, theirs) = duplex(64 << 10);
         let phase = watch::Sender::new(Phase::Running);
         let context = machine.context(2);
-        let caller = Caller { peer: Peer(None), name: "test".to_owned() };
+        let caller = Caller { peer: Peer(None), name: "test".to_owned(), right: Right::Carried };
         let session = tokio::spawn(run(theirs, caller, context, phase.subscribe()));
         let mut broker = Broker { pipe, phase, session };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));

@@ -15,7 +15,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(20);
 fn farm() -> Farm {
     Farm::with(&[VolunteerOptions {
         jobs: 4,
-        more: &["--enable-tcp-insecure"],
+        more: &["--enable-tcp-insecure", "--allow", "127.0.0.1"],
         ..VolunteerOptions::default()
     }])
 }

@@ -31,7 +31,10 @@ impl Ground {
         }
         command.args(words.split_whitespace());
         command.arg("--pid-file").arg(self.path("pid")).arg("--log-file").arg(self.path("log"));
-        command.arg("--temp-dir").arg(self.path("tmp"));
+        command.arg("--temp-dir").arg(self.path("tmp")).arg("--state-dir").arg(self.path("state"));
+        if !words.contains("--allow") {
+            command.args(["--allow", "127.0.0.1"]);
+        }
         command
     }
 
@@ -154,14 +157,29 @@ fn p45_others_are_closed_at_once_with_nothing_sent_and_a_warning_in_the_log() {
 }
 
 #[test]
-fn p47_without_allow_only_this_machine_is_served() {
+fn p47_without_allow_no_client_of_stock_is_served() {
     let ground = Ground::new();
-    ground.start("");
-    assert!(ground.log().contains("serving 127.0.0.0/8, ::1/128"), "{}", ground.log());
+    let port = dead_port();
+    let mut command = Command::new(VOLUNTEER);
+    if rustix::process::geteuid().is_root() {
+        command.args(["--user", "root"]);
+    }
+    for (option, name) in
+        [("--pid-file", "pid"), ("--log-file", "log"), ("--temp-dir", "tmp"), ("--state-dir", "state")]
+    {
+        command.arg(option).arg(ground.path(name));
+    }
+    let started = command.args(["--listen", "127.0.0.1", "--port", &port.to_string()]).output();
+    assert!(started.expect("distccd can be started").status.success());
+    assert_eq!(all_of(connect(port), request("cc").as_bytes()), b"");
+    let log = ground.log();
+    assert!(log.contains("refused: address 127.0.0.1 is not allowed"), "{log}");
+    assert!(!log.contains("unauthenticated"), "{log}");
     ground.stop();
     let private = Ground::new();
     private.start("--allow-private");
-    assert!(private.log().contains("10.0.0.0/8"), "{}", private.log());
+    let log = private.log();
+    assert!(log.contains("unauthenticated: the classic protocol") && log.contains("10.0.0.0/8"), "{log}");
     private.stop();
 }
 

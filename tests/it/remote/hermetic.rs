@@ -16,7 +16,6 @@ use distcc::common::toolchain::Digest;
 
 use super::client::{Answer, Client, Job, View};
 use super::is_running;
-use super::link::Link;
 use super::volunteer::{Volunteer, toolchain_of, wait_for};
 
 /// A project of one source and one header, in a folder of its own.
@@ -311,7 +310,7 @@ fn a_terminal_is_one_and_its_bytes_are_those_of_a_local_one() {
 #[test]
 fn where_no_box_can_be_made_the_daemon_says_so_and_takes_texts() {
     let volunteer = Volunteer::start_without_namespaces();
-    let mut link = Link::connect(volunteer.port);
+    let mut link = volunteer.connect();
     link.stream.write_all(&OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
     assert!(matches!(link.next(), ToBroker::Hello { .. }));

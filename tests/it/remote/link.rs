@@ -11,19 +11,31 @@ use distcc::common::protocol::link::{
 };
 use distcc::common::protocol::wire;
 use distcc::common::toolchain::{Digest, Toolchain};
+use distcc::common::trust::key::Identity;
+use distcc::common::trust::tls;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::volunteer::PATIENCE;
 
+/// A connection without TLS.
+pub fn dial(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 /// The broker's end of a link.
 pub struct Link {
-    pub stream: TcpStream,
+    pub stream: StreamOwned<ClientConnection, TcpStream>,
 }
 
 impl Link {
-    pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Link { stream }
+    /// Connects with this key to whichever volunteer is there.
+    pub fn connect(port: u16, client: &Identity) -> Self {
+        let config = tls::client(client, Box::new(|_| true)).unwrap().config;
+        let connection = ClientConnection::new(config, tls::nobody_in_particular()).unwrap();
+        Link { stream: StreamOwned::new(connection, dial(port)) }
     }
 
     pub fn hello(&mut self) {
@@ -151,7 +163,11 @@ impl Link {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            // Cut off, which TLS tells from an end.
+            Err(error) => matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof
+            ),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use distcc::common::bytes::Bytes;
 use distcc::common::toolchain::{Digest, QUESTIONS, Toolchain, identify, read_banner};
+use distcc::common::trust::files;
+use distcc::common::trust::key::Identity;
 
 use super::link::Link;
 
@@ -60,9 +62,12 @@ impl Volunteer {
         for name in ["bin", "tmp"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
+        authorize(directory.path());
         let nobody = "nobody";
         let changed = Command::new("chown").arg("-R").arg(nobody).arg(directory.path()).status();
         assert!(changed.unwrap().success());
+        // The client's key stays the client's.
+        std::os::unix::fs::chown(directory.path().join("client.key"), Some(0), None).unwrap();
         let (daemon, port) = launch(directory.path(), &[&["--user", nobody], options].concat());
         Volunteer { directory, daemon, port }
     }
@@ -109,9 +114,14 @@ impl Volunteer {
     }
 
     pub fn link(&self) -> Link {
-        let mut link = Link::connect(self.port);
+        let mut link = self.connect();
         link.hello();
         link
+    }
+
+    /// A connection over TLS, on which nothing has been said.
+    pub fn connect(&self) -> Link {
+        Link::connect(self.port, &client_of(self.directory.path()))
     }
 
     /// The process that a fake compiler runs as.
@@ -156,6 +166,19 @@ impl Volunteer {
     }
 }
 
+/// The client that the daemon of this directory knows.
+pub fn client_of(directory: &Path) -> Identity {
+    files::secret(&directory.join("client.key")).unwrap()
+}
+
+/// Makes the daemon of this directory know [`client_of`] it.
+pub fn authorize(directory: &Path) {
+    let (state, line) = (directory.join("state"), format!("{} test\n", client_of(directory).public()));
+    fs::create_dir_all(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(state.join("authorized_keys"), line).unwrap();
+}
+
 pub fn launch(directory: &Path, options: &[&str]) -> (Child, u16) {
     let mut command = daemon_command(directory);
     command.arg("--no-detach").args(options);
@@ -186,6 +209,9 @@ pub fn wait_until_open(directory: &Path, command: &mut Command) -> (Child, u16) 
 }
 
 pub fn daemon_command(directory: &Path) -> Command {
+    if !directory.join("state").exists() {
+        authorize(directory);
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_distccd"));
     let path = |name: &str| directory.join(name).display().to_string();
     // Root in a container has to say that it means it.
@@ -195,6 +221,7 @@ pub fn daemon_command(directory: &Path) -> Command {
     command
         .args(["--listen", "127.0.0.1", "--port", "0", "--min-free-disk", "0", "--jobs", "2"])
         .args(["--port-file", &path("port"), "--temp-dir", &path("tmp"), "--log-file", &path("log")])
+        .args(["--state-dir", &path("state")])
         .env("PATH", format!("{}:/usr/bin:/bin", path("bin")))
         .stdin(Stdio::null());
     command

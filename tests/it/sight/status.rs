@@ -40,7 +40,7 @@ fn the_document_tells_what_a_build_did() {
     assert_eq!(host["host"], format!("127.0.0.1:{port}"));
     assert_eq!(
         (&host["state"], &host["link"], &host["security"]),
-        (&"up".into(), &"tcp".into(), &"none".into())
+        (&"up".into(), &"tcp".into(), &"tls".into())
     );
     assert_eq!((number(host, "/done"), number(host, "/slots_used")), (3, 0));
     assert!(number(host, "/slots") >= 8, "{host}");
