@@ -18,7 +18,6 @@ use distcc::common::action::Ended;
 use distcc::common::protocol::link::{OPENING, Refusal, ToBroker, ToVolunteer, VERSION};
 
 use crate::remote::client::{Client, Job, View};
-use crate::remote::link::Link;
 use crate::remote::volunteer::{Volunteer, toolchain_of, wait_for};
 
 /// The program of `attacker.c`, which needs nothing but itself.
@@ -143,7 +142,7 @@ pub fn words(text: &str) -> Vec<String> {
 #[test]
 fn without_namespaces_landlock_and_the_filter_are_the_wall() {
     let mut volunteer = Volunteer::start_without_namespaces();
-    let mut link = Link::connect(volunteer.port);
+    let mut link = volunteer.connect();
     std::io::Write::write_all(&mut link.stream, &OPENING).unwrap();
     link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
     let able = link.wait(|message| {

@@ -192,7 +192,8 @@ fn whoever_says_hello_too_slowly_is_dropped_and_others_are_served() {
     let begin = Instant::now();
     let mut slow: Vec<Link> = (0..100).map(|_| volunteer.connect()).collect();
     for link in &mut slow {
-        link.stream.write_all(&OPENING[..1]).unwrap();
+        // Some are dropped already.
+        link.stream.write_all(&OPENING[..1]).ok();
     }
     volunteer.link();
     for link in &mut slow {

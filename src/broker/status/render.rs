@@ -223,7 +223,9 @@ fn wrapped(text: &str, width: usize, lines_max: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let word = clip(word, width);
-        let line = lines.last_mut().filter(|line| line.chars().count() + 1 + word.chars().count() <= width);
+        let fits =
+            |line: &String| line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width;
+        let line = lines.last_mut().filter(|line| fits(line));
         match line {
             Some(line) if line.is_empty() => line.push_str(&word),
             Some(line) => line.extend([" ", &word]),
@@ -298,11 +300,6 @@ mod tests {
         assert_eq!([450, 100_000, 2_000_000].map(round_trip), ["0.5ms", "100ms", "2000ms"]);
         assert_eq!([1500, -20_000].map(saved), ["1.5s", "-20s"]);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_long_reason_is_broken_between_words() {

@@ -305,16 +305,18 @@ fn folder() -> Result<PathBuf, FileError> {
         // A broker works in `/`; the shim that started it says which directory it meant.
         false => variable(CHOSEN).or_else(|| std::path::absolute(&directory).ok()).unwrap_or(directory),
     });
-    let own = rustix::process::geteuid().as_raw();
-    let is_ours = |path: &PathBuf| std::fs::metadata(path).map_or(true, |found| found.uid() == own);
     let places = [given, variable("HOME").map(|home| home.join(".distcc"))];
-    let found = places.into_iter().flatten().find(is_ours).map(|directory| directory.join("keys"));
-    found.ok_or_else(|| FileError::Io {
+    let mut last = FileError::Io {
         path: PathBuf::from("~/.distcc"),
-        error: std::io::Error::other(
-            "there is no place for keys: neither DISTCC_DIR nor HOME is this user's",
-        ),
-    })
+        error: std::io::Error::other("there is no place for keys: neither DISTCC_DIR nor HOME is set"),
+    };
+    for directory in places.into_iter().flatten() {
+        match files::is_own_folder(&directory) {
+            Ok(()) => return Ok(directory.join("keys")),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Where a distccd that this user started keeps its public key.
