@@ -15,6 +15,7 @@ use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 
+mod looks;
 mod words;
 
 use self::words::{broker_command, distcc_command};
@@ -112,6 +113,13 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if let Some(command) = matches.get_many::<OsString>("scan-includes") {
         let argv: Vec<Bytes> = command.cloned().map(Bytes::from).collect();
         return scan_includes(&argv);
+    }
+    if let Some(command) = matches.get_many::<OsString>("explain") {
+        let argv: Vec<Bytes> = command.cloned().map(Bytes::from).collect();
+        return looks::explain(argv);
+    }
+    if let Some(words) = matches.get_many::<OsString>("trace") {
+        return looks::trace(&words.cloned().collect::<Vec<_>>());
     }
     if matches.get_flag("stop") {
         return stop();

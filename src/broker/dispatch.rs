@@ -10,20 +10,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::config::Config;
 use super::effort::Effort;
 use super::hermetic::Hermetic;
 use super::history::History;
+use super::history::record::Record;
 use super::host_lists::NO_ZEROCONF;
 use super::link::connection::{self, LinkEvent, Reporter, Surroundings};
 use super::notices::Notices;
 use super::scheduler::Scheduler;
 use super::scheduler::api::{
-    Action, BuildId, Event, Failure, HostId, HostUse, JobId, LocalSlots, RemoteArrival, TaskKey, ToolchainId,
+    Action, BuildId, Event, Failure, HostId, HostUse, JobId, LocalSlots, Moment, RemoteArrival, TaskKey,
+    ToolchainId,
 };
 use super::state::phases::{self, StateFiles};
 use super::state::slots::{self, SlotFiles, SlotLease};
+use super::trace::live::{self, Traces, Wish};
 use super::trust::Trust;
 use super::volunteers::Volunteers;
 use crate::common::bytes::Bytes;
@@ -65,6 +69,8 @@ pub struct Dispatcher {
     toolchains: HashMap<Digest, ToolchainId>,
     notices: Notices,
     history: History,
+    traces: Traces,
+    alarm: Alarm,
     effort: Effort,
     /// Where attempts on all links get their numbers, from a random one on.
     numbers: Arc<AtomicU32>,
@@ -93,6 +99,8 @@ impl Dispatcher {
             toolchains: HashMap::new(),
             notices: Notices::default(),
             history: History::default(),
+            traces: Traces::default(),
+            alarm: Alarm::default(),
             effort: Effort::default(),
             numbers: Arc::new(AtomicU32::new(config.seed as u32)),
             slots: SlotFiles::open(config.state.as_deref(), config.umask),
@@ -112,6 +120,8 @@ impl Dispatcher {
     ) {
         let mut look = interval(phases::INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trace = interval(live::INTERVAL);
+        trace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment));
             tokio::select! {
@@ -122,6 +132,7 @@ impl Dispatcher {
                 Some((host, event)) = link_events.recv() => self.on_link(host, event),
                 Some(_) = self.links.join_next() => {}
                 _ = look.tick(), if !self.jobs.is_empty() || !self.states.is_empty() => self.show_states(),
+                _ = trace.tick(), if !self.traces.is_empty() => self.write_traces(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.handle(Event::Tick);
                 }
@@ -144,6 +155,7 @@ impl Dispatcher {
                 let warning =
                     self.jobs.get(&job).map(|job| (job.build, job.about.pid)).map(|(build, pid)| {
                         self.effort.shim(pid);
+                        self.alarm.elsewhere(self.clock.now());
                         self.notices.take(build)
                     });
                 // A session that is gone needs no warning.
@@ -160,12 +172,18 @@ impl Dispatcher {
                     self.handle(Event::Hold { host, held, at_once });
                 }
             }
+            Message::Timeline(reply) => drop(reply.send(self.timeline())),
+            Message::TraceBegin(path) => self.traces.begin(&path),
+            Message::TraceEnd(path, reply) => {
+                self.traces.end(self.clock.now(), &path, reply);
+                self.write_traces();
+            }
             Message::Drain => self.handle(Event::Drain),
         }
     }
 
     fn on_job(&mut self, new: NewJob) {
-        let NewJob { job, build, about, commands, whither } = new;
+        let NewJob { job, build, about, commands, whither, trace } = new;
         self.notices.seen(self.clock.now(), build);
         let (mut uses, mut needs) = (HostUses::default(), None);
         let event = match whither {
@@ -203,7 +221,10 @@ impl Dispatcher {
                 Event::ArrivedLocal { job, build, local: self.local_slots(hosts.as_deref()), reason }
             }
         };
-        self.history.arrived(self.clock.now(), job, about.pid, &about.source, None);
+        if let Some(wish) = &trace {
+            self.traces.arrived(self.clock.now(), wish, &self.history);
+        }
+        self.history.arrived(self.clock.now(), job, about.pid, &about.source, trace);
         self.jobs.insert(job, Job { build, about, commands, uses, toolchain: needs, here: None });
         self.handle(event);
     }
@@ -271,10 +292,12 @@ impl Dispatcher {
         };
         let now = self.clock.now();
         let mut actions = Vec::new();
-        self.history.event(now, &event);
+        let over_now = self.history.event(now, &event);
+        self.trace(now, over_now);
         self.scheduler.handle(now, event, &mut actions);
         for action in actions {
-            self.history.action(now, &action);
+            let over_now = self.history.action(now, &action);
+            self.trace(now, over_now);
             self.perform(action);
         }
         self.history.note_level(now, || {
@@ -284,6 +307,16 @@ impl Dispatcher {
         if let Some(job) = over {
             self.jobs.remove(&job);
         }
+    }
+
+    fn trace(&mut self, now: Moment, over: Option<(Wish, Arc<Record>)>) {
+        if let Some((wish, record)) = over {
+            self.traces.over(now, &wish, record);
+        }
+    }
+
+    fn write_traces(&mut self) {
+        self.traces.write(self.clock.now(), &self.history, || self.volunteers.names());
     }
 
     fn perform(&mut self, action: Action) {
@@ -298,6 +331,7 @@ impl Dispatcher {
             Action::Cancel { job, host } => self.command(job, Command::Cancel { host }),
             Action::Take { job, host } => self.command(job, Command::Take { host }),
             Action::RunLocally { job, reason } => {
+                self.sound_alarm(job, &reason);
                 let (attempted, warning) = (self.attempted(job, &reason), self.warning(job));
                 let slot = self.slots.take(slots::HERE, LOCAL_SLOTS_MAX);
                 if let Some(entry) = self.jobs.get_mut(&job) {
@@ -334,6 +368,13 @@ impl Dispatcher {
             }
             LocalReason::RemoteDiagnostics | LocalReason::RemoteKilled => Attempted::Repeated,
             _ => Attempted::No,
+        }
+    }
+
+    fn sound_alarm(&mut self, job: JobId, reason: &LocalReason) {
+        let said = self.alarm.here(self.clock.now(), reason);
+        if let (Some(text), Some(job)) = (said, self.jobs.get(&job)) {
+            self.notices.say(job.build, text);
         }
     }
 

@@ -9,6 +9,7 @@
 //!
 //! Sessions do, the scheduler decides, the dispatcher carries between them.
 
+pub mod alarm;
 pub mod cache;
 pub mod clock;
 pub mod closure;
@@ -17,6 +18,7 @@ pub mod control;
 pub mod deliver;
 pub mod dispatch;
 pub mod effort;
+pub mod explain;
 pub mod faces;
 pub mod frontend;
 pub mod hermetic;
@@ -42,6 +44,7 @@ pub mod state;
 pub mod status;
 pub mod text;
 pub mod toolchain;
+pub mod trace;
 pub mod trust;
 pub mod volunteers;
 

@@ -37,6 +37,13 @@ impl Notices {
         }
     }
 
+    /// Something to be told to one build, now.
+    pub fn say(&mut self, build: BuildId, text: String) {
+        if let Some(build) = self.builds.get_mut(&build) {
+            build.pending.push(text);
+        }
+    }
+
     /// Some reasons to stay here are mistakes that a person wants to know of, once.
     pub fn hint(&mut self, build: BuildId, reason: &LocalReason) {
         match reason {

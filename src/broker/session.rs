@@ -29,12 +29,14 @@ use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
 use crate::common::protocol::link::Audit;
-use crate::common::protocol::local::{
-    Attempted, Control, ControlReply, Done, Header, Kind, Run, VERSION, build_id,
-};
+use crate::common::protocol::local::{Attempted, Control, Done, Header, Kind, Run, VERSION, build_id};
 use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
+
+mod orders;
+
+use orders::{obey, trace_wish};
 
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,22 +91,6 @@ async fn write(stream: &mut Stream, kind: Kind, body: &[u8]) -> io::Result<()> {
     timeout(SHIM_TIMEOUT, stream.write_all(&frame)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-async fn obey(shared: &Shared, control: Control) -> ControlReply {
-    match control {
-        Control::Stop => {
-            shared.stop();
-            ControlReply::Stopping
-        }
-        Control::Status => {
-            let (reply, status) = oneshot::channel();
-            // A dispatcher that is gone leaves an empty document.
-            let _ = shared.inbox.send(Message::Status(reply)).await;
-            let json = status.await.ok().and_then(|report| serde_json::to_string(&report).ok());
-            ControlReply::Status { json: json.unwrap_or_default() }
-        }
-    }
-}
-
 async fn compile(
     shared: &Arc<Shared>,
     stream: Stream,
@@ -139,7 +125,8 @@ async fn compile(
     };
     let about =
         About { source: source_name(&invocation, plan.as_deref().ok()), pid: invocation.origin.pid, slot: 0 };
-    let new = NewJob { job, build, about, commands: sender, whither };
+    let trace = trace_wish(&invocation);
+    let new = NewJob { job, build, about, commands: sender, whither, trace };
     shared.inbox.send(Message::Job(Box::new(new))).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
     let session = Session {
         shared: shared.clone(),

@@ -158,6 +158,11 @@ impl Volunteers {
         self.get(host).name.clone()
     }
 
+    /// What people call all of them, by number.
+    pub fn names(&self) -> Vec<String> {
+        self.known.iter().map(|volunteer| volunteer.name.to_string()).collect()
+    }
+
     /// How it is reached.
     pub fn route(&self, host: HostId) -> Route {
         self.get(host).route.clone()

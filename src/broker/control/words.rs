@@ -24,6 +24,18 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
+/// A word that takes all words behind it.
+fn words_behind(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name(value)
+        .num_args(1..)
+        .allow_hyphen_values(true)
+        .trailing_var_arg(true)
+        .value_parser(clap::value_parser!(OsString))
+        .help(help)
+}
+
 /// The command line of `distcc`'s control words.
 pub fn distcc_command() -> Command {
     Command::new("distcc")
@@ -46,16 +58,9 @@ pub fn distcc_command() -> Command {
         .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
         .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
         .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
-        .arg(
-            Arg::new("scan-includes")
-                .long("scan-includes")
-                .value_name("COMMAND")
-                .num_args(1..)
-                .allow_hyphen_values(true)
-                .trailing_var_arg(true)
-                .value_parser(clap::value_parser!(OsString))
-                .help("Print the files that this compile would read, as the include scanner finds them, and the symbolic links on the way to them; with --absent as the first word, also the names that are looked for and not found"),
-        )
+        .arg(words_behind("scan-includes", "COMMAND", "Print the files that this compile would read, as the include scanner finds them, and the symbolic links on the way to them; with --absent as the first word, also the names that are looked for and not found"))
+        .arg(words_behind("explain", "COMMAND", "Say what would become of this compile and why: verdict, rule, compiler, inputs, hosts, the command elsewhere; compiles nothing"))
+        .arg(words_behind("trace", "FILE", "Write a timeline that Perfetto opens: of the build that the words behind -- run, else of the latest one; prints what held it back"))
         .arg(
             Arg::new("monitor")
                 .long("monitor")
@@ -99,13 +104,15 @@ pub fn distcc_command() -> Command {
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 16] = [
     "version",
     "status",
     "show-hosts",
     "jobs",
     "stop",
     "scan-includes",
+    "explain",
+    "trace",
     "monitor",
     "list-volunteers",
     "masquerade",
@@ -130,6 +137,7 @@ Environment:
   DISTCC_FALLBACK      0: a job that no volunteer could do fails with status 116
   DISTCC_VERBOSE       1: say where each job ran and why
   DISTCC_LOG           append messages to this file
+  DISTCC_TRACE         write a timeline of the jobs into this file, best an absolute path
   DISTCC_IDLE_TIMEOUT  seconds after which an idle broker exits (28800)
 
 Exit status: the compiler's own, or 100 failure, 101 bad arguments, 106 bad host list, 110 no compiler, \

@@ -1,5 +1,6 @@
 //! What the dispatcher is told, and what it tells sessions.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::broker::link::LinkHandle;
 use crate::broker::scheduler::api::{BuildId, Event, HostId, JobId, TaskKey};
 use crate::broker::state::slots::SlotLease;
 use crate::broker::status::Report;
+use crate::broker::trace::Timeline;
+use crate::broker::trace::live::Wish;
 use crate::broker::volunteers::{Form, Ssh};
 use crate::common::bytes::Bytes;
 use crate::common::hosts::HostList;
@@ -56,6 +59,12 @@ pub enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<bool>,
     },
+    /// Somebody wants to know of the latest build.
+    Timeline(oneshot::Sender<Timeline>),
+    /// A build that is to be traced into this file begins.
+    TraceBegin(PathBuf),
+    /// It is over; the reply is what it comes to, and nothing if no job of it was traced.
+    TraceEnd(PathBuf, oneshot::Sender<String>),
     /// No more jobs leave; what runs is finished.
     Drain,
 }
@@ -72,6 +81,8 @@ pub struct NewJob {
     pub commands: mpsc::Sender<Command>,
     /// Where it may go.
     pub whither: Whither,
+    /// The trace that it is to be in.
+    pub trace: Option<Wish>,
 }
 
 /// What people see of a job.

@@ -3,6 +3,7 @@
 use super::Dispatcher;
 use crate::broker::state::phases::Shown;
 use crate::broker::status::{Figures, HostReport, JobReport, Report, TroubleReport};
+use crate::broker::trace::Timeline;
 
 /// Troubles that a report tells.
 const TROUBLES_MAX: usize = 16;
@@ -24,6 +25,17 @@ impl Dispatcher {
             })
         });
         self.states.show(shown, std::time::Instant::now());
+    }
+
+    /// The latest build.
+    pub(super) fn timeline(&self) -> Timeline {
+        let all = Timeline {
+            records: self.history.records().map(|record| (**record).clone()).collect(),
+            marks: self.history.marks_since(0).0,
+            hosts: self.volunteers.names(),
+            pid: std::process::id(),
+        };
+        all.latest()
     }
 
     pub(super) fn report(&self) -> Report {

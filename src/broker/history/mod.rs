@@ -9,13 +9,13 @@ mod lanes;
 pub mod record;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 
 use self::lanes::Lanes;
 use self::record::{Attempt, End, Here, Level, Mark, Record, Span, What};
 use super::link::Times;
 use super::scheduler::api::{Action, Event, Failure, HostId, JobId, Moment};
+use super::trace::live::Wish;
 use crate::common::reason::LocalReason;
 
 /// Jobs that are remembered: those of a build of LLVM or of a kernel.
@@ -33,12 +33,9 @@ const WORDS_MAX: usize = 200;
 /// Changes of level within this time are one, in microseconds.
 const LEVEL_STEP: u64 = 50_000;
 
-/// Where the record of a job that is over is to go besides.
-pub type TraceFile = Arc<Path>;
-
 struct Live {
     record: Record,
-    trace: Option<TraceFile>,
+    trace: Option<Wish>,
     /// Whether it waits for a slot, here or elsewhere.
     waits: bool,
 }
@@ -85,7 +82,7 @@ pub struct Note {
 
 impl History {
     /// A job is known. `trace` is where its record is to go besides.
-    pub fn arrived(&mut self, now: Moment, job: JobId, pid: u32, source: &str, trace: Option<TraceFile>) {
+    pub fn arrived(&mut self, now: Moment, job: JobId, pid: u32, source: &str, trace: Option<Wish>) {
         let life = Span { begin: now.0, end: now.0 };
         let record = Record { job: job.0, pid, source: cut(source), life, ..Record::default() };
         self.live.insert(job, Live { record, trace, waits: true });
@@ -106,7 +103,7 @@ impl History {
     }
 
     /// Something has happened. Returns the record of a job that is over now, if it has a place to go.
-    pub fn event(&mut self, now: Moment, event: &Event) -> Option<(TraceFile, Arc<Record>)> {
+    pub fn event(&mut self, now: Moment, event: &Event) -> Option<(Wish, Arc<Record>)> {
         match event {
             Event::Prepared { job } | Event::Unpreparable { job, .. } => self.prepared(now, *job),
             Event::Found { job } => {
@@ -136,7 +133,7 @@ impl History {
     }
 
     /// Something is about to be done.
-    pub fn action(&mut self, now: Moment, action: &Action) -> Option<(TraceFile, Arc<Record>)> {
+    pub fn action(&mut self, now: Moment, action: &Action) -> Option<(Wish, Arc<Record>)> {
         match action {
             Action::Prepare { job } => {
                 let live = self.live.get_mut(job)?;
@@ -262,7 +259,7 @@ impl History {
         self.level.here += 1;
     }
 
-    fn over(&mut self, now: Moment, job: JobId, end: Option<End>) -> Option<(TraceFile, Arc<Record>)> {
+    fn over(&mut self, now: Moment, job: JobId, end: Option<End>) -> Option<(Wish, Arc<Record>)> {
         let hosts: Vec<u32> = self.live.get(&job)?.record.attempts.iter().map(|at| at.host).collect();
         hosts.iter().for_each(|host| self.end_attempt(now, job, HostId(*host), "cancelled"));
         let mut live = self.live.remove(&job)?;

@@ -221,6 +221,27 @@ pub enum Control {
     Status,
     /// Stop taking work, finish what runs, exit.
     Stop,
+    /// The latest build's timeline, as JSON (see `broker::trace`).
+    Timeline,
+    /// A build that is to be traced into this file begins.
+    TraceBegin {
+        /// The file, absolute.
+        file: Bytes,
+    },
+    /// It is over: finish the file, and say what the build comes to.
+    TraceEnd {
+        /// The file, absolute.
+        file: Bytes,
+    },
+    /// Give a host no new jobs, or give it jobs again.
+    Hold {
+        /// The host, by its name in the status.
+        host: String,
+        /// Whether it is to be held.
+        held: bool,
+        /// Whether the jobs that it has are to go elsewhere.
+        at_once: bool,
+    },
 }
 
 /// The answers to [`Control`].
@@ -233,6 +254,13 @@ pub enum ControlReply {
     },
     /// The broker is draining.
     Stopping,
+    /// A document or a text, or what was asked for is done and there is none.
+    Text {
+        /// It.
+        text: String,
+    },
+    /// There is nothing of that name.
+    Unknown,
 }
 
 #[cfg(test)]
