@@ -1,7 +1,7 @@
 //! Compares the include scanner with compilers on random include graphs.
 //!
-//! `scan_fuzz DIRECTORY FIRST COUNT [COMPILER…]`: exits with 1 if any answer was wrong, and
-//! leaves the directory of each wrong case.
+//! `scan_fuzz DIRECTORY FIRST COUNT [COMPILER…]`: COUNT graphs from seed FIRST on, ten sources in
+//! each. Exits with 1 if any answer was wrong, and leaves the directory of each wrong graph.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,9 @@ use distcc::broker::scan::Scanner;
 mod compare;
 #[path = "../contrib/scan-check/generate.rs"]
 mod generate;
+
+/// Sources that share a graph of headers, and one run of each compiler.
+const SOURCES: usize = 10;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,11 +30,11 @@ fn main() -> ExitCode {
     let mut scanner = Scanner::default();
     for seed in first..first + count {
         let at = std::path::Path::new(directory).join(seed.to_string());
-        let wrong = compare::run(&mut scanner, &at, seed, compilers, &mut sum);
+        let wrong = compare::run(&mut scanner, &at, seed, SOURCES, compilers, &mut sum);
         if !wrong && std::env::var_os("KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&at);
         }
     }
-    println!("{sum:?}");
+    println!("seeds {first} to {}: {sum:?}", first + count - 1);
     ExitCode::from(u8::from(sum.wrong > 0))
 }

@@ -32,7 +32,9 @@ def dependencies(argv, cwd):
 
 
 def opened(argv, cwd, log):
-    subprocess.run(["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", log] + argv + ["-fsyntax-only"], cwd=cwd, capture_output=True)
+    # Else assembly would be assembled, and the assembler's own libraries be opened.
+    only = ["-E", "-o", log + ".out"] if argv[-1].endswith(".S") else ["-fsyntax-only"]
+    subprocess.run(["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", log] + argv + only, cwd=cwd, capture_output=True)
     found = set()
     with open(log, errors="surrogateescape") as file:
         for line in file:

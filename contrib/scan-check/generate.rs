@@ -1,7 +1,8 @@
 //! Random include graphs with nasty conditionals, from a seed.
 //!
 //! Shared by the integration test (a few seeds) and by the `scan_fuzz` example (many). Each case
-//! is a set of files and a command; whether a compiler accepts it is not promised.
+//! is a set of headers, a command, and several sources that go their own ways through the headers;
+//! whether a compiler accepts one is not promised.
 
 /// A small generator of numbers: xorshift64*, so that a seed says everything.
 pub struct Random(u64);
@@ -35,7 +36,9 @@ impl Random {
 pub struct Case {
     /// Path and text.
     pub files: Vec<(String, String)>,
-    /// Arguments, the source among them.
+    /// Those of them that are sources.
+    pub sources: Vec<String>,
+    /// Arguments, but for the source.
     pub arguments: Vec<String>,
 }
 
@@ -43,8 +46,8 @@ const DIRECTORIES: [&str; 6] = ["a", "b", "c", "d/e", "q", "."];
 const MACROS: [&str; 10] = ["M0", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8", "M9"];
 const HEADERS: usize = 9;
 
-/// Makes a case.
-pub fn case(seed: u64) -> Case {
+/// Makes a case of so many sources.
+pub fn case(seed: u64, sources: usize) -> Case {
     let mut random = Random::new(seed);
     let cxx = random.chance(50);
     let mut files = Vec::new();
@@ -62,15 +65,19 @@ pub fn case(seed: u64) -> Case {
         let at = random.below(files.len());
         files[at].1 = text;
     }
-    let main = if cxx { "main.cc" } else { "main.c" };
-    let mut text = body(&mut random, 14, 0);
-    text.push_str("int x;\n");
-    files.push((main.to_owned(), text));
-    let arguments = arguments(&mut random, main, cxx);
-    Case { files, arguments }
+    let arguments = arguments(&mut random, cxx);
+    let mut names = Vec::new();
+    for number in 0..sources {
+        let name = format!("main{number}.{}", if cxx { "cc" } else { "c" });
+        let mut text = body(&mut random, 14, 0);
+        text.push_str("int x;\n");
+        files.push((name.clone(), text));
+        names.push(name);
+    }
+    Case { files, sources: names, arguments }
 }
 
-fn arguments(random: &mut Random, main: &str, cxx: bool) -> Vec<String> {
+fn arguments(random: &mut Random, cxx: bool) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let standards: &[&str] = if cxx {
         &["-std=c++11", "-std=gnu++14", "-std=c++17", "-std=gnu++20"]
@@ -107,7 +114,7 @@ fn arguments(random: &mut Random, main: &str, cxx: bool) -> Vec<String> {
             arguments.extend([option.to_owned(), header_name(random)]);
         }
     }
-    arguments.extend(["-c".to_owned(), main.to_owned()]);
+    arguments.push("-c".to_owned());
     arguments
 }
 

@@ -9,6 +9,7 @@ exit status 1. What the scanner declines is counted.
 import collections, os, sys
 
 import check
+import traps_more
 
 WORK = os.path.abspath(sys.argv[1])
 os.makedirs(WORK, exist_ok=True)
@@ -63,6 +64,8 @@ T={
 'lone.c':b'int a;\r#include "no.h"\nint b;\n#include "yes.h"\n','err.c':'#include "yes.h"\n#error x\n','utf.c':'#define \u00e9t\u00e9 1\n#if \u00e9t\u00e9\n#include "yes.h"\n#endif\n','line.c':'#line 5 "i/no.h"\n#include "yes.h"\n',
 'dirinc.c':'#define M(x) x\nint a = M(\n#define Q 1\n#include "yes.h"\n1);\n#if Q\n#include "no.h"\n#endif\n',
 }
+traps_more.lay_out(w)
+T.update(traps_more.TRAPS)
 for n,b in T.items(): w(n,b)
 
 
@@ -72,10 +75,10 @@ def compare():
     counts, reasons = collections.Counter(), collections.Counter()
     common = ["-Ii", "-isystem", "sys", "-isystem", "sys2"]
     for name in T:
-        for extra in ([], ["-std=c99"], ["-trigraphs"], ["-fms-extensions"], ["-O2", "-march=haswell"]):
+        sets = [["-std=c++17"], ["-std=c++20", "-O2"], ["-std=gnu++23"]] if name.endswith(".cc") else [["-std=c99"], ["-std=gnu89", "-mavx2"], ["-std=c2x", "-O1"]]
+        for extra in ([], ["-trigraphs"], ["-fms-extensions"], ["-O2", "-march=haswell"], *sets):
             for driver in ("g++", "clang++") if name.endswith(".cc") else ("gcc", "clang"):
-                own = [flag for flag in extra if not (name.endswith(".cc") and flag == "-std=c99")]
-                argv = [driver, "-w", *common, *own, "-c", name]
+                argv = [driver, "-w", *common, *extra, "-c", name]
                 result, why = check.check(scanner, argv, WORK, False, set(), "")
                 counts[result] += 1
                 if result == "wrong":

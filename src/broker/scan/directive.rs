@@ -1,9 +1,11 @@
 //! A file as a flat list of directives, made once per content and language mode.
 
+use super::assembly;
 use super::expression::{self, Expression};
 use super::macros::{self, MacroId, Macros};
+use super::phases;
 pub use super::pragma::Pragma;
-use super::source::{self, Found, Lines};
+use super::source::{Found, Lines};
 use super::symbols::{self, Sym, Symbols};
 use super::token::{self, Headers, Kind, Mode, Token};
 
@@ -128,11 +130,11 @@ pub fn lex(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macro
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
         return Unit { broken: Some("a file in UTF-16"), ..Unit::default() };
     }
-    if mode.trigraphs && source::has_trigraph(content) {
+    if mode.trigraphs && phases::has_trigraph(content) {
         if mode.raw_strings {
             return Unit { broken: Some("trigraphs where raw strings may be"), ..Unit::default() };
         }
-        return build(&source::replace_trigraphs(content), mode, symbols, macros);
+        return build(&phases::replace_trigraphs(content), mode, symbols, macros);
     }
     build(content, mode, symbols, macros)
 }
@@ -373,8 +375,8 @@ impl Builder<'_> {
         tokens.iter().enumerate().any(|(at, token)| {
             let text = self.symbols.text(token.sym);
             match token.kind {
-                Kind::Text | Kind::Other => source::names_assembler_file(text),
-                Kind::Identifier if text == b"incbin" => true,
+                Kind::Text | Kind::Other => assembly::names_file(text),
+                Kind::Identifier if text.eq_ignore_ascii_case(b"incbin") => true,
                 Kind::Identifier if text == b"include" => {
                     tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Text)
                 }
@@ -384,10 +386,16 @@ impl Builder<'_> {
     }
 
     fn define(&mut self, rest: &[u8]) {
-        if source::names_assembler_file(rest) && self.assembles(rest) {
-            self.push(Directive::Doubt(source::ASSEMBLER));
+        let reads = memchr::memmem::find(&rest.to_ascii_lowercase(), b"incbin").is_some();
+        if (reads || assembly::names_file(rest)) && self.assembles(rest) {
+            self.push(Directive::Doubt(assembly::ASSEMBLER));
         }
-        let has = |text: &[u8]| rest.windows(text.len()).any(|window| window == text);
+        let has = |text: &[u8]| memchr::memmem::find(rest, text).is_some();
+        let names_file = has(b"GCC") && (has(b"dependency") || has(b"pch_preprocess"));
+        if names_file || rest.trim_ascii().ends_with(b" once") {
+            // Another macro may make a pragma of it.
+            self.push(Directive::Doubt("a pragma in a macro"));
+        }
         if has(b"push_macro") || has(b"pop_macro") {
             self.push(Directive::Doubt("push_macro outside a #pragma line"));
         } else if has(b"_Pragma") {

@@ -24,6 +24,8 @@ fn only_macros_that_become_assembler_text_are_doubtful() {
     let doubts = |source: &str| unit(source).directives.iter().any(|one| matches!(one, Directive::Doubt(_)));
     assert!(doubts("#define I(x) asm(\".incbin \" #x)\n"));
     assert!(doubts("#define I .include \"x.s\"\n"));
+    assert!(doubts("#define I incbin\n") && doubts("#define P once\n"));
+    assert!(doubts("#define P GCC dependency \"a.h\"\n") && !doubts("#define P call_once\n"));
     assert!(!doubts("#define I(a) a.include = f(\"x\")\n"));
 }
 

@@ -272,6 +272,13 @@ impl Walk<'_> {
 
     /// What the compiler says to `name(arguments)`.
     pub(super) fn ask(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Declined> {
+        // Which of its questions clang asks of a macro's name, and which of what the macro stands for,
+        // is another matter in each version.
+        let table = &self.memory.table;
+        let is_macro = |token: &Token| token.kind == Kind::Identifier && table.get(token.sym).is_some();
+        if !self.gcc() && arguments.iter().any(is_macro) {
+            return Err(self.doubt("a question about a name that is a macro"));
+        }
         let mut question = self.memory.symbols.text(name).to_vec();
         question.push(b'(');
         for token in arguments {

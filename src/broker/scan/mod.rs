@@ -12,6 +12,7 @@
 //! Around it: [`disk`] is the cached view of the file system, [`facts`] asks the compiler,
 //! [`options`] reads the command line, [`scanner`] puts them together and remembers.
 
+mod assembly;
 mod command;
 pub mod directive;
 pub mod disk;
@@ -25,6 +26,7 @@ mod known;
 pub mod layout;
 pub mod macros;
 pub mod options;
+mod phases;
 pub mod pragma;
 pub mod scanner;
 pub mod search;

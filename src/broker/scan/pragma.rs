@@ -101,3 +101,19 @@ impl Builder<'_> {
         }
     }
 }
+
+/// What the string of a `_Pragma` says.
+pub(super) fn destringise(literal: &[u8]) -> Vec<u8> {
+    let start = literal.iter().position(|&byte| byte == b'"').map_or(0, |at| at + 1);
+    let inner = &literal[start..literal.len().saturating_sub(1).max(start)];
+    let mut out = Vec::with_capacity(inner.len());
+    let mut at = 0;
+    while at < inner.len() {
+        if inner[at] == b'\\' && matches!(inner.get(at + 1), Some(b'"' | b'\\')) {
+            at += 1;
+        }
+        out.push(inner[at]);
+        at += 1;
+    }
+    out
+}

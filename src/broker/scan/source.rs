@@ -3,6 +3,9 @@
 //! Translation phases 1 to 3 as far as they matter: splices, trigraphs, comments, literals. Text
 //! lines vanish; a directive comes out as one cleaned line, comments turned into a blank.
 
+use super::assembly::{self, ASSEMBLER, Statement};
+use super::phases::splice;
+use super::pragma;
 use super::token::{self, Mode};
 
 /// What [`Lines`] finds.
@@ -23,68 +26,17 @@ pub struct Lines<'a> {
     at: usize,
     mode: Mode,
     fresh_line: bool,
+    /// The `asm` statement that is being read.
+    statement: Option<Statement>,
     /// The file mentions the date or the time outside directives, or in a macro.
     pub clock: bool,
-}
-
-/// Replaces trigraphs where the mode has them. `None` when that cannot be done faithfully,
-/// because raw strings keep theirs.
-pub fn replace_trigraphs(source: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(source.len());
-    let mut at = 0;
-    while at < source.len() {
-        let replaced = match source[at..] {
-            [b'?', b'?', third, ..] => trigraph(third),
-            _ => None,
-        };
-        out.push(replaced.unwrap_or(source[at]));
-        at += if replaced.is_some() { 3 } else { 1 };
-    }
-    out
-}
-
-/// Whether the text has any trigraph.
-pub fn has_trigraph(source: &[u8]) -> bool {
-    source.windows(3).any(|three| three[0] == b'?' && three[1] == b'?' && trigraph(three[2]).is_some())
-}
-
-fn trigraph(third: u8) -> Option<u8> {
-    Some(match third {
-        b'=' => b'#',
-        b'/' => b'\\',
-        b'\'' => b'^',
-        b'(' => b'[',
-        b')' => b']',
-        b'!' => b'|',
-        b'<' => b'{',
-        b'>' => b'}',
-        b'-' => b'~',
-        _ => return None,
-    })
-}
-
-/// The length of a line splice at `at`: a backslash, blanks, a newline. 0 if there is none.
-fn splice(source: &[u8], at: usize) -> usize {
-    if source.get(at) != Some(&b'\\') {
-        return 0;
-    }
-    let mut end = at + 1;
-    while let Some(&byte) = source.get(end) {
-        match byte {
-            b'\n' => return end + 1 - at,
-            b' ' | b'\t' | 0x0b | 0x0c | b'\r' => end += 1,
-            _ => return 0,
-        }
-    }
-    // A backslash that ends the file: compilers supply the newline.
-    end - at
 }
 
 impl<'a> Lines<'a> {
     /// The findings of `source`, a byte order mark skipped.
     pub fn new(source: &'a [u8], mode: Mode) -> Self {
         let at = if source.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Lines { source, at, mode, fresh_line: true, clock: false }
+        Lines { source, at, mode, fresh_line: true, statement: None, clock: false }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -175,7 +127,11 @@ impl<'a> Lines<'a> {
                 }
             }
         }
-        quote == b'"' && names_assembler_file(&self.source[start..self.at])
+        let literal = &self.source[start..self.at];
+        if let Some(statement) = self.statement.as_mut().filter(|_| quote == b'"') {
+            statement.literal(literal);
+        }
+        quote == b'"' && assembly::names_file(literal)
     }
 
     /// Skips to the end of an identifier, number or raw string that starts here.
@@ -185,22 +141,67 @@ impl<'a> Lines<'a> {
             self.at += 1;
         }
         let word = &self.source[start..self.at];
+        if splice(self.source, self.at) > 0 && self.goes_on_behind_splice() {
+            return Some(Found::Doubt("a word over two lines"));
+        }
         if self.peek(0) == b'"' && self.mode.raw_strings && token::is_raw_prefix(word) {
             return self.raw_string();
+        }
+        if let Some(statement) = &mut self.statement {
+            statement.name();
         }
         match word[0] {
             b'_' => match word {
                 b"_Pragma" => return self.pragma_operator(),
                 b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.clock = true,
+                b"__asm__" | b"__asm" => self.statement = Some(Statement::default()),
                 _ => {}
             },
             b'p' if matches!(word, b"push_macro" | b"pop_macro") => {
                 return Some(Found::Doubt("push_macro outside a #pragma line"));
             }
+            b'a' if word == b"asm" => self.statement = Some(Statement::default()),
+            b'G' | b'c' if matches!(word, b"GCC" | b"clang") => return self.pragma_words(),
+            b'o' if word == b"once" && self.is_pragma_of_macro(start) => {
+                return Some(Found::Doubt("_Pragma of a macro"));
+            }
+            b'i' if word == b"incbin" => return Some(Found::Doubt(ASSEMBLER)),
             b'i' | b'm' | b'e' if self.mode.modules => return self.module_line(start),
             _ => {}
         }
         None
+    }
+
+    /// Whether the splices here are followed by what would be one with the word before them.
+    fn goes_on_behind_splice(&mut self) -> bool {
+        let here = self.at;
+        self.unsplice();
+        let next = std::mem::replace(&mut self.at, here);
+        self.source.get(next).is_some_and(|&byte| token::goes_on(byte) || matches!(byte, b'"' | b'\''))
+    }
+
+    /// `GCC …` or `clang …` in the text: an argument of a macro that makes a pragma of it, perhaps.
+    fn pragma_words(&mut self) -> Option<Found> {
+        let rest = self.source[self.at..].trim_ascii_start();
+        let length = rest.iter().position(|&byte| !token::goes_on(byte)).unwrap_or(rest.len());
+        match &rest[..length] {
+            b"dependency" | b"pch_preprocess" | b"module" => Some(Found::Doubt("a pragma that names a file")),
+            b"system_header" => Some(Found::Doubt("_Pragma of a macro")),
+            b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options" => {
+                Some(Found::Pragma([b"GCC ", &rest[..length]].concat()))
+            }
+            _ => None,
+        }
+    }
+
+    /// `PRAGMA(once)`, by the name of what is called.
+    fn is_pragma_of_macro(&self, start: usize) -> bool {
+        let before = self.source[..start].trim_ascii_end();
+        let Some(before) = before.strip_suffix(b"(") else { return false };
+        let name = before.trim_ascii_end();
+        let name = &name[name.iter().rposition(|&byte| !token::goes_on(byte)).map_or(0, |at| at + 1)..];
+        let is_loud = !name.is_empty() && !name.iter().any(u8::is_ascii_lowercase);
+        is_loud || memchr::memmem::find(&name.to_ascii_lowercase(), b"pragma").is_some()
     }
 
     /// `import`, `module` or `export …` as the first word of a line may name another unit.
@@ -227,7 +228,10 @@ impl<'a> Lines<'a> {
         match token::raw_string_end(rest) {
             Some(length) => {
                 self.at += length;
-                names_assembler_file(&rest[..length]).then_some(Found::Doubt(ASSEMBLER))
+                if let Some(statement) = &mut self.statement {
+                    statement.literal(&rest[..length]);
+                }
+                assembly::names_file(&rest[..length]).then_some(Found::Doubt(ASSEMBLER))
             }
             None => {
                 self.at = self.source.len();
@@ -257,7 +261,7 @@ impl<'a> Lines<'a> {
         if kind != token::Kind::Text {
             return Some(Found::Doubt("_Pragma in an unusual form"));
         }
-        let text = destringise(&self.source[at..at + length]);
+        let text = pragma::destringise(&self.source[at..at + length]);
         self.at = at + length;
         Some(Found::Pragma(text))
     }
@@ -272,6 +276,7 @@ impl<'a> Lines<'a> {
             }
             b'"' | b'\'' => {
                 if self.literal() {
+                    self.statement = None;
                     return Some(Found::Doubt(ASSEMBLER));
                 }
             }
@@ -288,20 +293,35 @@ impl<'a> Lines<'a> {
                 }
             }
             b'.' => return self.dot(),
-            b'0'..=b'9' => self.at += token::number_length(&self.source[self.at..], self.mode),
+            b'0'..=b'9' => return self.number(),
             _ if token::starts_name(byte) => return self.word(),
-            _ => self.at += 1,
+            _ => {
+                self.at += 1;
+                if let Some(statement) = &mut self.statement
+                    && statement.other(byte)
+                    && self.statement.take().is_some_and(|statement| statement.names_file())
+                {
+                    return Some(Found::Doubt(ASSEMBLER));
+                }
+            }
         }
         None
+    }
+
+    fn number(&mut self) -> Option<Found> {
+        self.at += token::number_length(&self.source[self.at..], self.mode);
+        let goes_on = splice(self.source, self.at) > 0 && self.goes_on_behind_splice();
+        goes_on.then_some(Found::Doubt("a word over two lines"))
     }
 
     fn dot(&mut self) -> Option<Found> {
         self.at += 1;
         let rest = &self.source[self.at..];
-        let reads = rest.starts_with(b"incbin")
-            || rest
-                .strip_prefix(b"include")
-                .is_some_and(|after| self.mode.assembler || after.trim_ascii_start().starts_with(b"\""));
+        let word = rest.get(..7).unwrap_or(rest).to_ascii_lowercase();
+        let reads = word.starts_with(b"incbin")
+            || (word == b"include"
+                && (self.mode.assembler || rest[7..].trim_ascii_start().starts_with(b"\"")))
+            || (self.mode.assembler && rest.starts_with(b"\\") && splice(rest, 0) == 0);
         if reads {
             return Some(Found::Doubt(ASSEMBLER));
         }
@@ -379,6 +399,17 @@ impl<'a> Lines<'a> {
             self.at += 1;
         }
         let word = &self.source[start..self.at];
+        // With a splice in it or behind it, where it begins and ends is another matter.
+        let joined = line.last().is_some_and(|&byte| token::goes_on(byte));
+        if self.mode.raw_strings && token::is_raw_prefix(word) {
+            let here = self.at;
+            self.unsplice();
+            let is_string = self.peek(0) == b'"';
+            if is_string && (joined || self.at > here) {
+                return false;
+            }
+            self.at = here;
+        }
         line.extend_from_slice(word);
         if matches!(word, b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__") {
             self.clock = true;
@@ -423,21 +454,6 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Said of literals (and of assembler text) that make the assembler read a file.
-pub const ASSEMBLER: &str = "assembler text that reads a file";
-
-/// Whether a string has `.incbin` or `.include` in it.
-pub fn names_assembler_file(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| byte == b'.') {
-        rest = &rest[at + 1..];
-        if rest.starts_with(b"incbin") || rest.starts_with(b"include") {
-            return true;
-        }
-    }
-    false
-}
-
 /// Whether, behind this part of a directive line, `<` or `"` opens a header name.
 fn expects_header(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();
@@ -451,21 +467,6 @@ fn expects_header(line: &[u8]) -> bool {
         line.trim_ascii_start(),
         b"include" | b"include_next" | b"import" | b"embed" | b"__include_macros"
     )
-}
-
-fn destringise(literal: &[u8]) -> Vec<u8> {
-    let start = literal.iter().position(|&byte| byte == b'"').map_or(0, |at| at + 1);
-    let inner = &literal[start..literal.len().saturating_sub(1).max(start)];
-    let mut out = Vec::with_capacity(inner.len());
-    let mut at = 0;
-    while at < inner.len() {
-        if inner[at] == b'\\' && matches!(inner.get(at + 1), Some(b'"' | b'\\')) {
-            at += 1;
-        }
-        out.push(inner[at]);
-        at += 1;
-    }
-    out
 }
 
 impl Iterator for Lines<'_> {

@@ -1,3 +1,4 @@
+use super::super::phases;
 use super::*;
 
 fn modes() -> Mode {
@@ -64,6 +65,35 @@ fn what_names_files_outside_directives_is_flagged() {
 
 #[test]
 fn trigraphs_are_replaced() {
-    assert_eq!(replace_trigraphs(b"??=define a ??/\n???"), b"#define a \\\n???");
-    assert!(has_trigraph(b"a??(") && !has_trigraph(b"a?? ("));
+    assert_eq!(phases::replace_trigraphs(b"??=define a ??/\n???"), b"#define a \\\n???");
+    assert!(phases::has_trigraph(b"a??(") && !phases::has_trigraph(b"a?? ("));
+}
+
+#[test]
+fn what_macros_may_make_pragmas_of_is_doubted() {
+    check("P(GCC dependency \"a.h\")\n", &["doubt:a pragma that names a file"]);
+    check("PRAGMA(once)\nDO(once)\n", &["doubt:_Pragma of a macro", "doubt:_Pragma of a macro"]);
+    check("call(once);\nif (once) {}\n", &[]);
+    check("P(GCC target(\"avx2\"))\n", &["pragma:GCC target"]);
+    check("P(GCC diagnostic push)\n", &[]);
+}
+
+#[test]
+fn words_over_two_lines_are_doubted() {
+    for text in ["R\\\n\"(\", \"x\"", "x\\\nR\"(x)\"", "1\\\n'0'", "_Pra\\\ngma(\"once\")"] {
+        let found = Lines::new(text.as_bytes(), modes()).next();
+        assert_eq!(found, Some(Found::Doubt("a word over two lines")), "{text:?}");
+    }
+    check("#define A R\\\n\"(x)\"\n", &["doubt:a raw string in a directive"]);
+    check("#define A x\\\nR\"(x)\"\n", &["doubt:a raw string in a directive"]);
+    check("f(a, \\\n  b)\n", &[]);
+}
+
+#[test]
+fn an_assembler_statement_that_reads_a_file_is_doubted() {
+    let doubt = format!("doubt:{ASSEMBLER}");
+    check("__asm__(\".inc\" \"bin \\\"x\\\"\");\n", &[&doubt]);
+    check("asm volatile(\".\" X \" x\");\n", &[&doubt]);
+    check("asm goto (\"nop\" : : \"r\" (a.b) : : out); f(\".inc\", \"bin\");\n", &[]);
+    check("int f(void) __asm__ (\"\" \"g\");\n", &[]);
 }
