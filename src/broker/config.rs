@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::defaults::Defaults;
 use super::scheduler::api::LocalSlots;
 use super::scheduler::config::Config as SchedulerConfig;
 use super::state;
@@ -57,9 +58,11 @@ pub fn places() -> Vec<Place> {
 
 impl Config {
     /// Reads the environment and looks at the machine.
-    pub fn read(place: Place, descriptors: u64, umask: u32) -> Self {
+    pub fn read(place: Place, descriptors: u64, umask: u32, defaults: &Defaults) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let idle = std::env::var("DISTCC_IDLE_TIMEOUT").ok().and_then(|text| text.parse().ok());
+        let variable = std::env::var("DISTCC_IDLE_TIMEOUT").ok();
+        let idle = variable.as_deref().or_else(|| defaults.variable("DISTCC_IDLE_TIMEOUT"));
+        let idle = idle.and_then(|text| text.parse().ok());
         Config {
             scratch: place.file("broker.tmp").as_path().to_owned(),
             idle: idle.map_or(IDLE_DEFAULT, Duration::from_secs),

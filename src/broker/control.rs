@@ -18,8 +18,10 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 mod looks;
 mod words;
 
-use self::words::{broker_command, distcc_command};
+pub use self::words::{broker_command, distcc_command};
+
 use super::config::places;
+use super::defaults::Defaults;
 use super::faces::masquerade::{self, Done};
 use super::faces::{listing, monitor, pump};
 use super::host_lists;
@@ -105,10 +107,10 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
         return status(format == "json" || matches.get_flag("json"));
     }
     if matches.get_flag("show-hosts") {
-        return Ok(with_list(show_hosts));
+        return with_list(show_hosts);
     }
     if matches.get_flag("jobs") {
-        return Ok(with_list(jobs));
+        return with_list(jobs);
     }
     if let Some(command) = matches.get_many::<OsString>("scan-includes") {
         let argv: Vec<Bytes> = command.cloned().map(Bytes::from).collect();
@@ -120,6 +122,12 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     }
     if let Some(words) = matches.get_many::<OsString>("trace") {
         return looks::trace(&words.cloned().collect::<Vec<_>>());
+    }
+    if matches.get_flag("print-config") {
+        let variable = |name: &str| std::env::var_os(name);
+        let defaults = Defaults::read(variable).map_err(|error| error.to_string())?;
+        print(&defaults.show(variable));
+        return Ok(ExitCode::SUCCESS);
     }
     if matches.get_flag("stop") {
         return stop();
@@ -314,16 +322,19 @@ fn fill(directory: &Path) -> Result<ExitCode, String> {
 }
 
 /// This process as if it were a compile: for the sources of the host list.
-fn surroundings() -> Invocation {
+fn surroundings() -> Result<Invocation, String> {
     let entry =
         |(name, value): (OsString, OsString)| Bytes([name.as_bytes(), b"=", value.as_bytes()].concat());
     let cwd = std::env::current_dir().map(Bytes::from_path).unwrap_or_else(|_| Bytes::from("/"));
-    Invocation { cwd, env: std::env::vars_os().map(entry).collect(), ..Invocation::default() }
+    let mut here = Invocation { cwd, env: std::env::vars_os().map(entry).collect(), ..Invocation::default() };
+    let defaults = Defaults::read(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
+    defaults.complete(&mut here);
+    Ok(here)
 }
 
 /// Shows something of the host list.
-fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
-    let text = host_lists::read(&surroundings());
+fn with_list(show: impl Fn(&HostList) -> String) -> Result<ExitCode, String> {
+    let text = host_lists::read(&surroundings()?);
     let why = match text.as_ref().map(|(name, text)| (name, parse(text))) {
         Some((name, Ok(list))) if list.tokens.is_empty() => {
             let source_name = name.clone();
@@ -334,13 +345,13 @@ fn with_list(show: impl Fn(&HostList) -> String) -> ExitCode {
                 complain(&format!("distcc: Warning: host list: {odd}"));
             }
             print(&show(&list));
-            return ExitCode::SUCCESS;
+            return Ok(ExitCode::SUCCESS);
         }
         Some((_, Err(error))) => format!("ERROR: host list: {error}"),
         None => "ERROR: no hosts are listed\nhint: set DISTCC_HOSTS, or write ~/.distcc/hosts".to_owned(),
     };
     complain(&format!("distcc: {why}"));
-    ExitCode::from(exit::BAD_HOST_LIST as u8)
+    Ok(ExitCode::from(exit::BAD_HOST_LIST as u8))
 }
 
 fn show_hosts(list: &HostList) -> String {
@@ -363,7 +374,7 @@ fn scan_includes(words: &[Bytes]) -> Result<ExitCode, String> {
         [first, argv @ ..] if *first == *"--absent" => (true, argv),
         argv => (false, argv),
     };
-    let around = surroundings();
+    let around = surroundings()?;
     let question = Question { argv, cwd: &around.cwd, env: &around.env, absent, folders: &[] };
     let set = SharedScanner::default()
         .inputs(&question)

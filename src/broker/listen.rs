@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Shared;
+use super::activation::Inherited;
 use super::session;
 use crate::common::place::Place;
 use crate::common::protocol::io::local_frame;
@@ -30,6 +31,8 @@ pub struct Door {
     place: Place,
     /// Which file its socket is.
     socket: Option<(u64, u64)>,
+    /// Whether a service manager made the socket, and starts the next broker when a shim comes.
+    is_inherited: bool,
     /// Held as long as the socket is ours.
     _lock: File,
 }
@@ -43,6 +46,9 @@ pub enum DoorError {
     /// The directory is not ours alone.
     #[error("{0} is not a private directory of yours: check its owner and its mode")]
     NotPrivate(String),
+    /// A service manager made a socket where no shim of this user looks for a broker.
+    #[error("the socket that was handed over, {0}, is not where distcc looks for a broker here")]
+    Elsewhere(String),
     /// The operating system refused.
     #[error("{what}: {error}")]
     Io {
@@ -60,16 +66,7 @@ impl Door {
     ///
     /// Returns why it cannot be done.
     pub fn open(place: Place) -> Result<Self, DoorError> {
-        prepare_directory(&place)?;
-        let lock_path = place.broker_lock();
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(lock_path.as_path())
-            .map_err(|error| DoorError::Io { what: lock_path.to_text(), error })?;
-        fs2::FileExt::try_lock_exclusive(&lock).map_err(|_| DoorError::Taken)?;
+        let lock = lock(&place)?;
         let socket = place.socket();
         let open = || {
             let name = socket.as_path().to_fs_name::<GenericFilePath>()?;
@@ -78,7 +75,24 @@ impl Door {
         };
         let listener = open().map_err(|error| DoorError::Io { what: socket.to_text(), error })?;
         let socket = identity(&place);
-        Ok(Door { listener, place, socket, _lock: lock })
+        Ok(Door { listener, place, socket, is_inherited: false, _lock: lock })
+    }
+
+    /// Takes the lock of the place, among `places`, whose socket a service manager listens on.
+    ///
+    /// # Errors
+    ///
+    /// Returns that no shim would look for a broker there, or what the system said.
+    pub fn inherit(places: Vec<Place>, inherited: Inherited) -> Result<Self, DoorError> {
+        let Inherited { socket, path } = inherited;
+        let place = places.into_iter().find(|place| place.socket() == path);
+        let place = place.ok_or_else(|| DoorError::Elsewhere(path.to_text()))?;
+        let lock = lock(&place)?;
+        let failed = |error| DoorError::Io { what: path.to_text(), error };
+        let listener =
+            interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(socket).map_err(failed)?;
+        let socket = identity(&place);
+        Ok(Door { listener: Listener::UdSocket(listener), place, socket, is_inherited: true, _lock: lock })
     }
 
     /// Where it is.
@@ -114,7 +128,11 @@ impl Door {
                 }
             }
         }
-        self.close();
+        // A manager's socket stays for the next broker, unless this one was told to make way: then shims
+        // must not wait at it while this one drains.
+        if !self.is_inherited || *shared.stopping.borrow() {
+            self.close();
+        }
         shared.drain().await;
         shared.at_rest().await;
     }
@@ -148,6 +166,21 @@ impl Door {
             tracing::warn!(%error, "cannot remove the socket");
         }
     }
+}
+
+/// Takes the lock of a place, which is the right to be its broker.
+fn lock(place: &Place) -> Result<File, DoorError> {
+    prepare_directory(place)?;
+    let path = place.broker_lock();
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path.as_path())
+        .map_err(|error| DoorError::Io { what: path.to_text(), error })?;
+    fs2::FileExt::try_lock_exclusive(&lock).map_err(|_| DoorError::Taken)?;
+    Ok(lock)
 }
 
 /// Which file a place's socket is.

@@ -9,12 +9,14 @@
 //!
 //! Sessions do, the scheduler decides, the dispatcher carries between them.
 
+pub mod activation;
 pub mod alarm;
 pub mod cache;
 pub mod clock;
 pub mod closure;
 pub mod config;
 pub mod control;
+pub mod defaults;
 pub mod deliver;
 pub mod dispatch;
 pub mod effort;
@@ -49,14 +51,17 @@ pub mod trust;
 pub mod volunteers;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use activation::Inherited;
 use cache::Caches;
 use config::Config;
+use defaults::{Defaults, SettingsError};
 use dispatch::{Dispatcher, Message};
 use hermetic::Hermetic;
 use host_lists::HostLists;
@@ -68,6 +73,7 @@ use toolchain::Compilers;
 use trust::Trust;
 
 use crate::common::exit;
+use crate::common::place::Place;
 
 /// What every session shares.
 pub struct Shared {
@@ -76,6 +82,8 @@ pub struct Shared {
     compilers: Compilers,
     host_lists: HostLists,
     diagnosed: Diagnosed,
+    /// What the settings file says.
+    defaults: Mutex<Arc<Defaults>>,
     /// The files of hermetic jobs.
     hermetic: Arc<Hermetic>,
     /// Results of earlier hermetic jobs.
@@ -96,6 +104,11 @@ pub struct Shared {
 impl Shared {
     fn next_job(&self) -> JobId {
         JobId(self.jobs.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What counts for a compile whose environment says nothing.
+    fn defaults(&self) -> Arc<Defaults> {
+        Arc::clone(&self.defaults.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks the broker to stop: it drains and exits.
@@ -141,38 +154,64 @@ pub fn run() -> ExitCode {
     control::run()
 }
 
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot open its door.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// What it is told is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
 /// Runs a broker in this process until it is told to stop.
 ///
 /// # Errors
 ///
 /// Returns why it cannot start.
-pub fn serve() -> Result<(), DoorError> {
+pub fn serve() -> Result<(), ServeError> {
     let descriptors = raise_descriptor_limit();
     // Every file is made with the mode that is meant: outputs have their shims' masks.
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    let defaults = Defaults::read(|name| std::env::var_os(name))?;
     let places = config::places();
+    let inherited = activation::inherited()
+        .map_err(|error| DoorError::Io { what: "the socket that was handed over".to_owned(), error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .build()
         .map_err(|error| DoorError::Io { what: "the runtime".to_owned(), error })?;
     runtime.block_on(async {
-        let door = open_door(places)?;
-        let config = Arc::new(Config::read(door.place().clone(), descriptors, umask.as_raw_mode()));
+        let door = open_door(places, inherited)?;
+        let config = Config::read(door.place().clone(), descriptors, umask.as_raw_mode(), &defaults);
+        let config = Arc::new(config);
         fresh_scratch(&config.scratch)
             .map_err(|error| DoorError::Io { what: config.scratch.display().to_string(), error })?;
         log::start(&config.place, start::is_detached());
         if let Err(error) = start::ready() {
             tracing::warn!(%error, "cannot let go of stdin, stdout and stderr");
         }
-        live(door, config.clone()).await;
+        tell_service_manager(NotifyState::Ready);
+        live(door, config.clone(), defaults).await;
         // What is left of it is removed at the next start.
         let _ = std::fs::remove_dir_all(&config.scratch);
         Ok(())
     })
 }
 
-fn open_door(places: Vec<crate::common::place::Place>) -> Result<Door, DoorError> {
+/// Says how it stands to whatever started this as a service (sd_notify(3)); to nobody, else.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
+
+fn open_door(places: Vec<Place>, inherited: Option<Inherited>) -> Result<Door, DoorError> {
+    if let Some(inherited) = inherited {
+        return Door::inherit(places, inherited);
+    }
     let mut last = DoorError::Taken;
     for place in places {
         match Door::open(place) {
@@ -184,7 +223,7 @@ fn open_door(places: Vec<crate::common::place::Place>) -> Result<Door, DoorError
     Err(last)
 }
 
-async fn live(door: Door, config: Arc<Config>) {
+async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let clock = clock::Clock::start();
     let (inbox, messages) = mpsc::channel(4096);
     let hermetic = Arc::new(Hermetic::default());
@@ -199,6 +238,7 @@ async fn live(door: Door, config: Arc<Config>) {
         compilers: Compilers::default(),
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
+        defaults: Mutex::new(Arc::new(defaults)),
         hermetic,
         caches,
         file_sets: FileSets::default(),
@@ -210,12 +250,14 @@ async fn live(door: Door, config: Arc<Config>) {
     });
     tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
     let on_signal = stop_on_signal(shared.clone());
+    let on_hangup = read_again_on_hangup(shared.clone());
     let keeper = shared.clone();
     let dispatch = dispatcher.run(messages, link_events);
     tokio::select! {
         () = door.serve(shared) => {}
         () = dispatch => {}
         () = on_signal => {}
+        () = on_hangup => {}
         () = keeper.caches.write(to_write) => {}
     }
 }
@@ -231,7 +273,23 @@ async fn stop_on_signal(shared: Arc<Shared>) {
             _ = interrupt.recv() => {}
         }
         tracing::info!("told to stop: draining");
+        tell_service_manager(NotifyState::Stopping);
         shared.stop();
+    }
+}
+
+/// Reads the settings file again on SIGHUP; never returns.
+async fn read_again_on_hangup(shared: Arc<Shared>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    loop {
+        hangup.recv().await;
+        match Defaults::read(|name| std::env::var_os(name)) {
+            Ok(defaults) => {
+                tracing::info!(file = ?defaults.path, "read the settings file again");
+                *shared.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(defaults);
+            }
+            Err(error) => tracing::error!("the settings stay as they are: {error}"),
+        }
     }
 }
 
@@ -245,10 +303,11 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// The status of a broker that could not start.
-pub fn exit_status(error: &DoorError) -> u8 {
+pub fn exit_status(error: &ServeError) -> u8 {
     match error {
         // Somebody else serves: whoever started us has what it wants.
-        DoorError::Taken => 0,
-        _ => exit::FAILED as u8,
+        ServeError::Door(DoorError::Taken) => 0,
+        ServeError::Settings(_) => exit::BAD_ARGUMENTS as u8,
+        ServeError::Door(_) => exit::FAILED as u8,
     }
 }

@@ -73,8 +73,9 @@ async fn answer(
             write(&mut stream, Kind::OtherBuild, &shared.config.executable_modified_ns.to_le_bytes()).await
         }
         Kind::Compile => {
-            let invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
+            let mut invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
             write(&mut stream, Kind::Ack, &[]).await?;
+            shared.defaults().complete(&mut invocation);
             compile(shared, stream, frames, invocation).await
         }
         Kind::Control => {

@@ -7,6 +7,7 @@
 pub mod action;
 pub mod bytes;
 pub mod classify;
+pub mod configuration;
 pub mod dependencies;
 pub mod exit;
 pub mod hosts;

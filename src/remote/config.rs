@@ -205,6 +205,16 @@ pub struct Config {
     #[arg(long, value_name = "USER", help_heading = "Daemon")]
     pub user: Option<String>,
 
+    /// Read settings from this file, and not from ~/.config/distcc/distccd.toml or
+    /// /etc/distcc/distccd.toml. Each long option that says how to serve is a key of it, and a variable:
+    /// --store-size is `store-size` and $DISTCCD_STORE_SIZE. The command line counts first, then the environment.
+    #[arg(long, value_name = "FILE", help_heading = "Daemon")]
+    pub config: Option<PathBuf>,
+
+    /// Print the settings in force, each with where it comes from, as a settings file.
+    #[arg(long, help_heading = "Daemon")]
+    pub print_config: bool,
+
     /// Print the version.
     #[arg(short = 'V', long, help_heading = "Daemon")]
     pub version: bool,

@@ -26,6 +26,7 @@ pub mod hurry;
 pub mod intake;
 pub mod items;
 pub mod job;
+pub mod layers;
 pub mod listen;
 pub mod log;
 pub mod outbox;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -14,15 +15,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::access::Access;
-use super::config::{Config, Role};
+use super::config::{Answer, Config, Role};
 use super::guard;
 use super::job::Context;
+use super::layers::{self, Surroundings};
 use super::listen::Welcome;
 use super::privileges::{self, Standing};
 use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
-use super::stats::{self, Surroundings};
+use super::stats;
 use super::stdio::{self, Stdio};
 use super::trust::{self, pairing};
 use super::{daemonize, listen, sample};
@@ -56,7 +58,7 @@ pub fn run() -> ExitCode {
         guard::main(Path::new(&jobs));
         return ExitCode::SUCCESS;
     }
-    let config = match Config::read(std::env::args_os()) {
+    let config = match settings() {
         Ok(config) => config,
         Err(answer) if answer.status == 0 => {
             print!("{}", answer.text);
@@ -74,6 +76,18 @@ pub fn run() -> ExitCode {
             exit_code(error.status)
         }
     }
+}
+
+/// Reads the settings: command line, environment, file.
+fn settings() -> Result<Config, Answer> {
+    let is_root = rustix::process::geteuid().is_root();
+    let around = Surroundings { variable: &|name| std::env::var_os(name), text: &layers::text, is_root };
+    let layers = layers::layered(std::env::args_os().collect(), around)?;
+    let config = Config::read(layers.arguments.clone())?;
+    if config.print_config {
+        return Err(Answer { text: layers.show()?, status: 0 });
+    }
+    Ok(config)
 }
 
 fn exit_code(status: i32) -> ExitCode {
@@ -258,9 +272,9 @@ fn ready(listener: std::net::TcpListener) -> Result<(TcpListener, std::net::Sock
     Ok((TcpListener::from_std(listener).map_err(failed(exit::BIND_FAILED, "listen"))?, address))
 }
 
-fn surroundings(context: &Context, jobs: &Path) -> Surroundings {
+fn surroundings(context: &Context, jobs: &Path) -> stats::Surroundings {
     let sample = sample::take(jobs);
-    Surroundings {
+    stats::Surroundings {
         slots: context.slots,
         running: context.gate.running(),
         load: sample::load_averages(),
@@ -291,10 +305,18 @@ fn announce(config: &Config, port: u16) -> Result<(), StartError> {
         write(&fresh, format!("{port}\n"))?;
         fs::rename(&fresh, path).map_err(failed(exit::IO_FAILED, path.display()))?;
     }
+    tell_service_manager(NotifyState::Ready);
     if config.detached {
         daemonize::say_ready().map_err(failed(exit::FAILED, "cannot let go of the terminal"))?;
     }
     Ok(())
+}
+
+/// Says how it stands to whatever started this as a service (sd_notify(3)); to nobody, else.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell the service manager: {error}");
+    }
 }
 
 async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
@@ -369,6 +391,7 @@ impl Ends {
             () = sleep_for(lifetime) => tracing::info!("the daemon's lifetime is over"),
         }
         tracing::info!("draining: jobs that run are finished, new ones are refused");
+        tell_service_manager(NotifyState::Stopping);
         phase.send_replace(Phase::Draining);
         tokio::select! {
             () = all_of(tasks) => return tracing::info!("drained"),

@@ -9,11 +9,12 @@ const IMPLIED_COMPILER: &str = "cc";
 /// First words that are for the broker's program. Some take a value behind `=`.
 ///
 /// Any other first word that begins with `-` is an argument of the implied compiler.
-const CONTROL_WORDS: [&str; 21] = [
+const CONTROL_WORDS: [&str; 22] = [
     "--help",
     "--version",
     "--status",
     "--show-hosts",
+    "--print-config",
     "--stop",
     "-j",
     "--explain",

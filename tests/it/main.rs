@@ -33,6 +33,7 @@ mod promises;
 mod remote;
 mod scan;
 mod scene;
+mod settings;
 mod shim;
 mod sight;
 mod subtle;

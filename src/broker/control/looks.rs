@@ -29,7 +29,7 @@ pub fn report() -> Result<Option<Report>, String> {
 
 /// What would become of a command.
 pub fn explain(argv: Vec<Bytes>) -> Result<ExitCode, String> {
-    let invocation = Invocation { argv, ..surroundings() };
+    let invocation = Invocation { argv, ..surroundings()? };
     // A broker of another version says nothing about the command.
     let report = report().unwrap_or_default();
     let text = runtime()?.block_on(explain_command(&invocation, origin(), report.as_ref()));

@@ -57,6 +57,7 @@ pub fn distcc_command() -> Command {
         .arg(flag("json", "With --status: as a JSON document"))
         .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
         .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
+        .arg(flag("print-config", "Print the settings in force, each with where it comes from, as a settings file"))
         .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
         .arg(words_behind("scan-includes", "COMMAND", "Print the files that this compile would read, as the include scanner finds them, and the symbolic links on the way to them; with --absent as the first word, also the names that are looked for and not found"))
         .arg(words_behind("explain", "COMMAND", "Say what would become of this compile and why: verdict, rule, compiler, inputs, hosts, the command elsewhere; compiles nothing"))
@@ -104,11 +105,12 @@ pub fn distcc_command() -> Command {
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "version",
     "status",
     "show-hosts",
     "jobs",
+    "print-config",
     "stop",
     "scan-includes",
     "explain",

@@ -49,9 +49,14 @@ pub struct Running {
 
 impl Running {
     /// Starts it, stdin empty.
-    pub fn start(mut command: Command) -> Running {
+    pub fn start(command: Command) -> Running {
+        Running::with_input(command, Stdio::null())
+    }
+
+    /// Starts it with this as stdin.
+    pub fn with_input(mut command: Command, stdin: Stdio) -> Running {
         let what = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
         let stdout = drain(child.stdout.take().expect("stdout is piped"));
         let stderr = drain(child.stderr.take().expect("stderr is piped"));
