@@ -73,6 +73,7 @@ use toolchain::Compilers;
 use trust::Trust;
 
 use crate::common::exit;
+use crate::common::invocation::Invocation;
 use crate::common::place::Place;
 
 /// What every session shares.
@@ -83,7 +84,7 @@ pub struct Shared {
     host_lists: HostLists,
     diagnosed: Diagnosed,
     /// What the settings file says.
-    defaults: Mutex<Arc<Defaults>>,
+    defaults: Mutex<Defaults>,
     /// The files of hermetic jobs.
     hermetic: Arc<Hermetic>,
     /// Results of earlier hermetic jobs.
@@ -106,9 +107,10 @@ impl Shared {
         JobId(self.jobs.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What counts for a compile whose environment says nothing.
-    fn defaults(&self) -> Arc<Defaults> {
-        Arc::clone(&self.defaults.lock().unwrap_or_else(PoisonError::into_inner))
+    /// A compile with what the settings file says and its own environment does not.
+    fn completed(&self, mut invocation: Invocation) -> Invocation {
+        self.defaults.lock().unwrap_or_else(PoisonError::into_inner).complete(&mut invocation);
+        invocation
     }
 
     /// Asks the broker to stop: it drains and exits.
@@ -238,7 +240,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
         compilers: Compilers::default(),
         host_lists: HostLists::default(),
         diagnosed: Diagnosed::default(),
-        defaults: Mutex::new(Arc::new(defaults)),
+        defaults: Mutex::new(defaults),
         hermetic,
         caches,
         file_sets: FileSets::default(),
@@ -286,7 +288,7 @@ async fn read_again_on_hangup(shared: Arc<Shared>) {
         match Defaults::read(|name| std::env::var_os(name)) {
             Ok(defaults) => {
                 tracing::info!(file = ?defaults.path, "read the settings file again");
-                *shared.defaults.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(defaults);
+                *shared.defaults.lock().unwrap_or_else(PoisonError::into_inner) = defaults;
             }
             Err(error) => tracing::error!("the settings stay as they are: {error}"),
         }

@@ -73,10 +73,9 @@ async fn answer(
             write(&mut stream, Kind::OtherBuild, &shared.config.executable_modified_ns.to_le_bytes()).await
         }
         Kind::Compile => {
-            let mut invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
+            let invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
             write(&mut stream, Kind::Ack, &[]).await?;
-            shared.defaults().complete(&mut invocation);
-            compile(shared, stream, frames, invocation).await
+            compile(shared, stream, frames, shared.completed(invocation)).await
         }
         Kind::Control => {
             let control: Control = wire::decode(body).map_err(io::Error::other)?;

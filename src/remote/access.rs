@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,65 +157,84 @@ fn number(address: IpAddr) -> u128 {
 
 /// The peers that are served without keys.
 #[derive(Debug)]
-pub struct Access {
+pub struct Access(RwLock<List>);
+
+#[derive(Debug, Default)]
+struct List {
     networks: Vec<Network>,
     names: Vec<String>,
     /// What the names mean, as far as they could be resolved.
-    resolved: RwLock<Vec<IpAddr>>,
+    resolved: Vec<IpAddr>,
+}
+
+impl List {
+    fn of(allowed: &[Allowed]) -> Self {
+        let mut list = List::default();
+        for allowed in allowed {
+            match allowed {
+                Allowed::Network(network) => list.networks.push(*network),
+                Allowed::Name(name) => list.names.push(name.clone()),
+            }
+        }
+        list
+    }
 }
 
 impl Access {
     /// These peers, and nobody else.
     pub fn new(allowed: &[Allowed]) -> Self {
-        let mut access = Access { networks: Vec::new(), names: Vec::new(), resolved: RwLock::default() };
-        for allowed in allowed {
-            match allowed {
-                Allowed::Network(network) => access.networks.push(*network),
-                Allowed::Name(name) => access.names.push(name.clone()),
-            }
-        }
-        access
+        Access(RwLock::new(List::of(allowed)))
+    }
+
+    /// These peers from now on; names count again once they are resolved.
+    pub fn replace(&self, allowed: &[Allowed]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = List::of(allowed);
+    }
+
+    fn list(&self) -> RwLockReadGuard<'_, List> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These peers; of an empty list, peers on this machine.
     pub fn or_this_machine(allowed: &[Allowed]) -> Self {
         let ipv4 = Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 };
         let ipv6 = Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 };
-        let mut access = Access::new(allowed);
-        if allowed.is_empty() {
-            access.networks = vec![ipv4, ipv6];
+        match allowed {
+            [] => Access::new(&[ipv4, ipv6].map(Allowed::Network)),
+            allowed => Access::new(allowed),
         }
-        access
     }
 
     /// Whether nobody is.
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty() && self.names.is_empty()
+        let list = self.list();
+        list.networks.is_empty() && list.names.is_empty()
     }
 
     /// The names that must be resolved from time to time.
-    pub fn names(&self) -> &[String] {
-        &self.names
+    pub fn names(&self) -> Vec<String> {
+        self.list().names.clone()
     }
 
     /// What the names mean from now on.
     pub fn resolved(&self, addresses: Vec<IpAddr>) {
-        *self.resolved.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+        self.0.write().unwrap_or_else(PoisonError::into_inner).resolved = addresses;
     }
 
     /// Whether `peer` is served.
     pub fn allows(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        let named = || self.resolved.read().unwrap_or_else(PoisonError::into_inner).contains(&peer);
-        self.networks.iter().any(|network| network.contains(peer)) || named()
+        let list = self.list();
+        list.networks.iter().any(|network| network.contains(peer)) || list.resolved.contains(&peer)
     }
 }
 
 /// The list, for the log.
 impl std::fmt::Display for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let networks = self.networks.iter().map(Network::to_string);
-        f.write_str(&networks.chain(self.names.iter().cloned()).collect::<Vec<_>>().join(", "))
+        let list = self.list();
+        let networks = list.networks.iter().map(Network::to_string);
+        f.write_str(&networks.chain(list.names.iter().cloned()).collect::<Vec<_>>().join(", "))
     }
 }
 

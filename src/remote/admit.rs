@@ -102,6 +102,11 @@ impl Admission {
         }
     }
 
+    /// Takes another policy, which counts from the next sample on.
+    pub fn follow(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// The largest credit that is ever given: a little more than the slots, so that the next
     /// job's input arrives while the present ones run.
     pub fn credit_max(&self) -> u32 {

@@ -243,6 +243,10 @@ pub struct Config {
     #[arg(long, hide = true, action = ArgAction::SetTrue)]
     pub detached: bool,
 
+    /// Whether root started the daemon.
+    #[arg(skip)]
+    pub is_roots: bool,
+
     /// What was given and is not meant as it reads; distccd 3.4 lets it pass, too.
     #[arg(skip)]
     pub odd: Vec<String>,
@@ -344,6 +348,32 @@ impl Config {
             *path = absolute(path)?;
         }
         Ok(config)
+    }
+
+    /// Which settings differ in `next` and count only when the daemon is started again.
+    pub fn needs_restart(&self, next: &Config) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.listen != next.listen),
+            ("port", self.port != next.port),
+            ("stats", (self.stats, self.stats_port) != (next.stats, next.stats_port)),
+            ("nice", self.nice != next.nice),
+            ("job-lifetime", self.job_lifetime != next.job_lifetime),
+            ("job-memory", self.job_memory != next.job_memory),
+            ("lifetime", self.lifetime != next.lifetime),
+            ("oom-score-adj", self.oom_score_adj != next.oom_score_adj),
+            ("sandbox", self.sandbox != next.sandbox),
+            ("compiler", self.compiler != next.compiler),
+            ("enable-tcp-insecure", self.enable_tcp_insecure != next.enable_tcp_insecure),
+            ("whitelist-dir", self.whitelist_dir != next.whitelist_dir),
+            ("temp-dir", self.temp_dir != next.temp_dir),
+            ("state-dir", self.state_dir != next.state_dir),
+            ("store-size", self.store_size != next.store_size),
+            ("log-file", (&self.log_file, self.log_stderr) != (&next.log_file, next.log_stderr)),
+            ("log-level", self.log_level != next.log_level),
+            ("pid-file", self.pid_file != next.pid_file),
+            ("user", self.user != next.user),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
     /// Brings values within their bounds that are accepted beyond them.

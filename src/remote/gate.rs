@@ -57,6 +57,11 @@ impl Gate {
         Arc::new(Gate { state: Mutex::new(state) })
     }
 
+    /// Holds to this policy from the next sample on; jobs that run are left to end.
+    pub fn follow(&self, policy: Policy) {
+        self.state().admission.follow(policy);
+    }
+
     /// A link has come up.
     pub fn join(self: &Arc<Self>) -> Member {
         let mut state = self.state();

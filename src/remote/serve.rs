@@ -1,7 +1,7 @@
 //! The daemon's life: start, serve, drain, end.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub fn run() -> ExitCode {
         guard::main(Path::new(&jobs));
         return ExitCode::SUCCESS;
     }
-    let config = match settings() {
+    let config = match settings(rustix::process::geteuid().is_root()) {
         Ok(config) => config,
         Err(answer) if answer.status == 0 => {
             print!("{}", answer.text);
@@ -78,12 +78,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Reads the settings: command line, environment, file.
-fn settings() -> Result<Config, Answer> {
-    let is_root = rustix::process::geteuid().is_root();
+/// Reads the settings: command line, environment, file. `is_root` is who started the daemon.
+fn settings(is_root: bool) -> Result<Config, Answer> {
     let around = Surroundings { variable: &|name| std::env::var_os(name), text: &layers::text, is_root };
     let layers = layers::layered(std::env::args_os().collect(), around)?;
-    let config = Config::read(layers.arguments.clone())?;
+    let config = Config { is_roots: is_root, ..Config::read(layers.arguments.clone())? };
     if config.print_config {
         return Err(Answer { text: layers.show()?, status: 0 });
     }
@@ -200,6 +199,7 @@ fn serve(
         let mut helpers = JoinSet::new();
         helpers.spawn(keep_sampling(Arc::clone(context), root.jobs.clone()));
         helpers.spawn(keep_resolving(Arc::clone(&welcome)));
+        helpers.spawn(keep_reading(config.clone(), Arc::clone(context), Arc::clone(&welcome)));
         let mut tasks = JoinSet::new();
         // Before anyone is told that the daemon serves.
         let mut ends = Ends::new(config).map_err(failed(exit::FAILED, "cannot handle signals"))?;
@@ -332,11 +332,43 @@ async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
     }
 }
 
+/// Whether SIGHUP means that the terminal is gone.
+fn hangup_ends(config: &Config) -> bool {
+    !config.detached && io::stdin().is_terminal()
+}
+
+/// Reads the settings again on SIGHUP.
+async fn keep_reading(config: Config, context: Arc<Context>, welcome: Arc<Welcome>) {
+    if hangup_ends(&config) {
+        return;
+    }
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut now = config;
+    while hangup.recv().await.is_some() {
+        match settings(now.is_roots) {
+            Ok(next) => {
+                welcome.access.replace(&next.allow);
+                resolve(&welcome.access).await;
+                context.gate.follow(setup::policy(&next));
+                let later = now.needs_restart(&next);
+                tracing::info!("read the settings again");
+                if !later.is_empty() {
+                    tracing::warn!("counts when distccd is started again: {}", later.join(", "));
+                }
+                now = next;
+            }
+            Err(answer) => tracing::error!("the settings stay as they are: {}", answer.text.trim_end()),
+        }
+    }
+}
+
 /// Machines move: their names are looked up again now and then.
 async fn keep_resolving(welcome: Arc<Welcome>) {
-    while !welcome.access.names().is_empty() {
+    loop {
         tokio::time::sleep(RESOLVE_INTERVAL).await;
-        resolve(&welcome.access).await;
+        if !welcome.access.names().is_empty() {
+            resolve(&welcome.access).await;
+        }
     }
 }
 
@@ -356,7 +388,7 @@ async fn resolve(access: &Access) {
 struct Ends {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
-    /// A terminal that goes away; a detached daemon has none, and ignores the signal.
+    /// A terminal that goes away; a daemon without one reads its settings again.
     hangup: tokio::signal::unix::Signal,
     heeds_hangup: bool,
     lifetime: Option<Duration>,
@@ -368,7 +400,7 @@ impl Ends {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            heeds_hangup: !config.detached,
+            heeds_hangup: hangup_ends(config),
             lifetime: (config.lifetime > 0).then(|| Duration::from_secs(config.lifetime)),
         })
     }

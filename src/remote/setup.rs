@@ -207,23 +207,27 @@ pub fn take_root(config: &Config) -> Result<Root, StartError> {
     Root::take(&temp).map_err(|error| StartError { status: exit::IO_FAILED, why: error.to_string() })
 }
 
+/// How many jobs run, and what this machine keeps for itself.
+pub fn policy(config: &Config) -> Policy {
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
+    Policy {
+        slots: config.slots(processors),
+        memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
+        memory_per_job: MEMORY_PER_JOB,
+        disk_floor: config.min_free_disk << 20,
+        load_max: config.max_load.unwrap_or(processors * 4),
+    }
+}
+
 /// Everything that jobs share.
 ///
 /// # Errors
 ///
 /// Returns what is missing.
 pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
-    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
-    let slots = config.slots(processors);
-    let disk_floor = config.min_free_disk << 20;
+    let policy = policy(config);
+    let (slots, disk_floor) = (policy.slots, policy.disk_floor);
     let search_path = search_path();
-    let policy = Policy {
-        slots,
-        memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
-        memory_per_job: MEMORY_PER_JOB,
-        disk_floor,
-        load_max: config.max_load.unwrap_or(processors * 4),
-    };
     let lifetime = Duration::from_secs(config.job_lifetime);
     let limits = limits(config);
     let store = Store::open(&root.store, config.store_size << 20);

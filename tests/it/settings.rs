@@ -73,6 +73,40 @@ fn a_settings_file_that_is_wrong_is_told_and_the_compile_is_done_here() {
 }
 
 #[test]
+fn a_volunteer_reads_its_settings_again_on_sighup_and_names_what_must_wait() {
+    let farm = Farm::new(0);
+    let path = |name: &str| farm.work().join(name);
+    let write = |text: &str| fs::write(path("distccd.toml"), text).expect("written");
+    write("jobs = 1\nport = 0\nnice = 1\n");
+    let mut command = farm.command(env!("CARGO_BIN_EXE_distccd"));
+    command.args(["--no-detach", "--listen", "127.0.0.1", "--config"]).arg(path("distccd.toml"));
+    command.arg("--log-file").arg(path("log")).arg("--port-file").arg(path("port"));
+    for (option, folder) in [("--temp-dir", "tmp"), ("--state-dir", "state")] {
+        fs::create_dir(path(folder)).expect("a folder");
+        rustix::fs::chmod(path(folder), rustix::fs::Mode::RWXU).expect("our own folder");
+        command.arg(option).arg(path(folder));
+    }
+    if rustix::process::geteuid().is_root() {
+        command.args(["--user", "root"]);
+    }
+    let daemon = Running::start(command);
+    wait_until("distccd serves", COMMAND_MAX, || path("port").exists());
+    let log = || fs::read_to_string(path("log")).unwrap_or_default();
+    let reread = |text: &str, words: &str| {
+        write(text);
+        signal_pid(daemon.pid(), Signal::HUP);
+        wait_until(words, COMMAND_MAX, || log().contains(words));
+    };
+    reread("job = 2\n", "did you mean `jobs`?");
+    reread("jobs = 2\nport = 0\nnice = 1\nallow = ['127.0.0.1']\n", "read the settings again");
+    assert!(!log().contains("started again"), "{}", log());
+    reread("jobs = 3\nport = 0\nnice = 2\n", "counts when distccd is started again: nice");
+    signal_pid(daemon.pid(), Signal::TERM);
+    daemon.finish(COMMAND_MAX).expect_success("distccd");
+    farm.finish();
+}
+
+#[test]
 fn a_broker_takes_the_socket_of_a_service_manager_and_leaves_it_when_it_was_idle() {
     let farm = Farm::new(1);
     fs::write(farm.work().join("a.c"), "int f(void) { return 1; }\n").expect("written");

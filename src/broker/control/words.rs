@@ -38,7 +38,7 @@ fn words_behind(name: &'static str, value: &'static str, help: &'static str) -> 
 
 /// The command line of `distcc`'s control words.
 pub fn distcc_command() -> Command {
-    Command::new("distcc")
+    with_keys(Command::new("distcc"))
         .about("Spreads C and C++ compiles over several machines")
         .override_usage("distcc COMPILER ARGUMENTS…\n       distcc ARGUMENTS…          (the compiler is cc)\n       distcc --WORD")
         .long_about(LONG_ABOUT)
@@ -85,6 +85,13 @@ pub fn distcc_command() -> Command {
                 .value_parser(clap::value_parser!(OsString))
                 .help("Fill this directory with links to distcc for the compilers in PATH"),
         )
+        .arg(flag("show-principal", "Not offered: GSSAPI").hide(true))
+        .group(clap::ArgGroup::new("word").args(WORDS).required(true))
+}
+
+/// The words about keys.
+fn with_keys(command: Command) -> Command {
+    command
         .arg(
             Arg::new("pair")
                 .long("pair")
@@ -100,8 +107,6 @@ pub fn distcc_command() -> Command {
                 .num_args(1..)
                 .help("Print a certificate: KEY NAME [LAST-DAY]; volunteers that know the farm key take it for a year, or until that day"),
         )
-        .arg(flag("show-principal", "Not offered: GSSAPI").hide(true))
-        .group(clap::ArgGroup::new("word").args(WORDS).required(true))
 }
 
 /// The words of `distcc`; one of them at a time.
