@@ -178,8 +178,20 @@ impl Dispatcher {
                 self.traces.end(self.clock.now(), &path, reply);
                 self.write_traces();
             }
+            Message::Quarantine { host, report } => self.quarantine(host, &report),
             Message::Drain => self.handle(Event::Drain),
         }
+    }
+
+    /// Sends no more jobs to a host that was caught lying, and tells everybody.
+    fn quarantine(&mut self, host: HostId, report: &str) {
+        let name = self.volunteers.name(host);
+        tracing::error!(host = %name, report, "a volunteer sent another object than this machine makes");
+        let text = format!(
+            "Warning: volunteer {name} sent another object than this machine makes; it is used no more. Report: {report}"
+        );
+        self.notices.tell_all(&format!("quarantine {name}"), &text);
+        self.handle(Event::Hold { host, held: true, at_once: true });
     }
 
     fn on_job(&mut self, new: NewJob) {

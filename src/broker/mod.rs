@@ -40,6 +40,8 @@ pub mod scan;
 pub mod scheduler;
 pub mod session;
 pub mod sets;
+pub mod settle;
+pub mod speech;
 pub mod stamp;
 pub mod start;
 pub mod state;
@@ -48,6 +50,7 @@ pub mod text;
 pub mod toolchain;
 pub mod trace;
 pub mod trust;
+pub mod verify;
 pub mod volunteers;
 
 use std::process::ExitCode;

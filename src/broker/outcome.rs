@@ -9,6 +9,7 @@ use super::frontend;
 use super::link::{PackedBlob, Packing, TextAnswer};
 use super::plan::Plan;
 use super::prepare::Prepared;
+use super::speech::tamed;
 use tokio::sync::Semaphore;
 
 use crate::common::action::Ended;
@@ -66,7 +67,7 @@ pub async fn finish(
             if !result.ended.is_success() {
                 return told(&answer);
             }
-            message(&answer, 1)?
+            tamed(message(&answer, 1)?)
         }
         Err(reason) => {
             if reason == LocalReason::RemoteDiagnostics {
@@ -120,7 +121,7 @@ async fn diagnostics(work: &Work<'_>, answer: &TextAnswer) -> Result<Vec<u8>, Lo
 
 /// What a failed compile said elsewhere, where that is final.
 fn told(answer: &TextAnswer) -> Result<Outcome, LocalReason> {
-    let (stdout, stderr) = (message(answer, 0)?, message(answer, 1)?);
+    let (stdout, stderr) = (tamed(message(answer, 0)?), tamed(message(answer, 1)?));
     Ok(Outcome { ended: answer.result.ended, stdout, stderr, host: None })
 }
 
@@ -143,7 +144,11 @@ fn dependency_delivery(work: &Work<'_>, text: Option<&Vec<u8>>) -> Vec<Delivery>
 }
 
 /// The one output of a compile, checked against its digest.
-fn unpack_outputs(answer: &TextAnswer) -> Result<Option<Vec<u8>>, LocalReason> {
+///
+/// # Errors
+///
+/// Returns that it is not what was announced.
+pub fn unpack_outputs(answer: &TextAnswer) -> Result<Option<Vec<u8>>, LocalReason> {
     let messages = answer.result.stdout.packed + answer.result.stderr.packed;
     let Some(part) = answer.result.outputs.first() else { return Ok(None) };
     let packed = answer.packed.get(messages as usize..(messages + part.packed) as usize);

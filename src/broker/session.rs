@@ -21,6 +21,7 @@ use super::link::{Answer, FilesOrder, LinkHandle, NativeHandle, Order, Work};
 use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
+use super::settle::Settlement;
 use super::state::slots::SlotLease;
 use super::volunteers::{Form, Ssh};
 use super::{AtWork, Shared};
@@ -28,7 +29,6 @@ use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
-use crate::common::protocol::link::Audit;
 use crate::common::protocol::local::{Attempted, Control, Done, Header, Kind, Run, VERSION, build_id};
 use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
@@ -384,35 +384,16 @@ impl Session {
         let (_, answer) = self.answers.swap_remove(at);
         let name =
             self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
-        let (invocation, shared, settings) = (self.invocation.clone(), self.shared.clone(), self.settings);
-        self.work.spawn(async move {
-            let outcome = match (answer, inputs.made_text()) {
-                (Answer::Files(mut answer), _) => {
-                    if let Audit::Differs { read } = &answer.compiled.audit
-                        && inputs.is_same_reading(read)
-                    {
-                        answer.compiled.audit = Audit::Agrees;
-                    }
-                    let answer = Arc::new(answer);
-                    let is_final = settings.remote_is_final();
-                    let outcome = result::finish(&plan, &invocation, Arc::clone(&answer), is_final).await;
-                    if outcome.is_ok() {
-                        inputs.keep_result(&answer);
-                    }
-                    outcome
-                }
-                (Answer::Text(answer), Some(prepared)) => {
-                    let front_ends = &shared.front_ends;
-                    let (plan, invocation) = (&*plan, &*invocation);
-                    let work = outcome::Work { plan, prepared, invocation, settings, front_ends };
-                    outcome::finish(work, answer, &shared.diagnosed).await
-                }
-                (Answer::Text(_), None) => {
-                    Err(LocalReason::NoVolunteer { why: "it answered another question".to_owned() })
-                }
-            };
-            Progress::Finished(outcome.map(|outcome| Outcome { host: name, ..outcome }))
-        });
+        let settlement = Settlement {
+            shared: self.shared.clone(),
+            plan,
+            invocation: self.invocation.clone(),
+            inputs,
+            settings: self.settings,
+            host,
+            name,
+        };
+        self.work.spawn(async move { Progress::Finished(settlement.settle(answer).await) });
     }
 
     async fn advance(&mut self, progress: Progress) -> io::Result<Next> {

@@ -159,6 +159,12 @@ pub enum LocalReason {
         /// The last failure, or why none was tried.
         why: String,
     },
+    /// A volunteer sent something else than this machine makes of the same (`DISTCC_VERIFY`).
+    #[error("volunteer {host} sent another object than this machine makes")]
+    Verification {
+        /// Which.
+        host: String,
+    },
     /// The queue for the hosts would take longer than compiling here.
     #[error("compiling here is sooner than the queue for hosts")]
     Sooner,
@@ -257,6 +263,7 @@ impl LocalReason {
             Self::Audit => "audit",
             Self::UnexpectedOutput { .. } => "unexpected-output",
             Self::NoVolunteer { .. } => "no-volunteer",
+            Self::Verification { .. } => "verification",
             Self::Sooner => "sooner",
             Self::Straggler => "straggler",
             Self::Draining => "draining",

@@ -32,6 +32,17 @@ pub struct Settings {
     pub keeps_names: bool,
     /// `DISTCC_SAVE_TEMPS` is `1`: preprocessed texts are kept in `TMPDIR`.
     pub save_temps: bool,
+    /// `DISTCC_VERIFY`: which share of the compiles that volunteers do is done here as well, in millionths.
+    pub verify_millionths: u32,
+}
+
+/// A whole, in millionths.
+pub const MILLION: u32 = 1_000_000;
+
+/// Reads a share such as `0.01` or `1`; nothing when it is none.
+fn share(text: &[u8]) -> Option<u32> {
+    let share: f64 = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    (0.0..=1.0).contains(&share).then_some((share * f64::from(MILLION)).ceil() as u32)
 }
 
 impl Settings {
@@ -50,6 +61,7 @@ impl Settings {
             backoff: seconds("DISTCC_BACKOFF_PERIOD").map(Duration::from_secs),
             keeps_names: invocation.variable("DISTCC_NO_REWRITE_CROSS").is_some(),
             save_temps: invocation.variable("DISTCC_SAVE_TEMPS") == Some(b"1"),
+            verify_millionths: invocation.variable("DISTCC_VERIFY").and_then(share).unwrap_or(0),
         }
     }
 
@@ -119,6 +131,24 @@ fn read_size(word: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_a_number_up_to_one() {
+        for (text, expected) in [
+            ("0.01", Some(10_000)),
+            ("1", Some(MILLION)),
+            ("0", Some(0)),
+            ("1e-9", Some(1)),
+            (" .5 ", Some(500_000)),
+            ("1.1", None),
+            ("-1", None),
+            ("NaN", None),
+            ("yes", None),
+            ("", None),
+        ] {
+            assert_eq!(share(text.as_bytes()), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn where_results_are_kept_is_read_from_one_variable() {

@@ -237,6 +237,16 @@ impl Farm {
         self.directory.path().join("bin")
     }
 
+    /// A file of the test's own that nobody else looks at.
+    pub fn directory_of_tests(&self, name: &str) -> PathBuf {
+        self.directory.path().join("tmp").join(name)
+    }
+
+    /// Makes this farm's client and one more volunteer, whose keys are in this folder, know each other.
+    pub fn introduce(&self, state: &Path) {
+        keys::introduce(&self.home(), state);
+    }
+
     /// `$DISTCC_DIR`.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")

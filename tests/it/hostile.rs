@@ -1,12 +1,14 @@
-//! Clients that are let in and mean harm: by a compiler of their own, by options, by sources.
+//! Clients that are let in and mean harm, by a compiler of their own, by options, by sources ([`client`]);
+//! and volunteers that mean harm ([`volunteer`]).
 //!
-//! Each attack runs as both kinds of job, as a daemon that stays root and as one that does not (as an
+//! Each attack of a client runs as both kinds of job, as a daemon that stays root and as one that does not (as an
 //! ordinary user, both are ordinary). It must be refused, and then the same daemon must still do an
 //! honest job.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod client;
+mod volunteer;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -65,6 +65,13 @@ pub enum Message {
     TraceBegin(PathBuf),
     /// It is over; the reply is what it comes to, and nothing if no job of it was traced.
     TraceEnd(PathBuf, oneshot::Sender<String>),
+    /// This volunteer sent something else than this machine makes.
+    Quarantine {
+        /// Which.
+        host: HostId,
+        /// Where both are kept.
+        report: String,
+    },
     /// No more jobs leave; what runs is finished.
     Drain,
 }

@@ -63,6 +63,9 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::RemoteKilled => "a compiler that was killed elsewhere proves nothing about the source",
         R::Audit => "a compile that read other files than were found is not trusted",
         R::UnexpectedOutput { .. } => "only files that this very command makes are taken from a volunteer",
+        R::Verification { .. } => {
+            "a volunteer that sends another object than this machine makes is not believed"
+        }
         R::NoVolunteer { .. } => "no listed host could do it, and DISTCC_FALLBACK allows to compile here",
         R::Sooner | R::Straggler => "where this machine is sooner it does the work",
         R::Draining => "a broker that was told to stop sends nothing more",

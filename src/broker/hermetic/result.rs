@@ -13,8 +13,10 @@ use crate::broker::link::FilesAnswer;
 use crate::broker::link::Packing;
 use crate::broker::outcome::{Outcome, unpack};
 use crate::broker::plan::Plan;
+use crate::broker::speech::{is_a_compilers, tamed};
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
+use crate::common::classify::Destination;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::{Audit, Part, Product};
 use crate::common::reason::LocalReason;
@@ -34,13 +36,12 @@ pub async fn finish(
     answer: Arc<FilesAnswer>,
     is_final: bool,
 ) -> Result<Outcome, LocalReason> {
-    check(&answer, is_final)?;
     let size: u64 = answer.compiled.products.iter().map(|product| product.part.size).sum();
     if size <= INLINE_MAX_BYTES {
-        return place(plan, invocation, &answer);
+        return place(plan, invocation, &answer, is_final);
     }
     let (plan, invocation) = (Arc::clone(plan), Arc::clone(invocation));
-    let task = tokio::task::spawn_blocking(move || place(&plan, &invocation, &answer));
+    let task = tokio::task::spawn_blocking(move || place(&plan, &invocation, &answer, is_final));
     task.await.map_err(|error| LocalReason::Broker { why: error.to_string() })?
 }
 
@@ -58,11 +59,42 @@ fn check(answer: &FilesAnswer, is_final: bool) -> Result<(), LocalReason> {
     }
 }
 
-fn place(plan: &Plan, invocation: &Invocation, answer: &FilesAnswer) -> Result<Outcome, LocalReason> {
+fn place(
+    plan: &Plan,
+    invocation: &Invocation,
+    answer: &FilesAnswer,
+    is_final: bool,
+) -> Result<Outcome, LocalReason> {
+    let Examined { deliveries, outcome } = examine(plan, invocation, answer, is_final)?;
+    deliver(&deliveries, invocation.umask).map_err(|error| LocalReason::Broker { why: error.to_string() })?;
+    Ok(outcome)
+}
+
+/// An answer that may be what the user gets.
+pub struct Examined {
+    /// What is to be put in place.
+    pub deliveries: Vec<Delivery>,
+    /// What the user sees.
+    pub outcome: Outcome,
+}
+
+/// Checks an answer, and unpacks it.
+///
+/// # Errors
+///
+/// Returns why the job must be compiled here instead.
+pub fn examine(
+    plan: &Plan,
+    invocation: &Invocation,
+    answer: &FilesAnswer,
+    is_final: bool,
+) -> Result<Examined, LocalReason> {
+    check(answer, is_final)?;
     let compiled = &answer.compiled;
     let mut parts = Parts { packed: &answer.packed };
     let (stdout, stderr) = (parts.next(&compiled.stdout)?, parts.next(&compiled.stderr)?);
-    if is_cut_here(&stderr, invocation) {
+    let is_plain = is_a_compilers(&stdout) && is_a_compilers(&stderr);
+    if is_cut_here(&stderr, invocation) || !is_plain && !is_final {
         return Err(LocalReason::RemoteDiagnostics);
     }
     let allowed = Allowed::new(plan, invocation);
@@ -72,8 +104,11 @@ fn place(plan: &Plan, invocation: &Invocation, answer: &FilesAnswer) -> Result<O
         let replaces = allowed.check(product)? && !plan.is_text();
         deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, replaces });
     }
-    deliver(&deliveries, invocation.umask).map_err(|error| LocalReason::Broker { why: error.to_string() })?;
-    Ok(Outcome { ended: compiled.ended, stdout, stderr, host: None })
+    if compiled.ended.is_success() {
+        allowed.check_whole(&deliveries)?;
+    }
+    let (stdout, stderr) = (tamed(stdout), tamed(stderr));
+    Ok(Examined { deliveries, outcome: Outcome { ended: compiled.ended, stdout, stderr, host: None } })
 }
 
 /// Whether a compile here might have cut a line that it prints to fit the terminal. gcc asks stdin for
@@ -128,6 +163,23 @@ impl<'a> Allowed<'a> {
             return Err(refused());
         }
         Ok(known.unwrap_or(false))
+    }
+
+    /// Whether what such a command always makes is among what came.
+    fn check_whole(&self, deliveries: &[Delivery]) -> Result<(), LocalReason> {
+        let dependencies = match &self.plan.job.dependencies {
+            Some(Destination::File(path)) => real(&self.cwd.join(path.as_path())),
+            _ => None,
+        };
+        let always =
+            self.names.iter().filter(|(path, first)| **first || Some(*path) == dependencies.as_ref());
+        for (path, _) in always {
+            if !deliveries.iter().any(|delivery| delivery.path == *path) {
+                let why = format!("the answer lacks {}", path.display());
+                return Err(LocalReason::NoVolunteer { why });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a path lies where `beginning` does, and begins as it does.

@@ -70,6 +70,14 @@ pub enum LinkError {
     /// It said nothing for too long.
     #[error("sent nothing for {}s", .0.as_secs())]
     Silent(Duration),
+    /// It said little of what it had announced.
+    #[error("sent {bytes} bytes of a result in {}s", .span.as_secs())]
+    Trickle {
+        /// How many.
+        bytes: u64,
+        /// In what time.
+        span: Duration,
+    },
     /// It gave up.
     #[error("closed the link: {0}")]
     Fatal(String),
@@ -96,7 +104,14 @@ pub struct Peer {
     supplied: Moment,
     heard: Moment,
     pinged: Moment,
+    /// What of results has come since this moment, in bytes.
+    brought: (Moment, u64),
 }
+
+/// While a result is on its way, a link brings something: so many bytes in so long, all results together.
+/// That is a sixteenth of what a modem of the last century brings.
+const TRICKLE_SPAN: Duration = Duration::from_secs(14);
+const TRICKLE_MIN_BYTES: u64 = 4 << 10;
 
 impl Peer {
     /// A new link; its first bytes to send are the hello.
@@ -117,6 +132,7 @@ impl Peer {
             supplied: Moment(0),
             heard: now,
             pinged: now,
+            brought: (now, 0),
         }
     }
 
@@ -235,7 +251,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// Returns [`LinkError::Silent`] when the link must be given up.
+    /// Returns [`LinkError::Silent`] or [`LinkError::Trickle`] when the link must be given up.
     pub fn on_time(&mut self, now: Moment) -> Result<(), LinkError> {
         let silence = now.since(self.heard);
         if silence >= SILENCE_MAX {
@@ -244,6 +260,15 @@ impl Peer {
         if self.greeting.is_some() && now.since(self.pinged) >= PING_INTERVAL {
             self.pinged = now;
             push_message(&mut self.outbox, &ToVolunteer::Ping { token: now.0 });
+        }
+        let (since, bytes) = self.brought;
+        let span = now.since(since);
+        let waits = self.jobs.values().any(|job| job.announced_before(since));
+        if waits && span >= TRICKLE_SPAN && bytes < TRICKLE_MIN_BYTES {
+            return Err(LinkError::Trickle { bytes, span });
+        }
+        if !waits || span >= TRICKLE_SPAN {
+            self.brought = (now, 0);
         }
         Ok(())
     }
@@ -266,6 +291,7 @@ impl Peer {
     ) -> Result<Option<News>, LinkError> {
         (self.heard, self.now) = (now, now);
         if header.kind == FrameKind::Data {
+            self.brought.1 += body.len() as u64;
             self.receive_data(header.job, body)?;
             return Ok(None);
         }

@@ -174,6 +174,24 @@ fn a_volunteer_that_says_nothing_is_given_up_and_a_talking_one_is_not() {
 }
 
 #[test]
+fn a_result_that_trickles_in_ends_the_link_and_a_slow_one_does_not() {
+    for (step, ends) in [(1, true), (4096, false)] {
+        let mut peer = peer();
+        let (reply, _outcome) = oneshot::channel();
+        peer.start(1, order(b""), reply);
+        tell(&mut peer, &ToBroker::Result(result(1, 1 << 20))).expect("a result");
+        let mut ended = false;
+        for number in 1..=20 {
+            let now = NOW + PING_INTERVAL * number;
+            let header = FrameHeader { length: step, kind: FrameKind::Data, job: 1 };
+            peer.receive(now, header, &vec![0; step as usize]).expect("data");
+            ended |= matches!(peer.on_time(now), Err(LinkError::Trickle { .. }));
+        }
+        assert_eq!(ended, ends, "{step}");
+    }
+}
+
+#[test]
 fn a_pong_that_nobody_asked_for_is_no_round_trip() {
     let mut peer = peer();
     let later = NOW + PING_INTERVAL;

@@ -142,6 +142,11 @@ impl Job {
         true
     }
 
+    /// Whether its result was announced by then, and is not here.
+    pub fn announced_before(&self, then: Moment) -> bool {
+        self.announced.as_ref().is_some_and(|(_, at)| *at <= then)
+    }
+
     /// Whether all of the result is here.
     pub fn is_whole(&self) -> bool {
         self.announced.is_some() && self.received.len() as u64 == self.expected
