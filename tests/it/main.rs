@@ -14,6 +14,7 @@
 //! - [`promises`]: what the manuals of distcc 3.4 promise, by number;
 //! - [`remote`]: a volunteer alone, against a broker made by the test;
 //! - [`sight`]: what people are shown: status, explanations, traces, checks;
+//! - [`fuzz`]: every parser of a peer's bytes, with a corpus and its mutations;
 //! - [`hostile`]: clients and volunteers that mean harm;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
@@ -25,6 +26,7 @@ mod detaching;
 mod exact;
 mod farm;
 mod faults;
+mod fuzz;
 mod hermetic;
 mod hostile;
 mod licences;

@@ -14,7 +14,7 @@ mod ask;
 mod cache;
 mod clang;
 mod digests;
-mod elf;
+pub mod elf;
 mod gcc;
 mod habits;
 mod layout;
