@@ -120,6 +120,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
         let argv: Vec<Bytes> = command.cloned().map(Bytes::from).collect();
         return looks::explain(argv);
     }
+    if matches.get_flag("doctor") {
+        return looks::doctor(style());
+    }
     if let Some(words) = matches.get_many::<OsString>("trace") {
         return looks::trace(&words.cloned().collect::<Vec<_>>());
     }

@@ -287,6 +287,7 @@ impl Dispatcher {
                 self.volunteers.credit(host, &why);
                 self.handle(Event::Credit { host, jobs });
             }
+            LinkEvent::Clock(seconds) => self.volunteers.clock(host, seconds),
             LinkEvent::RoundTrip(time) => self.volunteers.round_trip(host, time),
             LinkEvent::Down { why } => {
                 tracing::info!(host = %self.volunteers.name(host), %why, "volunteer is down");

@@ -19,6 +19,7 @@ pub mod control;
 pub mod defaults;
 pub mod deliver;
 pub mod dispatch;
+pub mod doctor;
 pub mod effort;
 pub mod explain;
 pub mod faces;
@@ -31,6 +32,7 @@ pub mod link;
 pub mod listen;
 pub mod log;
 pub mod markers;
+pub mod metrics;
 pub mod notices;
 pub mod outcome;
 pub mod plan;
@@ -257,12 +259,14 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let on_signal = stop_on_signal(shared.clone());
     let on_hangup = read_again_on_hangup(shared.clone());
     let keeper = shared.clone();
+    let figures = metrics::serve(metrics::listen().await, shared.clone());
     let dispatch = dispatcher.run(messages, link_events);
     tokio::select! {
         () = door.serve(shared) => {}
         () = dispatch => {}
         () = on_signal => {}
         () = on_hangup => {}
+        () = figures => {}
         () = keeper.caches.write(to_write) => {}
     }
 }

@@ -29,6 +29,8 @@ struct Volunteer {
     sandbox: String,
     credit_why: String,
     round_trip: Option<Duration>,
+    /// How far its clock is ahead of ours, in seconds, when it last came up.
+    clock_offset_s: Option<i64>,
     /// Over all its links.
     traffic: Arc<Traffic>,
     /// Toolchains with which it has done jobs since it came up.
@@ -139,6 +141,7 @@ impl Volunteers {
             sandbox: String::new(),
             credit_why: String::new(),
             round_trip: None,
+            clock_offset_s: None,
             traffic: Arc::default(),
             toolchains: BTreeMap::new(),
         });
@@ -278,6 +281,19 @@ impl Volunteers {
     pub fn find(&self, name: &str) -> Option<HostId> {
         let at = self.known.iter().position(|volunteer| &*volunteer.name == name)?;
         u32::try_from(at).ok().map(HostId)
+    }
+
+    /// It says what time it is there, in seconds since 1970.
+    pub fn clock(&mut self, host: HostId, seconds: u64) {
+        let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
+        let ours = ours.map_or(0, |time| signed(time.as_secs()));
+        self.get_mut(host).clock_offset_s = Some(signed(seconds).saturating_sub(ours));
+    }
+
+    /// How far its clock is ahead of ours, in seconds, if it told.
+    pub fn clock_offset_s(&self, host: HostId) -> Option<i64> {
+        self.get(host).clock_offset_s
     }
 
     /// A ping came back.

@@ -3,6 +3,7 @@
 //! Option names are those of distcc's own daemon where it has them.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -87,6 +88,11 @@ pub struct Config {
     /// Print this volunteer's public key, and exit.
     #[arg(long, help_heading = "Keys")]
     pub key: bool,
+
+    /// Serve figures for Prometheus at /metrics on this port of 127.0.0.1, or on ADDRESS:PORT.
+    /// Whoever can reach that address may read them.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address, help_heading = "Network")]
+    pub metrics: Option<SocketAddr>,
 
     /// Run at most this many compilers at once, for all clients together. The default is the
     /// number of processors and two more.
@@ -254,6 +260,13 @@ pub struct Config {
 
 /// The longest that a compiler may run, in seconds.
 const JOB_LIFETIME_MAX_S: u64 = 604_800;
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| "neither a port nor ADDRESS:PORT".to_owned()),
+    }
+}
 
 fn level(text: &str) -> Result<Level, std::convert::Infallible> {
     Ok(Level::from_str(text, true).unwrap_or(Level::Unknown))

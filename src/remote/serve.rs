@@ -29,6 +29,7 @@ use super::stdio::{self, Stdio};
 use super::trust::{self, pairing};
 use super::{daemonize, listen, sample};
 use crate::common::exit;
+use crate::common::http::answer_metrics;
 use crate::common::trust::invitation;
 
 /// How often the machine is looked at.
@@ -212,6 +213,7 @@ fn serve(
             say_who_is_served(&welcome);
             let access = Arc::new(Access::or_this_machine(&config.allow));
             show_figures(doors.page, &access, context, &root.jobs, &mut helpers)?;
+            show_metrics(doors.metrics, context, &root.jobs, &mut helpers)?;
             open(config, doors.jobs, &welcome, context, &phase, &mut tasks)?;
         }
         ends.wait_and_drain(&phase, &mut tasks).await;
@@ -259,10 +261,27 @@ fn show_figures(
     for listener in doors {
         let (listener, address) = ready(listener)?;
         let (context, jobs) = (Arc::clone(context), jobs.to_owned());
-        let page = move || context.stats.page(&surroundings(&context, &jobs));
-        helpers.spawn(stats::serve(listener, Arc::clone(access), page));
+        let page = move |_: &[u8]| stats::classic_answer(&context.stats.page(&surroundings(&context, &jobs)));
+        helpers.spawn(stats::serve(listener, Some(Arc::clone(access)), page));
         tracing::info!("figures on http://{address}/");
     }
+    Ok(())
+}
+
+/// Whoever can reach the address may read them: it is loopback, unless somebody chose another.
+fn show_metrics(
+    door: Option<std::net::TcpListener>,
+    context: &Arc<Context>,
+    jobs: &Path,
+    helpers: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    let Some(listener) = door else { return Ok(()) };
+    let (listener, address) = ready(listener)?;
+    let (context, jobs) = (Arc::clone(context), jobs.to_owned());
+    let page =
+        move |head: &[u8]| answer_metrics(head, || context.stats.metrics(&surroundings(&context, &jobs)));
+    helpers.spawn(stats::serve(listener, None, page));
+    tracing::info!("metrics on http://{address}/metrics");
     Ok(())
 }
 

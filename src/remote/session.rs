@@ -160,6 +160,7 @@ where
     };
     session.outbox.message(&session.hello());
     session.outbox.message(&session.abilities());
+    session.outbox.message(&ToBroker::Clock { seconds: unix_time() });
     let end = session.serve(&mut frames, &mut told, &batches, phase).await;
     // Jobs that want to tell something must not wait for a loop that is over.
     drop(told);
@@ -477,3 +478,8 @@ fn micros(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+/// What time it is here, in seconds since 1970.
+fn unix_time() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

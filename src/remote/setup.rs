@@ -77,7 +77,8 @@ pub fn failed(status: i32, what: impl std::fmt::Display) -> impl FnOnce(io::Erro
 pub fn bind(config: &Config) -> Result<Doors, StartError> {
     let jobs = bind_each(config, config.port)?;
     let page = if config.stats { bind_each(config, config.stats_port)? } else { Vec::new() };
-    Ok(Doors { jobs, page })
+    let metrics = config.metrics.map(bind_one).transpose()?;
+    Ok(Doors { jobs, page, metrics })
 }
 
 /// The sockets that the daemon listens on.
@@ -87,6 +88,12 @@ pub struct Doors {
     pub jobs: Vec<TcpListener>,
     /// For the page of figures.
     pub page: Vec<TcpListener>,
+    /// For metrics.
+    pub metrics: Option<TcpListener>,
+}
+
+fn bind_one(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(failed(exit::BIND_FAILED, address))
 }
 
 /// What `--listen` names: an address, or a machine's addresses.

@@ -122,6 +122,41 @@ impl Stats {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same figures as Prometheus reads them.
+    pub fn metrics(&self, around: &Surroundings) -> String {
+        use crate::common::exposition::Kind::{Counter, Gauge};
+        let figures = self.figures();
+        let mut text = crate::common::exposition::Exposition::default();
+        text.family("distccd_build_info", Gauge, "Version of the daemon; always 1.")
+            .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        text.single(
+            "distccd_connections_accepted_total",
+            Counter,
+            "Connections let in.",
+            figures.accepted as f64,
+        );
+        let mut jobs = text.family("distccd_jobs_total", Counter, "Jobs that are over, by how they ended.");
+        let names = ["ok", "error", "timeout", "disconnected", "bad_request", "other"];
+        for (name, count) in names.into_iter().zip(figures.outcomes) {
+            jobs.sample(&[("outcome", name)], count as f64);
+        }
+        text.single(
+            "distccd_longest_job_seconds",
+            Gauge,
+            "The longest compile so far.",
+            figures.longest.as_secs_f64(),
+        );
+        text.single("distccd_slots", Gauge, "Compilers at once, at most.", f64::from(around.slots));
+        text.single("distccd_jobs_running", Gauge, "Compilers that run.", f64::from(around.running));
+        text.single("distccd_disk_free_bytes", Gauge, "Space for temporary files.", around.disk as f64);
+        text.single("distccd_memory_available_bytes", Gauge, "Memory that can be had.", around.memory as f64);
+        let mut load = text.family("distccd_load_average", Gauge, "Load average of the machine, by minutes.");
+        for (minutes, value) in ["1", "5", "15"].into_iter().zip(around.load) {
+            load.sample(&[("minutes", minutes)], value);
+        }
+        text.finish()
+    }
+
     /// The page.
     pub fn page(&self, around: &Surroundings) -> String {
         let figures = self.figures();
@@ -174,13 +209,15 @@ impl Stats {
     }
 }
 
-/// Serves the page to allowed visitors, one after the other.
-pub async fn serve(listener: TcpListener, access: Arc<Access>, page: impl Fn() -> String) {
+/// Serves a page to visitors, to allowed ones if `access` says whom, one after the other. The page is
+/// a function of what was asked.
+pub async fn serve(listener: TcpListener, access: Option<Arc<Access>>, page: impl Fn(&[u8]) -> Vec<u8>) {
+    let is_allowed = |address: SocketAddr| access.as_ref().is_none_or(|access| access.allows(address.ip()));
     loop {
         match listener.accept().await {
-            Ok((visitor, address)) if access.allows(address.ip()) => {
+            Ok((visitor, address)) if is_allowed(address) => {
                 // A visitor that takes too long gets nothing more.
-                let _ = timeout(VISIT_TIMEOUT, visit(visitor, page())).await;
+                let _ = timeout(VISIT_TIMEOUT, visit(visitor, &page)).await;
             }
             Ok((_, address)) => refused(address),
             Err(error) => {
@@ -195,7 +232,7 @@ fn refused(address: SocketAddr) {
     tracing::warn!(peer = %address, "refused: the address is not allowed to see the page of figures");
 }
 
-async fn visit(mut visitor: TcpStream, page: String) -> std::io::Result<()> {
+async fn visit(mut visitor: TcpStream, page: impl Fn(&[u8]) -> Vec<u8>) -> std::io::Result<()> {
     let mut question = Vec::new();
     while !question.windows(2).any(|end| end == b"\n\n" || end == b"\n\r")
         && question.len() < QUESTION_MAX_BYTES
@@ -204,9 +241,13 @@ async fn visit(mut visitor: TcpStream, page: String) -> std::io::Result<()> {
             break;
         }
     }
-    let head = "HTTP/1.0 200 OK\nContent-Type: text/plain\nConnection: close\n\n";
-    visitor.write_all([head, &page].concat().as_bytes()).await?;
+    visitor.write_all(&page(&question)).await?;
     visitor.shutdown().await
+}
+
+/// The answer with the classic page, as distccd 3.4 gives it.
+pub fn classic_answer(page: &str) -> Vec<u8> {
+    ["HTTP/1.0 200 OK\nContent-Type: text/plain\nConnection: close\n\n", page].concat().into_bytes()
 }
 
 #[cfg(test)]

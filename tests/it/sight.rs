@@ -1,6 +1,9 @@
 //! What people are shown: each way of looking, against a real broker and real volunteers.
 
 mod alarm;
+mod doctor;
 mod explain;
+mod metrics;
+mod old;
 mod status;
 mod trace;

@@ -10,8 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{ask, complain, print, surroundings};
 use crate::broker::config::origin;
+use crate::broker::doctor::examine;
 use crate::broker::explain::explain as explain_command;
 use crate::broker::status::Report;
+use crate::broker::status::render::Style;
 use crate::broker::trace::{self, Timeline};
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
@@ -107,6 +109,13 @@ fn trace_latest(file: &OsString) -> Result<ExitCode, String> {
         print(&summary);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks all that a build needs.
+pub fn doctor(style: Style) -> Result<ExitCode, String> {
+    let ask = || report().ok().flatten();
+    let well = examine(&surroundings()?, &ask, &mut |check| print(&check.render(style)));
+    Ok(ExitCode::from(u8::from(!well)))
 }
 
 /// For what a broker does asynchronously, done here.

@@ -61,6 +61,7 @@ pub fn distcc_command() -> Command {
         .arg(flag("stop", "Drain the broker: what runs is finished, then it exits"))
         .arg(words_behind("scan-includes", "COMMAND", "Print the files that this compile would read, as the include scanner finds them, and the symbolic links on the way to them; with --absent as the first word, also the names that are looked for and not found"))
         .arg(words_behind("explain", "COMMAND", "Say what would become of this compile and why: verdict, rule, compiler, inputs, hosts, the command elsewhere; compiles nothing"))
+        .arg(flag("doctor", "Check step by step what a build through distcc needs, here and on each host: a tick or a cross, a sentence, and what mends it; exit 1 when something is wrong"))
         .arg(words_behind("trace", "FILE", "Write a timeline that Perfetto opens: of the build that the words behind -- run, else of the latest one; prints what held it back"))
         .arg(
             Arg::new("monitor")
@@ -110,7 +111,7 @@ fn with_keys(command: Command) -> Command {
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "version",
     "status",
     "show-hosts",
@@ -119,6 +120,7 @@ const WORDS: [&str; 17] = [
     "stop",
     "scan-includes",
     "explain",
+    "doctor",
     "trace",
     "monitor",
     "list-volunteers",
@@ -144,6 +146,7 @@ Environment:
   DISTCC_FALLBACK      0: a job that no volunteer could do fails with status 116
   DISTCC_VERBOSE       1: say where each job ran and why
   DISTCC_LOG           append messages to this file
+  DISTCC_METRICS       port of 127.0.0.1, or ADDRESS:PORT, at which a broker that starts serves /metrics
   DISTCC_TRACE         write a timeline of the jobs into this file, best an absolute path
   DISTCC_IDLE_TIMEOUT  seconds after which an idle broker exits (28800)
 

@@ -55,6 +55,8 @@ pub enum LinkEvent {
         /// Why not more.
         why: String,
     },
+    /// What time it is there, in seconds since 1970.
+    Clock(u64),
     /// A ping came back after this long.
     RoundTrip(Duration),
     /// The link is over. Attempts on it have failed.
@@ -338,6 +340,7 @@ async fn take_frames(
                 }
             }
             Some(News::Credit { jobs, why }) => reporter.report(LinkEvent::Credit { jobs, why }).await,
+            Some(News::Clock(seconds)) => reporter.report(LinkEvent::Clock(seconds)).await,
             Some(News::RoundTrip(time)) => reporter.report(LinkEvent::RoundTrip(time)).await,
             None => {}
         }

@@ -49,6 +49,8 @@ pub enum News {
         /// Why not more, for people; may be empty.
         why: String,
     },
+    /// What time it is there, in seconds since 1970.
+    Clock(u64),
     /// A ping came back.
     RoundTrip(Duration),
 }
@@ -321,6 +323,7 @@ impl Peer {
                 return Ok(Some(News::RoundTrip(now.since(self.pinged))));
             }
             ToBroker::Pong { .. } => {}
+            ToBroker::Clock { seconds } => return Ok(Some(News::Clock(seconds))),
             ToBroker::Fatal { why } => return Err(LinkError::Fatal(why)),
             ToBroker::NeedInput { job } => self.need_input(job),
             ToBroker::Window { job, bytes } => self.widen(job, bytes),

@@ -79,6 +79,10 @@ pub struct HostReport {
     pub speed: f64,
     /// The last ping's round trip, in microseconds.
     pub round_trip_us: Option<u64>,
+    /// How far its clock is ahead of this machine's, in seconds, when it came up; unknown of daemons of
+    /// distcc 3.4.
+    #[serde(default)]
+    pub clock_offset_s: Option<i64>,
     /// Toolchains that it refused since it came up.
     pub refused_toolchains: u32,
     /// Toolchains with which it has done jobs for us, by the first 16 digits of their digests.
@@ -218,6 +222,7 @@ impl HostReport {
             done: view.done,
             speed: view.speed,
             round_trip_us: volunteers.last_round_trip(view.host).map(|time| time.as_micros() as u64),
+            clock_offset_s: volunteers.clock_offset_s(view.host),
             refused_toolchains: view.refused.len() as u32,
             toolchains: volunteers.toolchains(view.host),
             hermetic: volunteers.is_hermetic(view.host),

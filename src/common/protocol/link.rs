@@ -7,7 +7,7 @@
 //! ```text
 //! broker                                     volunteer
 //!   OPENING Hello ───────────────────────────▶
-//!        ◀─────────────────── Hello, Able, Credit
+//!        ◀──────────── Hello, Able, Clock, Credit
 //!   Job ─────────────────────────────────────▶
 //!        ◀──────────────────────────── NeedInput     (only when the blob is not in its store)
 //!   data … (within the window) ──────────────▶
@@ -59,7 +59,7 @@ use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
 /// The protocol of this build.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -333,6 +333,11 @@ pub enum ToBroker {
     /// The compiler of a `Compile` ran. The data of stdout, stderr and products follow, packed, in
     /// this order.
     Compiled(Compiled),
+    /// What time it is there; said once, behind `Able`. Nothing depends on it: it is for people.
+    Clock {
+        /// Seconds since 1970.
+        seconds: u64,
+    },
 }
 
 /// What a compiler did with a hermetic job.

@@ -30,6 +30,7 @@ impl Broker {
         let mut broker = Broker { pipe, phase, session };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));
         assert!(matches!(broker.next().await, ToBroker::Able { .. }));
+        assert!(matches!(broker.next().await, ToBroker::Clock { seconds: 1.. }));
         assert!(matches!(broker.next().await, ToBroker::Credit { jobs: 3, .. }));
         broker
     }

@@ -77,6 +77,7 @@ impl Link {
                 | ToBroker::Credit { .. }
                 | ToBroker::Window { .. }
                 | ToBroker::Able { .. }
+                | ToBroker::Clock { .. }
                 | ToBroker::Draining => {}
                 other => panic!("unexpected {other:?}"),
             }

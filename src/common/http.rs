@@ -1,0 +1,102 @@
+//! As much of HTTP/1.1 as pages of figures need: the head of a request, and whole answers.
+
+/// The largest head that is read.
+pub const HEAD_MAX_BYTES: usize = 8 << 10;
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// What it says that this server is called; empty where it does not.
+    pub host: String,
+}
+
+/// Whether a head is whole: it ends with an empty line.
+pub fn is_whole(head: &[u8]) -> bool {
+    head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n")
+}
+
+impl Request {
+    /// Reads a head; nothing of what is none.
+    pub fn read(head: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(head).ok()?;
+        let mut lines = text.lines();
+        let mut words = lines.next()?.split(' ');
+        let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+        if words.next().is_some() || !version.starts_with("HTTP/1.") || !target.starts_with('/') {
+            return None;
+        }
+        let fields = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(':'));
+        let mut hosts = fields.filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = hosts.next().map_or("", |(_, value)| value.trim()).to_owned();
+        if hosts.next().is_some() {
+            return None;
+        }
+        let path = target.split('?').next().unwrap_or_default().to_owned();
+        Some(Request { method: method.to_owned(), path, host })
+    }
+
+    /// Whether it was sent to an address or to this machine's own name, rather than to a name that a
+    /// stranger's page made lead here (DNS rebinding).
+    pub fn is_for_an_address(&self) -> bool {
+        let name = match self.host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((name, _)) => name,
+            None => self.host.split(':').next().unwrap_or_default(),
+        };
+        name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+    }
+}
+
+/// A whole answer; the connection closes behind it.
+pub fn answer(status: &str, content_type: &str, body: &str) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
+}
+
+/// The answer to a question for figures at `/metrics`, which `figures` makes.
+pub fn answer_metrics(head: &[u8], figures: impl FnOnce() -> String) -> Vec<u8> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    match Request::read(head) {
+        None => answer("400 Bad Request", TEXT, "this is no request\n"),
+        Some(request) if !request.is_for_an_address() => {
+            answer("421 Misdirected Request", TEXT, "ask by address\n")
+        }
+        Some(request) if request.method != "GET" => answer("405 Method Not Allowed", TEXT, "only GET\n"),
+        Some(request) if request.path != "/metrics" => answer("404 Not Found", TEXT, "see /metrics\n"),
+        Some(_) => answer("200 OK", super::exposition::Exposition::CONTENT_TYPE, &figures()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(head: &str, status: &str) {
+        let answer = answer_metrics(head.as_bytes(), || "figures\n".to_owned());
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {text}");
+    }
+
+    #[test]
+    fn only_a_question_for_figures_is_answered_with_them() {
+        check("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9\r\n\r\n", "200");
+        check("GET /metrics?x=1 HTTP/1.0\nhost: [::1]:9\n\n", "200");
+        check("GET /metrics HTTP/1.1\r\nHost: localhost:9\r\n\r\n", "200");
+        check("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421");
+        check("GET /metrics HTTP/1.1\r\n\r\n", "421");
+        check("POST /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "405");
+        check("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "404");
+        check("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: x\r\n\r\n", "400");
+        for nonsense in ["", "GET", "GET /metrics SPDY\r\n\r\n", "GET x HTTP/1.1\r\n\r\n"] {
+            check(nonsense, "400");
+        }
+        assert!(is_whole(b"GET / HTTP/1.0\r\n\r\n") && !is_whole(b"GET / HTTP/1.0\r\n"));
+    }
+}
