@@ -3,14 +3,16 @@
 //! ```text
 //! cargo bench --bench dispatch -- dispatch                        a compiler that only sleeps
 //! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every C or C++ file there
+//! cargo bench --bench dispatch -- handshake                       beginning a link, with TLS and without
 //! ```
 //!
-//! The second measures compiles that travel as files, then as preprocessed texts, each after a first
-//! round that is not measured: compilers and headers are there by then.
+//! The second measures compiles that travel as files, the same without TLS, then as preprocessed texts, each
+//! after a first round that is not measured: compilers and headers are there by then.
 //! Shims and broker are counted apart, and the preprocessors, which the broker starts, apart from
 //! the broker. Beside it Debian's distcc, where it is installed; its clients preprocess themselves,
 //! so their CPU is one number. `DISTCC_BIN` names the directory of the programs to measure.
 
+mod handshake;
 mod rig;
 
 use std::fs;
@@ -129,6 +131,9 @@ fn programs() -> PathBuf {
 /// A number of slots, what is special, and words for the volunteer.
 type Way = (u32, &'static str, &'static [&'static str]);
 
+/// In the place of words: without TLS.
+const IN_THE_CLEAR: &[&str] = &["in the clear"];
+
 /// Measures ours in each way, and stock distcc with the first number of slots, one after the other.
 fn run(
     temporary: &Path,
@@ -139,7 +144,11 @@ fn run(
     heading();
     let mut failed = 0;
     for (count, way, more) in ways {
-        let rig = Rig::ours(&programs(), &temporary.join(format!("ours{count}{way}")), path, *count, more)?;
+        let place = temporary.join(format!("ours{count}{way}").replace(' ', "-"));
+        let rig = match *more == IN_THE_CLEAR {
+            true => Rig::in_the_clear(&programs(), &place, path, *count)?,
+            false => Rig::ours(&programs(), &place, path, *count, more)?,
+        };
         let workload = workload_of(*count);
         let measured = measure(&rig, &workload)?;
         failed += measured.failed;
@@ -199,7 +208,9 @@ fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::
     fs::create_dir_all(&work)?;
     let path = std::env::var("PATH").unwrap_or_default();
     // Twice the slots that are used, so that nothing waits, and nothing is compiled here for that.
-    run(temporary, &path, &[(16, "as files", &[]), (16, "as text", &["--sandbox", "off"])], &|_| Workload {
+    let ways: [Way; 3] =
+        [(16, "as files", &[]), (16, "no TLS", IN_THE_CLEAR), (16, "as text", &["--sandbox", "off"])];
+    run(temporary, &path, &ways, &|_| Workload {
         directory: work.clone(),
         sources: sources.clone(),
         arguments: arguments.to_vec(),
@@ -224,11 +235,16 @@ fn main() -> ExitCode {
     let result = match words.split_first() {
         None => dispatch(temporary.path()),
         Some((mode, [])) if mode == "dispatch" => dispatch(temporary.path()),
+        Some((mode, [])) if mode == "handshake" => {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let rig = Rig::ours(&programs(), &temporary.path().join("ours"), &path, 4, &[]);
+            rig.and_then(|rig| handshake::run(&rig)).map(|()| 0)
+        }
         Some((mode, [directory, arguments @ ..])) if mode == "client-cost" => {
             client_cost(temporary.path(), Path::new(directory), arguments)
         }
         Some(_) => {
-            eprintln!("usage: dispatch [dispatch | client-cost DIRECTORY WORD…]");
+            eprintln!("usage: dispatch [dispatch | handshake | client-cost DIRECTORY WORD…]");
             return ExitCode::from(2);
         }
     };

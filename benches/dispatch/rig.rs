@@ -51,7 +51,8 @@ impl Cpu {
 pub struct Rig {
     /// The client's program.
     pub client: PathBuf,
-    volunteer: Child,
+    /// None where ssh starts it.
+    volunteer: Option<Child>,
     port: u16,
     slots: u32,
     directory: PathBuf,
@@ -89,7 +90,7 @@ impl Rig {
             .spawn()?;
         let mut rig = Rig {
             client: bin.join("distcc"),
-            volunteer,
+            volunteer: Some(volunteer),
             port: 0,
             slots,
             directory: directory.to_owned(),
@@ -102,6 +103,35 @@ impl Rig {
             rig.port != 0
         })?;
         Ok(rig)
+    }
+
+    /// The same without TLS: what stands in for ssh runs the volunteer on a pipe, and encrypts nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the stand-in cannot be written.
+    pub fn in_the_clear(bin: &Path, directory: &Path, path: &str, slots: u32) -> io::Result<Rig> {
+        use std::os::unix::fs::PermissionsExt;
+        fs::create_dir_all(directory.join("volunteer"))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        let root = if rustix::process::geteuid().is_root() { "--user root" } else { "" };
+        let script = format!(
+            "#!/bin/sh\nshift 2\nexec {} \"$@\" --nice 0 --max-load 100000 --jobs {slots} {root} --temp-dir {} --log-file {}\n",
+            bin.join("distccd").display(),
+            directory.join("volunteer").display(),
+            directory.join("volunteer.log").display(),
+        );
+        let ssh = directory.join("ssh");
+        fs::write(&ssh, script)?;
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755))?;
+        let (client, directory, path) = (bin.join("distcc"), directory.to_owned(), path.to_owned());
+        Ok(Rig { client, volunteer: None, port: 0, slots, directory, path, ours: true })
+    }
+
+    /// The volunteer's port, its process, and where the client's key is.
+    pub fn door(&self) -> Option<(u16, u32, PathBuf)> {
+        let pid = self.volunteer.as_ref()?.id();
+        Some((self.port, pid, self.directory.join("keys/client.key")))
     }
 
     /// Debian's distcc beside it, where it is installed.
@@ -124,6 +154,7 @@ impl Rig {
             .spawn()
             .ok()?;
         let directory = directory.to_owned();
+        let volunteer = Some(volunteer);
         let mut rig = Rig { client, volunteer, port, slots, directory, path: path.to_owned(), ours: false };
         rig.wait(|rig| std::net::TcpStream::connect(("127.0.0.1", rig.port)).is_ok()).ok()?;
         Some(rig)
@@ -132,7 +163,8 @@ impl Rig {
     fn wait(&mut self, mut condition: impl FnMut(&mut Rig) -> bool) -> io::Result<()> {
         let start = Instant::now();
         while !condition(self) {
-            if start.elapsed() > START_MAX || self.volunteer.try_wait()?.is_some() {
+            let ended = self.volunteer.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+            if start.elapsed() > START_MAX || ended {
                 let log = fs::read_to_string(self.directory.join("volunteer.log")).unwrap_or_default();
                 return Err(io::Error::other(format!("the volunteer did not start: {log}")));
             }
@@ -141,13 +173,21 @@ impl Rig {
         Ok(())
     }
 
+    fn hosts(&self) -> String {
+        match &self.volunteer {
+            Some(_) => format!("127.0.0.1:{}/{}", self.port, self.slots),
+            None => format!("@here/{}", self.slots),
+        }
+    }
+
     /// A client command in the rig's environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.client);
         command
             .env("PATH", &self.path)
             .env("DISTCC_DIR", &self.directory)
-            .env("DISTCC_HOSTS", format!("127.0.0.1:{}/{}", self.port, self.slots))
+            .env("DISTCC_HOSTS", self.hosts())
+            .env("DISTCC_SSH", self.directory.join("ssh"))
             .env("DISTCC_IDLE_TIMEOUT", "60")
             // What is measured is compiles.
             .env("DISTCC_CACHE", "off")
@@ -183,10 +223,11 @@ impl Drop for Rig {
         if self.ours {
             self.command().arg("--stop").output().ok();
         }
-        let pid = i32::try_from(self.volunteer.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(volunteer) = &mut self.volunteer else { return };
+        let pid = i32::try_from(volunteer.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
         }
-        self.volunteer.wait().ok();
+        volunteer.wait().ok();
     }
 }

@@ -1,14 +1,17 @@
 //! Who runs next, and how many jobs each link may hold.
 //!
 //! Pure: told of links, jobs and samples of the machine, it answers with decisions. Slots are
-//! shared fairly between the links that want them: free slots go round the links in turn, so one
-//! client's two hundred jobs never keep another's one waiting for more than one round.
+//! shared fairly between the clients that want them, however many links each has: a free slot goes to the
+//! client that has the fewest, and among equals in turn, so one client's two hundred jobs never keep
+//! another's one waiting for longer than until the next slot is free.
 //!
-//! Invariants: no more jobs run than there are slots; a free slot and a waiting job stay together
-//! only while memory or load forbids; a link never holds more jobs than the credit it was given
-//! at most.
+//! Invariants: no more jobs run than there are slots, and none of a client than it may have; a free slot
+//! and a waiting job stay together only while that, memory or load forbids; a link never holds more jobs
+//! than the credit it was given at most.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::clients::ClientId;
 
 /// A connected client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +26,8 @@ pub struct Ticket(pub u64);
 pub struct Policy {
     /// Jobs at once.
     pub slots: u32,
+    /// Jobs at once of any one client.
+    pub client_slots: u32,
     /// Memory that is kept free, in bytes.
     pub memory_floor: u64,
     /// Memory that a job is expected to need, in bytes.
@@ -64,6 +69,7 @@ pub enum Decision {
 
 #[derive(Debug, Default)]
 struct Link {
+    client: ClientId,
     waiting: VecDeque<Ticket>,
     running: BTreeSet<Ticket>,
     /// Whether it had a job since the last sample: idle links do not shrink the others' share.
@@ -124,8 +130,8 @@ impl Admission {
     }
 
     /// A client has connected.
-    pub fn join(&mut self, link: LinkId) -> Vec<Decision> {
-        self.links.insert(link, Link::default());
+    pub fn join(&mut self, link: LinkId, client: ClientId) -> Vec<Decision> {
+        self.links.insert(link, Link { client, ..Link::default() });
         self.credits()
     }
 
@@ -209,16 +215,17 @@ impl Admission {
         decisions
     }
 
-    /// The next link in the round that has a job waiting, and its first job.
+    /// The first job of the client that has the fewest slots and wants one; among equals, and among the links
+    /// of one client, in turn.
     fn next_waiting(&mut self) -> Option<Ticket> {
-        let wants = |link: &Link| !link.waiting.is_empty();
+        let running = self.running_by_client();
+        let of = |link: &Link| running.get(&link.client).copied().unwrap_or(0);
         let after = self.last_served.map_or(0, |LinkId(id)| id + 1);
-        let id = self
-            .links
-            .range(LinkId(after)..)
-            .chain(self.links.range(..LinkId(after)))
-            .find(|(_, link)| wants(link))
-            .map(|(id, _)| *id)?;
+        let round = self.links.range(LinkId(after)..).chain(self.links.range(..LinkId(after)));
+        let wanting =
+            round.filter(|(_, link)| !link.waiting.is_empty() && of(link) < self.policy.client_slots);
+        // The first of several that have equally few.
+        let id = wanting.min_by_key(|(_, link)| of(link)).map(|(id, _)| *id)?;
         let link = self.links.get_mut(&id)?;
         let ticket = link.waiting.pop_front()?;
         link.running.insert(ticket);
@@ -226,13 +233,27 @@ impl Admission {
         Some(ticket)
     }
 
+    fn running_by_client(&self) -> BTreeMap<ClientId, u32> {
+        let mut running = BTreeMap::new();
+        for link in self.links.values() {
+            *running.entry(link.client).or_default() += link.running.len() as u32;
+        }
+        running
+    }
+
     fn credits(&mut self) -> Vec<Decision> {
-        let active = self.links.values().filter(|link| link.active).count() as u32;
+        // Links that want something, by client.
+        let mut active = BTreeMap::<ClientId, u32>::new();
+        for link in self.links.values().filter(|link| link.active) {
+            *active.entry(link.client).or_default() += 1;
+        }
         let ceiling = self.ceiling.min(self.policy.slots);
         let mut decisions = Vec::new();
         for (id, link) in &mut self.links {
-            let sharers = active + u32::from(!link.active);
-            let share = share(ceiling, sharers.max(1));
+            let own = active.get(&link.client).copied().unwrap_or(0);
+            let clients = active.len() as u32 + u32::from(own == 0);
+            let of_client = share(ceiling, clients.max(1)).min(self.policy.client_slots);
+            let share = share(of_client, (own + u32::from(!link.active)).max(1));
             let credit = match (&self.closed, share) {
                 (Some(why), _) => Credit { jobs: 0, why: why.clone() },
                 (None, 0) => Credit { jobs: 0, why: self.why.clone() },
@@ -258,154 +279,4 @@ fn lookahead(share: u32) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn admission(slots: u32) -> Admission {
-        Admission::new(Policy {
-            slots,
-            memory_floor: 100 * MIB,
-            memory_per_job: 100 * MIB,
-            disk_floor: 10 * MIB,
-            load_max: 8,
-        })
-    }
-
-    fn plenty() -> Sample {
-        Sample { memory: Some(100_000 * MIB), disk: Some(100_000 * MIB), runnable: Some(0) }
-    }
-
-    fn started(decisions: &[Decision]) -> Vec<u64> {
-        decisions
-            .iter()
-            .filter_map(|decision| match decision {
-                Decision::Start(Ticket(number)) => Some(*number),
-                Decision::Credit(..) => None,
-            })
-            .collect()
-    }
-
-    fn credit_of(decisions: &[Decision], wanted: LinkId) -> Option<u32> {
-        decisions.iter().find_map(|decision| match decision {
-            Decision::Credit(link, credit) if *link == wanted => Some(credit.jobs),
-            _ => None,
-        })
-    }
-
-    const A: LinkId = LinkId(1);
-    const B: LinkId = LinkId(2);
-
-    #[test]
-    fn no_more_jobs_run_than_there_are_slots() {
-        let mut admission = admission(2);
-        admission.join(A);
-        let all: Vec<_> = (1..=3).flat_map(|n| admission.request(A, Ticket(n))).collect();
-        assert_eq!(started(&all), [1, 2]);
-        assert_eq!(started(&admission.finish(A, Ticket(1))), [3]);
-    }
-
-    #[test]
-    fn a_client_with_many_jobs_does_not_keep_another_waiting() {
-        let mut admission = admission(1);
-        admission.join(A);
-        admission.join(B);
-        for n in 1..=50 {
-            admission.request(A, Ticket(n));
-        }
-        admission.request(B, Ticket(100));
-        assert_eq!(started(&admission.finish(A, Ticket(1))), [100]);
-        assert_eq!(started(&admission.finish(B, Ticket(100))), [2]);
-    }
-
-    #[test]
-    fn a_lost_client_frees_its_slots_at_once() {
-        let mut admission = admission(1);
-        admission.join(A);
-        admission.join(B);
-        admission.request(A, Ticket(1));
-        admission.request(B, Ticket(2));
-        assert_eq!(started(&admission.leave(A)), [2]);
-    }
-
-    #[test]
-    fn a_withdrawn_job_is_never_started() {
-        let mut admission = admission(1);
-        admission.join(A);
-        admission.request(A, Ticket(1));
-        admission.request(A, Ticket(2));
-        admission.finish(A, Ticket(2));
-        assert_eq!(started(&admission.finish(A, Ticket(1))), [] as [u64; 0]);
-    }
-
-    #[test]
-    fn a_lone_client_gets_everything_and_idle_ones_do_not_shrink_it() {
-        let mut admission = admission(8);
-        assert_eq!(credit_of(&admission.join(A), A), Some(10));
-        admission.join(B);
-        admission.request(A, Ticket(1));
-        admission.sample(&plenty());
-        let decisions = admission.sample(&plenty());
-        assert_eq!(credit_of(&decisions, A), None, "A keeps all of it");
-        admission.request(B, Ticket(2));
-        assert_eq!(credit_of(&admission.sample(&plenty()), A), Some(5));
-    }
-
-    #[test]
-    fn without_memory_nothing_starts_and_credit_is_zero_with_a_reason() {
-        let mut admission = admission(4);
-        admission.join(A);
-        let decisions = admission.sample(&Sample { memory: Some(50 * MIB), ..plenty() });
-        let why = "memory: 50 MiB available".to_owned();
-        assert_eq!(decisions, [Decision::Credit(A, Credit { jobs: 0, why })]);
-        assert_eq!(started(&admission.request(A, Ticket(1))), [] as [u64; 0]);
-        assert_eq!(started(&admission.sample(&plenty())), [1]);
-    }
-
-    #[test]
-    fn memory_for_one_more_job_starts_one_more_job() {
-        let mut admission = admission(4);
-        admission.join(A);
-        admission.request(A, Ticket(1));
-        admission.sample(&Sample { memory: Some(250 * MIB), ..plenty() });
-        assert_eq!(started(&admission.request(A, Ticket(2))), [2]);
-        assert_eq!(started(&admission.request(A, Ticket(3))), [] as [u64; 0]);
-    }
-
-    #[test]
-    fn a_full_disk_closes_the_door() {
-        let mut admission = admission(4);
-        admission.join(A);
-        let decisions = admission.sample(&Sample { disk: Some(MIB), ..plenty() });
-        assert_eq!(credit_of(&decisions, A), Some(0));
-        assert!(admission.closed().is_some_and(|why| why.starts_with("disk:")));
-        assert_eq!(credit_of(&admission.sample(&plenty()), A), Some(5));
-    }
-
-    #[test]
-    fn the_owners_load_takes_slots_back_but_never_the_last() {
-        let mut admission = admission(4);
-        admission.join(A);
-        let busy = Sample { runnable: Some(100), ..plenty() };
-        let decisions: Vec<_> = (0..4).flat_map(|_| admission.sample(&busy)).collect();
-        assert_eq!(credit_of(&decisions, A), Some(2), "one slot and one ahead");
-        let back: Vec<_> = (0..8).flat_map(|_| admission.sample(&plenty())).collect();
-        assert!(
-            back.iter().any(|decision| matches!(decision, Decision::Credit(_, credit) if credit.jobs == 5))
-        );
-    }
-
-    #[test]
-    fn our_own_jobs_are_not_the_owners_load() {
-        let mut admission = admission(20);
-        admission.join(A);
-        for n in 0..20 {
-            admission.request(A, Ticket(n));
-        }
-        for _ in 0..8 {
-            let decisions = admission.sample(&Sample { runnable: Some(24), ..plenty() });
-            assert_eq!(credit_of(&decisions, A), None);
-        }
-    }
-}
+mod tests;

@@ -99,6 +99,17 @@ pub struct Config {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Jobs")]
     pub jobs: Option<u32>,
 
+    /// Run at most this many compilers at once for any one client, over all its links. Without it,
+    /// clients that want slots have equally many, and one alone may have all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Jobs")]
+    pub client_jobs: Option<u32>,
+
+    /// Let the compilers of any one client have at most this much memory together, in MiB: so many
+    /// run at once as fit by --job-memory, or by 192 MiB each. The default is three quarters of
+    /// the machine's.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 30), help_heading = "Jobs")]
+    pub client_memory: Option<u64>,
+
     /// Add this to the niceness of compilers.
     #[arg(
         short = 'N',
@@ -411,6 +422,15 @@ impl Config {
     /// Compilers at once, on a machine with so many processors.
     pub fn slots(&self, processors: u32) -> u32 {
         if self.no_fork { 1 } else { self.jobs.unwrap_or(processors + 2) }
+    }
+
+    /// Compilers at once for one client, on a machine with so much memory, where one is expected to need
+    /// so much; in bytes.
+    pub fn client_slots(&self, slots: u32, memory: u64, expected: u64) -> u32 {
+        let may = self.client_memory.map_or(memory / 4 * 3, |mib| mib << 20);
+        let each = self.job_memory.map_or(expected, |mib| mib << 20).max(1);
+        let fit = u32::try_from(may / each).unwrap_or(u32::MAX);
+        slots.min(self.client_jobs.unwrap_or(slots)).min(fit).max(1)
     }
 
     /// What to be, when stdin is a socket or not.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
 use super::admit::{Admission, Credit, Decision, LinkId, Policy, Sample, Ticket};
+use super::clients::ClientId;
 
 /// Where jobs of all links wait for slots.
 #[derive(Debug)]
@@ -62,16 +63,16 @@ impl Gate {
         self.state().admission.follow(policy);
     }
 
-    /// A link has come up.
-    pub fn join(self: &Arc<Self>) -> Member {
+    /// A link of this client has come up.
+    pub fn join(self: &Arc<Self>, client: ClientId) -> Member {
         let mut state = self.state();
         let id = LinkId(state.number());
         let (sender, credit) = watch::channel(Credit::default());
         state.links.insert(id, sender);
-        let decisions = state.admission.join(id);
+        let decisions = state.admission.join(id, client);
         state.carry_out(decisions);
         drop(state);
-        Member { gate: Arc::clone(self), id, credit }
+        Member { gate: Arc::clone(self), id, client, credit }
     }
 
     /// The machine was looked at.
@@ -106,6 +107,8 @@ impl Gate {
 pub struct Member {
     gate: Arc<Gate>,
     id: LinkId,
+    /// Whose link it is.
+    pub client: ClientId,
     /// What to tell the client, as it changes.
     pub credit: watch::Receiver<Credit>,
 }
@@ -164,13 +167,20 @@ mod tests {
     use super::*;
 
     fn gate(slots: u32) -> Arc<Gate> {
-        Gate::new(Policy { slots, memory_floor: 0, memory_per_job: 1, disk_floor: 0, load_max: 1000 })
+        Gate::new(Policy {
+            slots,
+            client_slots: slots,
+            memory_floor: 0,
+            memory_per_job: 1,
+            disk_floor: 0,
+            load_max: 1000,
+        })
     }
 
     #[tokio::test]
     async fn a_dropped_place_lets_the_next_one_in() {
         let gate = gate(1);
-        let member = gate.join();
+        let member = gate.join(ClientId(1));
         assert_eq!(member.credit.borrow().jobs, 2);
         let mut first = member.enter();
         first.granted().await;
@@ -183,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_link_that_leaves_frees_the_slots_of_its_jobs() {
         let gate = gate(1);
-        let (one, other) = (gate.join(), gate.join());
+        let (one, other) = (gate.join(ClientId(1)), gate.join(ClientId(2)));
         let mut held = one.enter();
         held.granted().await;
         let mut waiting = other.enter();

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,26 +17,65 @@ use super::session::Phase;
 #[derive(Debug)]
 pub struct Crowd {
     max: usize,
-    evict: VecDeque<oneshot::Sender<()>>,
+    /// Of one origin.
+    each_max: usize,
+    members: VecDeque<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    origin: Option<Origin>,
+    evict: oneshot::Sender<()>,
+}
+
+/// Where somebody comes from: an IPv4 address, or the network of an IPv6 one, of which one machine has as
+/// many addresses as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(u128);
+
+impl Origin {
+    /// That of an address.
+    pub fn of(address: IpAddr) -> Self {
+        Origin(match address.to_canonical() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
+        })
+    }
 }
 
 impl Crowd {
-    /// A crowd of so many at most.
-    pub fn new(max: usize) -> Self {
-        Crowd { max, evict: VecDeque::new() }
+    /// A crowd of so many at most, and of so many of one origin.
+    pub fn new(max: usize, each_max: usize) -> Self {
+        Crowd { max, each_max, members: VecDeque::new() }
     }
 
-    /// Makes room, and gives the newcomer's signal to go. Dropping that is leaving the crowd.
-    pub fn admit(&mut self) -> oneshot::Receiver<()> {
-        self.evict.retain(|member| !member.is_closed());
-        while self.evict.len() >= self.max {
-            if let Some(oldest) = self.evict.pop_front() {
-                let _ = oldest.send(());
-            }
+    /// Makes room, and gives the newcomer's signal to go. Dropping that is leaving the crowd. Whoever has
+    /// no origin is not counted with others.
+    pub fn admit(&mut self, origin: Option<Origin>) -> oneshot::Receiver<()> {
+        self.members.retain(|member| !member.evict.is_closed());
+        while origin.is_some() && self.count(origin) >= self.each_max {
+            self.evict_oldest(origin);
         }
-        let (sender, receiver) = oneshot::channel();
-        self.evict.push_back(sender);
+        while self.members.len() >= self.max {
+            // Whoever sends the most loses first: others are not pushed out by it.
+            let most =
+                self.members.iter().map(|member| member.origin).max_by_key(|origin| self.count(*origin));
+            self.evict_oldest(most.flatten());
+        }
+        let (evict, receiver) = oneshot::channel();
+        self.members.push_back(Member { origin, evict });
         receiver
+    }
+
+    fn count(&self, origin: Option<Origin>) -> usize {
+        self.members.iter().filter(|member| member.origin == origin).count()
+    }
+
+    fn evict_oldest(&mut self, origin: Option<Origin>) {
+        let oldest = self.members.iter().position(|member| member.origin == origin).unwrap_or(0);
+        if let Some(member) = self.members.remove(oldest) {
+            let _ = member.evict.send(());
+        }
     }
 }
 
@@ -87,23 +127,46 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let mut crowd = Crowd::new(64);
-        let mut signals: Vec<_> = (0..64).map(|_| crowd.admit()).collect();
+        let mut crowd = Crowd::new(64, 64);
+        let mut signals: Vec<_> = (0..64).map(|_| crowd.admit(None)).collect();
         assert!(signals[0].try_recv().is_err());
-        let _newest = crowd.admit();
+        let _newest = crowd.admit(None);
         assert!(signals[0].try_recv().is_ok());
         assert!(signals[1].try_recv().is_err());
     }
 
     #[test]
     fn whoever_has_left_does_not_count() {
-        let mut crowd = Crowd::new(2);
+        let mut crowd = Crowd::new(2, 2);
         for _ in 0..20 {
-            drop(crowd.admit());
+            drop(crowd.admit(None));
         }
-        let mut waiting = crowd.admit();
-        let _other = crowd.admit();
+        let mut waiting = crowd.admit(None);
+        let _other = crowd.admit(None);
         assert!(waiting.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_flood_from_one_address_pushes_out_nobody_else() {
+        let mut crowd = Crowd::new(8, 4);
+        let origin = |text: &str| Some(Origin::of(text.parse().expect("an address")));
+        let mut quiet = crowd.admit(origin("192.0.2.1"));
+        let mut flood: Vec<_> = (0..100).map(|_| crowd.admit(origin("198.51.100.9"))).collect();
+        assert!(quiet.try_recv().is_err());
+        let left = flood.iter_mut().map(|signal| signal.try_recv().is_err()).filter(|stays| *stays).count();
+        assert_eq!(left, 4);
+        // From many networks at once, each newcomer costs the largest of them a place.
+        let others: Vec<_> = (0..50).map(|n| crowd.admit(origin(&format!("2001:db8:{n}::1")))).collect();
+        assert_eq!(others.len(), 50);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_origin_and_an_ipv4_address_is_one() {
+        let origin = |text: &str| Origin::of(text.parse().expect("an address"));
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:2"));
+        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
+        assert_eq!(origin("::ffff:192.0.2.1"), origin("192.0.2.1"));
+        assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::acceptable;
 use super::classic::Terms;
+use super::clients::Clients;
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
 use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
@@ -46,6 +47,8 @@ pub struct Context {
     pub slots: u32,
     /// What has been done so far.
     pub stats: Stats,
+    /// Who is here, and has what.
+    pub clients: Clients,
 }
 
 /// What a job tells its session.
@@ -127,11 +130,11 @@ async fn steps(
     events: &mpsc::Sender<Event>,
     timed_out: Refusal,
 ) -> Result<Product, Refusal> {
-    let ready = prepare(order, context).await?;
+    let store = context.store.of(member.client);
+    let ready = prepare(order, context, store.clone()).await?;
     if !ready.has_input {
         let _ = events.send(Event::NeedInput { job: order.job }).await;
-        let receiving =
-            tokio::time::timeout_at(order.deadline.into(), receive(order, &ready, context, events));
+        let receiving = tokio::time::timeout_at(order.deadline.into(), receive(order, &ready, store, events));
         receiving.await.map_err(|_| timed_out.clone())??;
     }
     // Only now: a job that waits for its input must not keep a slot idle.
@@ -152,14 +155,14 @@ struct Ready {
     has_input: bool,
 }
 
-async fn prepare(order: &Order, context: &Arc<Context>) -> Result<Ready, Refusal> {
+async fn prepare(order: &Order, context: &Arc<Context>, store: Store) -> Result<Ready, Refusal> {
     let (action, context) = (Arc::clone(&order.action), Arc::clone(context));
     blocking(move || {
         acceptable::check(&action)?;
         let compiler = context.toolchains.find(&action.toolchain, &context.guard)?;
         let directory = context.workshop.directory()?;
         let (path, blob) = (directory.input(&action), compile::source(&action));
-        let has_input = intake::from_store(&path, blob, &context.store).map_err(intake_refusal)?;
+        let has_input = intake::from_store(&path, blob, &store).map_err(intake_refusal)?;
         Ok(Ready { compiler, directory: Arc::new(directory), has_input })
     })
     .await
@@ -169,12 +172,12 @@ async fn prepare(order: &Order, context: &Arc<Context>) -> Result<Ready, Refusal
 async fn receive(
     order: &mut Order,
     ready: &Ready,
-    context: &Arc<Context>,
+    store: Store,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Refusal> {
     let (path, blob) = (ready.directory.input(&order.action), *compile::source(&order.action));
-    let shared = Arc::clone(context);
-    let start = move || Intake::start(&blob, &shared.store).map_err(intake_refusal);
+    let shared = store.clone();
+    let start = move || Intake::start(&blob, &shared).map_err(intake_refusal);
     let mut intake = blocking(start).await?;
     while !intake.is_complete() {
         let piece = tokio::select! {
@@ -189,8 +192,7 @@ async fn receive(
         .await?;
         let _ = events.send(Event::Consumed { job: order.job, bytes }).await;
     }
-    let context = Arc::clone(context);
-    blocking(move || intake.finish(&path, &context.store).map_err(intake_refusal)).await
+    blocking(move || intake.finish(&path, &store).map_err(intake_refusal)).await
 }
 
 async fn compile(

@@ -23,7 +23,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::access::Access;
 use super::classic;
-use super::hurry::{Crowd, drain_begins};
+use super::clients::Client;
+use super::hurry::{Crowd, Origin, drain_begins};
 use super::job::Context;
 use super::session::{self, Caller, Phase};
 use super::stream::{self, Speech};
@@ -37,6 +38,9 @@ use crate::common::trust::tls;
 
 /// Connections that have not said their hello.
 const STRANGERS_MAX: usize = 64;
+
+/// Of those, from one address that is not allowed to come without a key.
+const STRANGERS_EACH_MAX: usize = 16;
 
 /// Connections in all. Each costs a few descriptors and some memory.
 const CONNECTIONS_MAX: usize = 1024;
@@ -80,7 +84,7 @@ pub async fn serve(
     mut phase: watch::Receiver<Phase>,
 ) {
     let mut sessions = JoinSet::new();
-    let mut strangers = Crowd::new(STRANGERS_MAX);
+    let mut strangers = Crowd::new(STRANGERS_MAX, STRANGERS_EACH_MAX);
     let draining = phase.clone();
     loop {
         tokio::select! {
@@ -92,7 +96,9 @@ pub async fn serve(
                 }
                 Ok((stream, peer)) => {
                     context.stats.accepted();
-                    let evicted = strangers.admit();
+                    // Clients of distcc 3.4 come with as many connections as they have jobs.
+                    let origin = (!welcome.access.allows(peer.ip())).then(|| Origin::of(peer.ip()));
+                    let evicted = strangers.admit(origin);
                     let (welcome, context) = (Arc::clone(&welcome), Arc::clone(&context));
                     sessions.spawn(from_network(stream, peer, evicted, welcome, context, draining.clone()));
                 }
@@ -192,19 +198,32 @@ async fn connection<S>(
         Ok(Ok(Guest::Paired(client))) => {
             tracing::info!(%peer, client, "paired: it is authorised from now on");
         }
-        Ok(Ok(Guest::Classic(stream))) => classic::serve(stream, peer, context, phase).await,
+        Ok(Ok(Guest::Classic(stream))) => {
+            let client =
+                peer.0.map_or(Client::Carrier, |address| Client::Address(address.ip().to_canonical()));
+            match context.clients.enter(client) {
+                Some(pass) => classic::serve(stream, peer, pass.client(), context, phase).await,
+                None => tracing::warn!("refused: too many connections of this client, from {peer}"),
+            }
+        }
         Ok(Ok(Guest::Carried(stream, caller))) => link(stream, caller, context, phase).await,
         Ok(Ok(Guest::Secured(stream, caller))) => link(stream, caller, context, phase).await,
     }
 }
 
-async fn link<S>(stream: S, caller: Caller, context: Arc<Context>, phase: watch::Receiver<Phase>)
+async fn link<S>(mut stream: S, caller: Caller, context: Arc<Context>, phase: watch::Receiver<Phase>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (peer, client) = (caller.peer, caller.name.clone());
+    let Some(pass) = context.clients.enter(caller.right.client()) else {
+        tracing::warn!("refused: too many links of {client}, from {peer}");
+        let told = stream::turn_away(&mut stream, "this client has too many links here already");
+        let _ = timeout(HELLO_TIMEOUT, told).await;
+        return;
+    };
     tracing::info!(%peer, client, "link up");
-    let end = session::run(stream, caller, context, phase).await;
+    let end = session::run(stream, caller, pass, context, phase).await;
     tracing::info!(%peer, client, %end, "link down");
 }
 
@@ -260,7 +279,10 @@ where
         );
     }
     let called = stream::greet(&mut stream).await?;
-    let name = format!("{} ({called})", admitted.name);
+    let name = match called == admitted.name {
+        true => called,
+        false => format!("{} ({called})", admitted.name),
+    };
     let right = Right::Key { trust: Arc::clone(trust), key, admitted };
     Ok(Guest::Secured(Box::new(stream), Caller { peer, name, right }))
 }

@@ -6,7 +6,7 @@
 //! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in; [`hurry`]: who must leave;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
-//! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it;
+//! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it; [`clients`]: who has what;
 //! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`acceptable`],
 //!   [`compile`], [`process`] and [`pack`];
 //! - [`hermetic`], [`view`]: jobs that come as files; [`sandbox`]: how every job is kept in;
@@ -16,6 +16,7 @@ mod acceptable;
 pub mod access;
 pub mod admit;
 pub mod classic;
+pub mod clients;
 pub mod compile;
 pub mod config;
 pub mod daemonize;

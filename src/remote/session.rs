@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use self::desk::Desk;
 use self::feed::Feed;
 use super::admit::Credit;
+use super::clients::{JobPass, LinkPass};
 use super::compile::{self, Product, ProductKind};
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
@@ -95,6 +96,8 @@ struct LiveJob {
     input: Option<Input>,
     /// What the client takes of the result.
     result_window: u64,
+    /// Counts it among the client's.
+    _pass: JobPass,
 }
 
 /// A job's input on its way from the reader to the job.
@@ -118,6 +121,7 @@ pub struct Caller {
 /// Everything that one link's loop owns.
 struct Session {
     client: Caller,
+    pass: LinkPass,
     context: Arc<Context>,
     member: Arc<Member>,
     jobs: HashMap<u32, LiveJob>,
@@ -133,6 +137,7 @@ struct Session {
 pub async fn run<S>(
     stream: S,
     client: Caller,
+    pass: LinkPass,
     context: Arc<Context>,
     phase: watch::Receiver<Phase>,
 ) -> LinkEnd
@@ -146,9 +151,10 @@ where
     let (mut reader, mut writer) = (JoinSet::new(), JoinSet::new());
     reader.spawn(read_frames(reading, frames_in));
     writer.spawn(stream::write_batches(writing, batches_out));
-    let member = Arc::new(context.gate.join());
+    let member = Arc::new(context.gate.join(pass.client()));
     let mut session = Session {
         client,
+        pass,
         context,
         member,
         jobs: HashMap::new(),
@@ -254,20 +260,27 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a new job is taken; if not now, it is refused.
-    fn may_begin(&mut self, job: u32) -> Result<bool, LinkEnd> {
+    /// The right to a new job; if there is none now, the job is refused.
+    fn may_begin(&mut self, job: u32) -> Result<Option<JobPass>, LinkEnd> {
         if self.jobs.contains_key(&job) || self.outbox.holds(job) {
             return Err(LinkEnd::Protocol(format!("job {job} twice")));
         }
-        let Some(detail) = self.why_not_now() else { return Ok(true) };
-        self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
-        Ok(false)
+        let max = u32::try_from(self.context.gate.credit_max()).unwrap_or(u32::MAX);
+        let pass = match self.why_not_now() {
+            Some(why) => Err(why),
+            None => self.pass.job(max).ok_or_else(|| format!("{max} jobs of this client are unfinished")),
+        };
+        match pass {
+            Ok(pass) => Ok(Some(pass)),
+            Err(detail) => {
+                self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+                Ok(None)
+            }
+        }
     }
 
     fn on_job(&mut self, job: u32, action: Action, deadline_ms: u32) -> Result<(), LinkEnd> {
-        if !self.may_begin(job)? {
-            return Ok(());
-        }
+        let Some(pass) = self.may_begin(job)? else { return Ok(()) };
         let control = Arc::new(Control::default());
         let (feed, input) = Feed::new(compile::source(&action).packed);
         let begun = Instant::now();
@@ -278,6 +291,7 @@ impl Session {
             source: "-".to_owned(),
             input: Some(Input { feed, window: LINK_WINDOW_BYTES }),
             result_window: LINK_WINDOW_BYTES,
+            _pass: pass,
         };
         let patience = Duration::from_millis(u64::from(deadline_ms));
         let order = Order {

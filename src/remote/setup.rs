@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::admit::Policy;
 use super::classic::Terms;
+use super::clients::Clients;
 use super::compile::Workshop;
 use super::config::{Config, Role, SandboxChoice};
 use super::gate::Gate;
@@ -217,8 +218,10 @@ pub fn take_root(config: &Config) -> Result<Root, StartError> {
 /// How many jobs run, and what this machine keeps for itself.
 pub fn policy(config: &Config) -> Policy {
     let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
+    let (slots, memory) = (config.slots(processors), sample::memory_total().unwrap_or(u64::MAX));
     Policy {
-        slots: config.slots(processors),
+        slots,
+        client_slots: config.client_slots(slots, memory, MEMORY_PER_JOB),
         memory_floor: (sample::memory_total().unwrap_or(0) / 8).min(MEMORY_FLOOR_MAX),
         memory_per_job: MEMORY_PER_JOB,
         disk_floor: config.min_free_disk << 20,
@@ -260,6 +263,7 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
         slots,
         stats: Stats::default(),
+        clients: Clients::default(),
     })
 }
 

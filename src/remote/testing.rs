@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::admit;
 use super::classic::Terms;
+use super::clients::Clients;
 use super::compile::Workshop;
 use super::gate::Gate;
 use super::guard::Guard;
@@ -99,6 +100,7 @@ impl Machine {
         Arc::new(Context {
             gate: Gate::new(admit::Policy {
                 slots,
+                client_slots: slots,
                 memory_floor: 0,
                 memory_per_job: 1,
                 disk_floor: 0,
@@ -122,6 +124,7 @@ impl Machine {
             ),
             slots,
             stats: Stats::default(),
+            clients: Clients::default(),
         })
     }
 

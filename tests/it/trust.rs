@@ -7,6 +7,8 @@ use distcc::common::trust::files;
 
 use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VOLUNTEER, run, wait_until};
 
+mod crowds;
+mod neighbours;
 mod strangers;
 
 /// The longest that a change of a list may take until it counts for links that are up.

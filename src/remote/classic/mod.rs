@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use self::receive::Received;
+use super::clients::ClientId;
 use super::hurry::{Crowd, Hurried};
 use super::job::Context;
 use super::listen::Peer;
@@ -60,12 +61,12 @@ impl Terms {
     /// Terms with a whole budget.
     pub fn new(whitelist: Whitelist, silence_max: Duration) -> Self {
         let memory = Semaphore::new(BUDGET_UNITS as usize);
-        Terms { whitelist, silence_max, memory, uploads: Mutex::new(Crowd::new(UPLOADS_MAX)) }
+        Terms { whitelist, silence_max, memory, uploads: Mutex::new(Crowd::new(UPLOADS_MAX, UPLOADS_MAX)) }
     }
 
     /// A place among those whose request comes; its end is the sign to give that up.
     fn upload(&self) -> oneshot::Receiver<()> {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).admit()
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).admit(None)
     }
 
     /// The right to hold so many bytes; waits while others hold too many.
@@ -109,13 +110,18 @@ impl Closed {
 }
 
 /// Serves one connection whose first four bytes were those of this protocol.
-pub async fn serve<S>(mut stream: S, peer: Peer, context: Arc<Context>, phase: watch::Receiver<Phase>)
-where
+pub async fn serve<S>(
+    mut stream: S,
+    peer: Peer,
+    client: ClientId,
+    context: Arc<Context>,
+    phase: watch::Receiver<Phase>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let begun = Instant::now();
     let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
-    let answered = deliver(&mut stream, &context, phase, &mut about).await;
+    let answered = deliver(&mut stream, client, &context, phase, &mut about).await;
     let (outcome, ended) = match &answered {
         Ok((ended, _)) if ended.is_success() => (Outcome::Ok, *ended),
         Ok((ended, _)) => (Outcome::Error, *ended),
@@ -159,6 +165,7 @@ impl About {
 /// Answers, but for the last byte: who has the whole answer finds its line in the log.
 async fn deliver<S>(
     stream: &mut S,
+    client: ClientId,
     context: &Arc<Context>,
     phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -166,7 +173,7 @@ async fn deliver<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let Encoded { mut bytes, ended } = answer(stream, context, phase, about).await?;
+    let Encoded { mut bytes, ended } = answer(stream, client, context, phase, about).await?;
     let last = bytes.split_off(bytes.len().saturating_sub(1));
     send(stream, &bytes, context.classic.silence_max).await?;
     Ok((ended, last))
@@ -174,6 +181,7 @@ where
 
 async fn answer<S>(
     stream: &mut S,
+    client: ClientId,
     context: &Arc<Context>,
     mut phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -185,7 +193,7 @@ where
     let received = receive::receive(&mut request, context, about).await?;
     drop(request);
     let control = Arc::new(Control::default());
-    let work = response(received, context, Arc::clone(&control));
+    let work = response(received, client, context, Arc::clone(&control));
     tokio::pin!(work);
     let why = tokio::select! {
         response = &mut work => return response,
@@ -236,6 +244,7 @@ struct Encoded {
 /// Waits for a slot, compiles, and packs what came of it. Some failures are answers, too.
 async fn response(
     received: Received,
+    client: ClientId,
     context: &Arc<Context>,
     control: Arc<Control>,
 ) -> Result<Encoded, Closed> {
@@ -251,7 +260,7 @@ async fn response(
         }
         Err(rejection) => return Err(rejection.into()),
     };
-    let member = context.gate.join();
+    let member = context.gate.join(client);
     let mut place = member.enter();
     tokio::select! {
         () = place.granted() => {}

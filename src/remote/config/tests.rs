@@ -98,3 +98,15 @@ fn help_names_every_option() {
     }
     assert!(!answer.text.contains("--detached"));
 }
+
+#[test]
+fn a_client_has_as_many_slots_as_its_jobs_and_its_memory_allow() {
+    const GIB: u64 = 1 << 30;
+    let slots = |words: &str| read(&format!("distccd {words}")).unwrap().client_slots(16, 8 * GIB, GIB);
+    assert_eq!(slots(""), 6, "three quarters of the memory");
+    assert_eq!(slots("--client-jobs 2"), 2);
+    assert_eq!(slots("--client-memory 3072"), 3);
+    assert_eq!(slots("--client-memory 65536"), 16);
+    assert_eq!(slots("--client-memory 4096 --job-memory 2048"), 2);
+    assert_eq!(slots("--client-memory 16"), 1);
+}

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::clients::ClientId;
 use super::compile::Product;
 use super::gate::Member;
 use super::items::{Input, Inputs, Resolved};
@@ -111,8 +112,14 @@ impl Order {
 }
 
 /// Has inputs ready, and says so.
-pub async fn provision(number: u32, inputs: Inputs, context: Arc<Context>, events: mpsc::Sender<Event>) {
-    let trouble = gather(&inputs, &context, &events).await.err();
+pub async fn provision(
+    number: u32,
+    inputs: Inputs,
+    client: ClientId,
+    context: Arc<Context>,
+    events: mpsc::Sender<Event>,
+) {
+    let trouble = gather(&inputs, client, &context, &events).await.err();
     let trouble = trouble.map(|why| why.to_string()).unwrap_or_default();
     let _ = events.send(Event::Provisioned { provision: number, trouble }).await;
 }
@@ -124,7 +131,7 @@ async fn steps(
     events: &mpsc::Sender<Event>,
 ) -> Result<Product, Refusal> {
     for _ in 0..ROUNDS_MAX {
-        order.wait(gather(&order.compile.inputs, context, events)).await?;
+        order.wait(gather(&order.compile.inputs, member.client, context, events)).await?;
         // Only now: a job that waits for its inputs must not keep a slot idle.
         let mut place = member.enter();
         let granted = async {
@@ -153,13 +160,14 @@ async fn steps(
 /// Sees to it that all files of a set are in the store.
 async fn gather(
     inputs: &Inputs,
+    client: ClientId,
     context: &Arc<Context>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Refusal> {
     let inputs = Arc::new(inputs.clone());
     for _ in 0..ROUNDS_MAX {
         let (looked_at, shared) = (Arc::clone(&inputs), Arc::clone(context));
-        let files = blocking(move || Ok(missing(&looked_at, &shared))).await?;
+        let files = blocking(move || Ok(missing(&looked_at, client, &shared))).await?;
         if files.is_empty() {
             return Ok(());
         }
@@ -171,13 +179,14 @@ async fn gather(
 }
 
 /// The files that are neither in the store nor on this machine.
-fn missing(inputs: &Inputs, context: &Context) -> Vec<Input> {
+fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Vec<Input> {
     let Ok(hermetic) = &context.hermetic else { return Vec::new() };
     let is_missing = |store: &Store, input: &Input| {
         let has = input.known.key().is_none_or(|key| store.has(&key));
         !has && !hermetic.adopter.adopt(&input.known, store)
     };
-    inputs.files.iter().filter(|input| is_missing(&context.store, input)).cloned().collect()
+    let store = context.store.of(client);
+    inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect()
 }
 
 fn too_small() -> Refusal {

@@ -20,8 +20,9 @@ use crate::remote::compile::packed_max;
 use crate::remote::hermetic::bundle::{Bundle, Lie};
 use crate::remote::hermetic::{self, Order, Want};
 use crate::remote::items::{Dictionary, Resolved};
-use crate::remote::job::{Context, Event, blocking};
+use crate::remote::job::{Event, blocking};
 use crate::remote::process::Control;
+use crate::remote::store::Store;
 
 /// So much of the bundles' window is given back at once.
 const GRANT_BYTES: u64 = BUNDLE_WINDOW_BYTES / 16;
@@ -117,14 +118,18 @@ impl Session {
         self.desk.provisions += 1;
         let inputs = self.desk.dictionary.inputs(inputs).map_err(protocol)?;
         let context = Arc::clone(&self.context);
-        self.tasks.spawn(hermetic::provision(provision, inputs, context, self.events.clone()));
+        self.tasks.spawn(hermetic::provision(
+            provision,
+            inputs,
+            self.pass.client(),
+            context,
+            self.events.clone(),
+        ));
         Ok(())
     }
 
     fn on_compile(&mut self, job: u32, compile: &Compile, deadline_ms: u32) -> Result<(), LinkEnd> {
-        if !self.may_begin(job)? {
-            return Ok(());
-        }
+        let Some(pass) = self.may_begin(job)? else { return Ok(()) };
         let compile = self.desk.dictionary.resolve(compile).map_err(protocol)?;
         let control = Arc::new(Control::default());
         let begun = Instant::now();
@@ -135,6 +140,7 @@ impl Session {
             source: source(&compile),
             input: None,
             result_window: LINK_WINDOW_BYTES,
+            _pass: pass,
         };
         let patience = Duration::from_millis(u64::from(deadline_ms));
         let order = Order {
@@ -170,8 +176,8 @@ impl Session {
         let (feed, pieces) = Feed::new(packed);
         let digests = files.iter().map(|file| file.digest).collect();
         self.desk.bundles.insert(bundle, Arriving { feed, files: digests });
-        let context = Arc::clone(&self.context);
-        self.tasks.spawn(receive(bundle, files, packed, pieces, context, self.events.clone()));
+        let store = Arc::new(self.context.store.of(self.pass.client()));
+        self.tasks.spawn(receive(bundle, files, packed, pieces, store, self.events.clone()));
         Ok(())
     }
 
@@ -255,12 +261,12 @@ async fn receive(
     files: Vec<FileEntry>,
     packed: u64,
     mut pieces: mpsc::Receiver<Vec<u8>>,
-    context: Arc<Context>,
+    store: Arc<Store>,
     events: mpsc::Sender<Event>,
 ) {
     let outcome = async {
         let failed = |error: std::io::Error| Refusal::Failed { detail: error.to_string() };
-        let mut arriving = Bundle::new(files, packed, Arc::clone(&context.store)).map_err(failed)?;
+        let mut arriving = Bundle::new(files, packed, store).map_err(failed)?;
         while !arriving.is_complete() {
             // The link is over.
             let Some(piece) = pieces.recv().await else { return Ok(Ok(None)) };

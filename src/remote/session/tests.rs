@@ -26,7 +26,8 @@ impl Broker {
         let phase = watch::Sender::new(Phase::Running);
         let context = machine.context(2);
         let caller = Caller { peer: Peer(None), name: "test".to_owned(), right: Right::Carried };
-        let session = tokio::spawn(run(theirs, caller, context, phase.subscribe()));
+        let pass = context.clients.enter(caller.right.client()).expect("a link");
+        let session = tokio::spawn(run(theirs, caller, pass, context, phase.subscribe()));
         let mut broker = Broker { pipe, phase, session };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));
         assert!(matches!(broker.next().await, ToBroker::Able { .. }));

@@ -1,9 +1,10 @@
 //! What a store holds, and in which order it was used. Pure: no file is touched here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::common::inputs::FileEntry;
 use crate::common::toolchain::Digest;
+use crate::remote::clients::ClientId;
 
 /// What a file takes on a disk is a multiple of this, in bytes.
 const BLOCK_BYTES: u64 = 4096;
@@ -74,31 +75,51 @@ pub struct Held {
     /// Whether its contents are known to be what its name says.
     pub proven: bool,
     used: u64,
+    /// Who used it last.
+    owner: ClientId,
 }
 
 /// What is there.
 #[derive(Debug, Default)]
 pub struct Index {
     held: HashMap<Key, Held>,
+    /// What each client has, in bytes.
+    owned: HashMap<ClientId, u64>,
     total_bytes: u64,
     next_use: u64,
 }
 
 impl Index {
-    /// Notes a file; it is the one used last.
-    pub fn insert(&mut self, key: Key, size: u64, proven: bool) {
+    /// Notes a file of a client; it is the one used last.
+    pub fn insert(&mut self, key: Key, size: u64, proven: bool, owner: ClientId) {
         self.remove(&key);
         self.next_use += 1;
-        self.held.insert(key, Held { size, proven, used: self.next_use });
+        self.held.insert(key, Held { size, proven, used: self.next_use, owner });
         self.total_bytes += on_disk(size);
+        *self.owned.entry(owner).or_default() += on_disk(size);
     }
 
-    /// What is known of a file, which is the one used last from now on.
-    pub fn touch(&mut self, key: &Key) -> Option<Held> {
+    /// What is known of a file, which is the one used last from now on, by this client.
+    pub fn touch(&mut self, key: &Key, by: ClientId) -> Option<Held> {
         let held = self.held.get_mut(key)?;
         self.next_use += 1;
         held.used = self.next_use;
-        Some(*held)
+        let (before, bytes) = (std::mem::replace(&mut held.owner, by), on_disk(held.size));
+        let held = *held;
+        if before != by {
+            self.disown(before, bytes);
+            *self.owned.entry(by).or_default() += bytes;
+        }
+        Some(held)
+    }
+
+    fn disown(&mut self, owner: ClientId, bytes: u64) {
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            *owned -= bytes;
+            if *owned == 0 {
+                self.owned.remove(&owner);
+            }
+        }
     }
 
     /// Whether a file is there.
@@ -124,26 +145,41 @@ impl Index {
     pub fn remove(&mut self, key: &Key) -> bool {
         let Some(held) = self.held.remove(key) else { return false };
         self.total_bytes -= on_disk(held.size);
+        self.disown(held.owner, on_disk(held.size));
         true
     }
 
     /// Takes out what was used longest ago, when there is more than `max_bytes`, until there is
-    /// room for a while.
+    /// room for a while: always of the client that has the most, so that one who fills the store
+    /// pushes out nobody who has less.
     pub fn shrink(&mut self, max_bytes: u64) -> Vec<Key> {
         if self.total_bytes <= max_bytes {
             return Vec::new();
         }
-        let mut by_use: Vec<(u64, Key)> = self.held.iter().map(|(key, held)| (held.used, *key)).collect();
-        by_use.sort_unstable();
+        let mut by_use: Vec<(u64, Key, ClientId)> =
+            self.held.iter().map(|(key, held)| (held.used, *key, held.owner)).collect();
+        by_use.sort_unstable_by_key(|(used, ..)| std::cmp::Reverse(*used));
         // The newest stays: it is what room is made for.
-        by_use.pop();
+        by_use.remove(0);
+        // The last of each is what its owner used longest ago.
+        let mut of_each = BTreeMap::<ClientId, Vec<Key>>::new();
+        for (_, key, owner) in by_use {
+            of_each.entry(owner).or_default().push(key);
+        }
         let mut out = Vec::new();
-        for (_, key) in by_use {
-            if self.total_bytes <= max_bytes - max_bytes / SPARE_DIVISOR {
+        while self.total_bytes > max_bytes - max_bytes / SPARE_DIVISOR {
+            let has = |owner: &ClientId| self.owned.get(owner).copied().unwrap_or(0);
+            let most = of_each.keys().copied().max_by_key(has);
+            let Some((most, keys)) = most.and_then(|most| Some((most, of_each.get_mut(&most)?))) else {
                 break;
+            };
+            match keys.pop() {
+                Some(key) => {
+                    self.remove(&key);
+                    out.push(key);
+                }
+                None => drop(of_each.remove(&most)),
             }
-            self.remove(&key);
-            out.push(key);
         }
         out
     }
@@ -162,6 +198,9 @@ pub fn on_disk(size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ANN: ClientId = ClientId(1);
+    const BOB: ClientId = ClientId(2);
 
     fn key(number: u8) -> Key {
         Key::plain(Digest::of(&[number]))
@@ -186,9 +225,9 @@ mod tests {
     fn what_was_used_longest_ago_goes_first_and_the_newest_never() {
         let mut index = Index::default();
         for number in 1..=3 {
-            index.insert(key(number), 4096, true);
+            index.insert(key(number), 4096, true, ANN);
         }
-        assert!(index.touch(&key(1)).is_some());
+        assert!(index.touch(&key(1), ANN).is_some());
         assert_eq!(index.shrink(3 * 4096), []);
         assert_eq!(index.shrink(2 * 4096 + 1000), [key(2)]);
         assert_eq!(index.shrink(1), [key(3)]);
@@ -198,10 +237,36 @@ mod tests {
     #[test]
     fn a_file_counts_in_whole_blocks() {
         let mut index = Index::default();
-        index.insert(key(1), 1, true);
-        index.insert(key(2), 0, true);
-        index.insert(key(3), 1, true);
+        index.insert(key(1), 1, true, ANN);
+        index.insert(key(2), 0, true, ANN);
+        index.insert(key(3), 1, true, ANN);
         assert_eq!(index.shrink(8192), []);
         assert_eq!(index.shrink(8191), [key(1)]);
+    }
+
+    #[test]
+    fn a_client_that_fills_the_store_pushes_out_nobody_who_has_less() {
+        let mut index = Index::default();
+        index.insert(key(1), 4096, true, BOB);
+        for number in 2..=20 {
+            index.insert(key(number), 4096, true, ANN);
+        }
+        let out = index.shrink(10 * 4096);
+        assert_eq!((out.len(), out.contains(&key(1))), (11, false));
+        assert_eq!(out.first(), Some(&key(2)), "what was used longest ago goes first");
+    }
+
+    #[test]
+    fn a_file_is_whose_who_used_it_last() {
+        let mut index = Index::default();
+        for number in 1..=4 {
+            index.insert(key(number), 4096, true, ANN);
+        }
+        assert!(index.touch(&key(1), BOB).is_some());
+        for number in 5..=8 {
+            index.insert(key(number), 4096, true, ANN);
+        }
+        assert!(!index.shrink(3 * 4096).contains(&key(1)));
+        assert!(index.remove(&key(1)) && !index.owned.contains_key(&BOB));
     }
 }

@@ -6,8 +6,8 @@
 //! files of equal content that a client has apart ([`FileEntry`](crate::common::inputs::FileEntry)),
 //! are files of their own.
 //!
-//! The store is bounded; what was used longest ago goes first, and the order survives a restart in
-//! the times of last access, which this module sets. Contents are checked before they are taken
+//! The store is bounded; what was used longest ago goes first, of the client that has the most, and the
+//! order survives a restart in the times of last access, which this module sets. Contents are checked before they are taken
 //! in; and again after the machine itself went down, as a disk may then hold less than was
 //! written.
 //!
@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -29,6 +29,7 @@ use tempfile::NamedTempFile;
 pub use index::Key;
 use index::{Index, on_disk};
 
+use super::clients::ClientId;
 use crate::common::toolchain::Digest;
 
 /// The time of modification of age 0, in seconds since 1970; later ages follow second by second.
@@ -37,12 +38,14 @@ const AGE_ZERO: i64 = 1_000_000_000;
 /// The file that names the boot of the machine in which the store was last open.
 const BOOT: &str = "boot";
 
-/// A bounded set of files on disk.
-#[derive(Debug)]
+/// A bounded set of files on disk, as one client uses it. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    root: Arc<Path>,
     max_bytes: u64,
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
+    /// Whose what is used and taken in is.
+    client: ClientId,
 }
 
 /// A file on its way into the store: written by us, seen by nobody else.
@@ -97,17 +100,23 @@ impl Store {
         found.sort_unstable_by_key(|found| (found.used, found.key));
         let mut index = Index::default();
         for Found { key, size, changed, .. } in found {
-            index.insert(key, size, changed > since);
+            index.insert(key, size, changed > since, ClientId::default());
         }
         tracing::debug!(files = index.len(), "the store is open");
-        let store = Store { root: root.to_owned(), max_bytes, index: Mutex::new(index) };
+        let index = Arc::new(Mutex::new(index));
+        let store = Store { root: root.into(), max_bytes, index, client: ClientId::default() };
         store.make_room();
         Ok(store)
     }
 
+    /// The same store, as this client uses it.
+    pub fn of(&self, client: ClientId) -> Self {
+        Store { client, ..self.clone() }
+    }
+
     /// Whether a file is there. One of the same content is as good: then this makes it.
     pub fn has(&self, key: &Key) -> bool {
-        let held = self.index().touch(key);
+        let held = self.index().touch(key, self.client);
         match held {
             Some(held) if held.proven => true,
             Some(_) => self.prove(key),
@@ -158,7 +167,7 @@ impl Store {
             fs::create_dir_all(directory)?;
         }
         file.persist(&path).map_err(|error| error.error)?;
-        self.index().insert(*key, size, true);
+        self.index().insert(*key, size, true, self.client);
         self.make_room();
         Ok(())
     }
@@ -204,11 +213,11 @@ impl Store {
                     io::copy(&mut from, into.0.as_file_mut()).is_ok() && self.commit(into, key).is_ok()
                 })
             });
-        copied && self.index().touch(key).is_some()
+        copied && self.index().touch(key, self.client).is_some()
     }
 
     fn has_itself(&self, key: &Key) -> bool {
-        let held = self.index().touch(key);
+        let held = self.index().touch(key, self.client);
         held.is_some_and(|held| held.proven || self.prove(key))
     }
 

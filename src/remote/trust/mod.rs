@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::clients::Client;
 use crate::common::trust::authorized::{Authorized, FILE_MAX_BYTES};
 use crate::common::trust::certificate::{Certificate, Day, PRESENTED_MAX};
 use crate::common::trust::files::{self, FileError, Stamp};
@@ -287,6 +288,14 @@ pub enum Right {
 }
 
 impl Right {
+    /// Who has it, for sharing.
+    pub fn client(&self) -> Client {
+        match self {
+            Right::Carried => Client::Carrier,
+            Right::Key { key, .. } => Client::Key(*key),
+        }
+    }
+
     /// Whether it still counts.
     pub fn stands(&self) -> bool {
         match self {

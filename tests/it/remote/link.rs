@@ -165,10 +165,10 @@ impl Link {
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => true,
             // Cut off, which TLS tells from an end.
-            Err(error) => matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof
-            ),
+            Err(error) => {
+                use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+                matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+            }
         }
     }
 }
