@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::dispatch::{About, Command, Message, NewJob, Whither};
 use super::hermetic::result;
@@ -125,6 +126,7 @@ async fn compile(
     };
     let about =
         About { source: source_name(&invocation, plan.as_deref().ok()), pid: invocation.origin.pid, slot: 0 };
+    let about_source = about.source.clone();
     let trace = trace_wish(&invocation);
     let new = NewJob { job, build, about, commands: sender, whither, trace };
     shared.inbox.send(Message::Job(Box::new(new))).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -143,7 +145,9 @@ async fn compile(
         answers: Vec::new(),
         at_work: Some(at_work),
     };
-    session.run(commands).await
+    // The job's span is in every line that is about it.
+    let span = tracing::info_span!("job", job = job.0, source = %about_source);
+    session.run(commands).instrument(span).await
 }
 
 /// What people see as the job's name.
@@ -363,7 +367,7 @@ impl Session {
             invocation: self.invocation.clone(),
             save_temps: self.settings.save_temps,
         };
-        let task = self.work.spawn(prepare(source, form));
+        let task = self.work.spawn(prepare(source, form).in_current_span());
         self.preparing = Some(task);
     }
 
@@ -374,7 +378,8 @@ impl Session {
             false => deadline,
         };
         let task = Task { plan, invocation: self.invocation.clone(), inputs, deadline };
-        let task = self.work.spawn(async move { Progress::Attempted(host, way.attempt(&task).await) });
+        let work = async move { Progress::Attempted(host, way.attempt(&task).await) };
+        let task = self.work.spawn(work.in_current_span());
         self.attempts.push(Attempt { host, name, task });
     }
 

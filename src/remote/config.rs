@@ -197,6 +197,10 @@ pub struct Config {
     #[arg(long, help_heading = "Files")]
     pub verbose: bool,
 
+    /// Say it as lines of text, or as JSON documents, one a line, with the spans that each is in.
+    #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Files")]
+    pub log_format: LogFormat,
+
     /// Say this much: error, warning, info or debug, or another word of syslog's.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level, help_heading = "Files")]
     pub log_level: Level,
@@ -292,6 +296,15 @@ pub enum SandboxChoice {
     Required,
     /// Never.
     Off,
+}
+
+/// How the log reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As that of distccd 3.4.
+    Text,
+    /// As JSON.
+    Json,
 }
 
 /// How much is said, in the words of distcc and of syslog.

@@ -35,9 +35,17 @@ pub enum Destination {
     System,
 }
 
-/// Sends what the daemon says to `destination` from now on, up to `level`.
-pub fn start(destination: Destination, level: tracing::level_filters::LevelFilter) {
+/// Sends what the daemon says to `destination` from now on, up to `level`; as JSON documents if `json`.
+pub fn start(destination: Destination, level: tracing::level_filters::LevelFilter, json: bool) {
     let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
+    if json {
+        let log = log.json();
+        return match destination {
+            Destination::Stderr => log.with_writer(io::stderr).init(),
+            Destination::File(file) => log.with_writer(Mutex::new(file)).init(),
+            Destination::System => log.with_writer(SystemLog::new()).init(),
+        };
+    }
     match destination {
         Destination::Stderr => log.event_format(Line { with_time: true }).with_writer(io::stderr).init(),
         Destination::File(file) => {

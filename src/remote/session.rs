@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use self::desk::Desk;
 use self::feed::Feed;
@@ -166,7 +167,7 @@ where
     };
     session.outbox.message(&session.hello());
     session.outbox.message(&session.abilities());
-    session.outbox.message(&ToBroker::Clock { seconds: unix_time() });
+    session.outbox.message(&desk::clock());
     let end = session.serve(&mut frames, &mut told, &batches, phase).await;
     // Jobs that want to tell something must not wait for a loop that is over.
     drop(told);
@@ -304,7 +305,8 @@ impl Session {
         };
         self.jobs.insert(job, live);
         let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));
-        self.tasks.spawn(job::run(order, member, context, self.events.clone()));
+        let span = tracing::info_span!("job", attempt = job);
+        self.tasks.spawn(job::run(order, member, context, self.events.clone()).instrument(span));
         Ok(())
     }
 
@@ -471,6 +473,7 @@ impl Session {
         self.context.stats.ended(outcome, &live.compiler, time);
         let Caller { peer, name, .. } = &self.client;
         let (ms, LiveJob { compiler, source, .. }) = (time.as_millis(), live);
+        let _within = tracing::info_span!("job", attempt = job).entered();
         tracing::info!(
             target: JOB_SUMMARY,
             "client: {peer} {outcome} {result} time:{ms}ms {compiler} {source} job {job} of {name}{used}"
@@ -492,8 +495,3 @@ fn micros(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests;
-
-/// What time it is here, in seconds since 1970.
-fn unix_time() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}

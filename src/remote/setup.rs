@@ -13,7 +13,7 @@ use super::admit::Policy;
 use super::classic::Terms;
 use super::clients::Clients;
 use super::compile::Workshop;
-use super::config::{Config, Role, SandboxChoice};
+use super::config::{Config, LogFormat, Role, SandboxChoice};
 use super::gate::Gate;
 use super::guard::Guard;
 use super::hermetic::Hermetic;
@@ -147,7 +147,7 @@ pub fn start_log(config: &Config, role: Role) {
         _ if config.log_stderr || role == Role::Foreground => Destination::Stderr,
         _ => Destination::System,
     };
-    log::start(destination, config.log_level.into());
+    log::start(destination, config.log_level.into(), config.log_format == LogFormat::Json);
     if let Some((path, Err(error))) = &file {
         tracing::error!("failed to open logfile {}: {error}", path.display());
         if role == Role::Daemon {

@@ -3,6 +3,7 @@
 mod alarm;
 mod doctor;
 mod explain;
+mod logs;
 mod metrics;
 mod old;
 mod status;

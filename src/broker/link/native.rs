@@ -93,8 +93,10 @@ impl NativeHandle {
         let mut guard = CancelOnDrop { link: self, job, armed: true };
         let start = LinkCommand::Start { job, work: Box::new(work), reply };
         self.commands.send(start).map_err(|_| closed())?;
+        tracing::debug!(attempt = job, "sent");
         let outcome = outcome.await;
         guard.armed = false;
+        tracing::debug!(attempt = job, answered = matches!(outcome, Ok(Ok(_))), "over");
         outcome.unwrap_or_else(|_| Err(closed()))
     }
 

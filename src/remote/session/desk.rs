@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 use super::feed::Feed;
 use super::wants::Wants;
 use super::{LinkEnd, LiveJob, Session};
+use tracing::Instrument;
+
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{EntryKind, FileEntry, Runs};
 use crate::common::limits::{
@@ -152,7 +154,8 @@ impl Session {
         };
         self.jobs.insert(job, live);
         let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));
-        self.tasks.spawn(hermetic::run(order, member, context, self.events.clone()));
+        let span = tracing::info_span!("job", attempt = job);
+        self.tasks.spawn(hermetic::run(order, member, context, self.events.clone()).instrument(span));
         Ok(())
     }
 
@@ -296,4 +299,10 @@ fn clean(word: &[u8]) -> String {
 
 fn protocol(error: impl std::error::Error) -> LinkEnd {
     LinkEnd::Protocol(error.to_string())
+}
+
+/// What time it is here.
+pub(super) fn clock() -> ToBroker {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    ToBroker::Clock { seconds: time.map_or(0, |time| time.as_secs()) }
 }
