@@ -122,6 +122,20 @@ def projects(work):
     yield ("libc", made(work, "libc", c_headers, "c"), None, "c", [["-std=c11"], ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-D_FORTIFY_SOURCE=2"], ["-ansi"]])
 
 
+def sample(work):
+    """A few small projects, those of tests/projects: for CI."""
+    root = os.path.dirname(os.path.dirname(HERE))
+    place = os.path.join(work, "sample")
+    names = ["lua", "zlib", "zstd", "meshopt", "harfbuzz"]
+    subprocess.run([os.path.join(root, "tests", "projects", "fetch"), place, *names], check=True)
+    at = lambda name: os.path.join(place, name)
+    yield ("lua", at("lua"), sources(at("lua"), "*.c"), "c", [["-O2", "-DLUA_USE_LINUX", "-std=gnu99"]])
+    yield ("zlib", at("zlib"), sources(at("zlib"), "*.c"), "c", [["-O2", "-I."], ["-ansi", "-DZ_SOLO"]])
+    yield ("zstd", at("zstd"), sources(at("zstd"), "**/*.c", "**/*.S"), "c", [["-O3", "-DXXH_NAMESPACE=ZSTD_"]])
+    yield ("meshopt", at("meshopt"), sources(at("meshopt"), "src/*.cpp"), "c++", [["-O2", "-std=c++17"]])
+    yield ("harfbuzz", at("harfbuzz"), sources(at("harfbuzz"), "src/hb-*.cc"), "c++", [["-O2", "-std=c++11", "-DHAVE_PTHREAD", "-Isrc"]])
+
+
 def debian(work, package, command):
     """A Debian source package, unpacked, and what `command` makes in it; None if it cannot be had."""
     place = os.path.join(work, "debian", package)

@@ -19,6 +19,8 @@ mod local_frames;
 mod lzo;
 #[path = "../../fuzz/targets/results.rs"]
 mod results;
+#[path = "../../fuzz/targets/sources.rs"]
+mod sources;
 #[path = "../../fuzz/targets/trust.rs"]
 mod trust;
 #[path = "../../fuzz/targets/words.rs"]
@@ -59,6 +61,7 @@ tests! {
     local_frames: any_local_frames_are_safe_to_read,
     lzo: any_lzo_are_safe_to_read,
     results: any_results_are_safe_to_read,
+    sources: any_sources_are_safe_to_read,
     trust: any_trust_are_safe_to_read,
     words: any_words_are_safe_to_read,
 }

@@ -44,6 +44,10 @@ fn objects_with_debug_information_are_those_of_a_local_compile() {
         theatre.farm().status()["totals"]["sent_texts"].as_object().map(serde_json::Map::len),
         Some(0)
     );
+    let totals = &theatre.farm().status()["totals"];
+    for field in ["scanner_files", "scanner_watches", "scanner_bytes"] {
+        assert!(totals[field].as_u64().is_some_and(|number| number > 10), "{field}: {totals}");
+    }
     theatre.close();
 }
 

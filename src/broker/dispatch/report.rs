@@ -51,6 +51,7 @@ impl Dispatcher {
         let figures = Figures {
             totals: snapshot.totals.clone(),
             travelled: self.hermetic.counts.get(),
+            scanner: self.hermetic.scanner.report(),
             traffic: self.volunteers.all_traffic(),
             remote_cpu: self.history.cpu(),
             client_cpu: self.effort.client_cpu(),

@@ -130,6 +130,10 @@ pub fn lex(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macro
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
         return Unit { broken: Some("a file in UTF-16"), ..Unit::default() };
     }
+    if memchr::memchr(0x1a, content).is_some() {
+        // The end of the file to a clang that is told to be Microsoft's.
+        return Unit { broken: Some("a file with a control-Z"), ..Unit::default() };
+    }
     if mode.trigraphs && phases::has_trigraph(content) {
         if mode.raw_strings {
             return Unit { broken: Some("trigraphs where raw strings may be"), ..Unit::default() };

@@ -122,6 +122,23 @@ proptest! {
     }
 
     #[test]
+    fn headers_with_other_bytes_in_them_never_make_the_lexer_panic(
+        header in prop::sample::select(vec!["stdio.h", "features.h", "stdlib.h", "math.h", "c++/12/bits/c++config.h"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), source()), 1..12),
+        mode in mode(),
+    ) {
+        let read = std::fs::read(format!("/usr/include/{header}"));
+        let mut text = read.unwrap_or_else(|_| std::fs::read("/usr/include/stdio.h").unwrap_or_default());
+        for (at, piece) in changes {
+            let at = at.index(text.len().max(1));
+            text.splice(at..(at + piece.len() / 2).min(text.len()), piece);
+        }
+        let (mut symbols, mut macros) = (Symbols::default(), Macros::default());
+        let unit = directive::lex(&text, mode, &mut symbols, &mut macros);
+        prop_assert!(unit.directives.len() <= text.len());
+    }
+
+    #[test]
     fn constants_have_the_value_that_is_written(value in any::<u64>()) {
         for text in [format!("{value}"), format!("{value:#x}"), format!("0{value:o}"), format!("{value}ULL")] {
             prop_assert_eq!(value::number(text.as_bytes()).map(|value| value.bits), Ok(value));

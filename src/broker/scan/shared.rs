@@ -83,7 +83,11 @@ pub struct InputSet {
 
 /// A scanner that the whole broker shares: sessions ask it one after the other.
 #[derive(Debug, Default)]
-pub struct SharedScanner(Mutex<Scanner>);
+pub struct SharedScanner {
+    scanner: Mutex<Scanner>,
+    /// What was remembered after the last scan: so that who asks need not wait for one.
+    report: Mutex<Report>,
+}
 
 impl SharedScanner {
     /// What a compile reads. Blocking.
@@ -92,7 +96,10 @@ impl SharedScanner {
     ///
     /// [`Declined`] with the reason, when there is no certain answer.
     pub fn inputs(&self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
-        self.lock().input_set(question)
+        let mut scanner = self.lock();
+        let answer = scanner.input_set(question);
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = scanner.report();
+        answer
     }
 
     /// The bytes that were scanned, from memory or, if they still are there, from disk: what
@@ -101,17 +108,17 @@ impl SharedScanner {
         self.lock().bytes(digest)
     }
 
-    /// What is remembered, in numbers.
+    /// What was remembered after the last scan, in numbers.
     pub fn report(&self) -> Report {
-        self.lock().report()
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Scanner> {
-        self.0.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+        self.scanner.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             // What a panic left half done is worth nothing.
             let mut scanner = poisoned.into_inner();
             *scanner = Scanner::default();
-            self.0.clear_poison();
+            self.scanner.clear_poison();
             scanner
         })
     }

@@ -13,6 +13,7 @@ use super::dispatch::About;
 use super::hermetic::counts::Travelled;
 use super::history::record::{Mark, What};
 use super::link::traffic::Bytes as Traffic;
+use super::scan;
 use super::scheduler::api::{HostId, Moment};
 use super::scheduler::snapshot::{HostState, HostView, JobView, PhaseView, Totals};
 use super::state::phases::Phase;
@@ -149,6 +150,15 @@ pub struct TotalsReport {
     /// Attempts that left as preprocessed text, by reason.
     #[serde(default)]
     pub sent_texts: BTreeMap<String, u64>,
+    /// Files that the include scanner remembers.
+    #[serde(default)]
+    pub scanner_files: u64,
+    /// Files and directories of whose changes the kernel tells it.
+    #[serde(default)]
+    pub scanner_watches: u64,
+    /// Memory that it takes, in bytes, nearly.
+    #[serde(default)]
+    pub scanner_bytes: u64,
     /// Bytes sent to all volunteers.
     #[serde(default)]
     pub bytes_sent: u64,
@@ -189,6 +199,8 @@ pub struct Figures {
     pub totals: Totals,
     /// In which form jobs travelled.
     pub travelled: Travelled,
+    /// What the include scanner remembers.
+    pub scanner: scan::Report,
     /// What went over all links.
     pub traffic: Traffic,
     /// CPU time of compilers elsewhere, in microseconds.
@@ -294,7 +306,7 @@ impl TroubleReport {
 
 impl TotalsReport {
     fn new(figures: &Figures) -> Self {
-        let Figures { totals, travelled, traffic, remote_cpu, client_cpu } = figures;
+        let Figures { totals, travelled, scanner, traffic, remote_cpu, client_cpu } = figures;
         let reasons = totals.local.iter().map(|(key, count)| ((*key).to_owned(), *count));
         let ms = |us: u64| i64::try_from(us / 1000).unwrap_or(i64::MAX);
         TotalsReport {
@@ -308,6 +320,9 @@ impl TotalsReport {
             abandoned: totals.abandoned,
             sent_files: travelled.files,
             sent_texts: travelled.texts.clone(),
+            scanner_files: scanner.disk.files as u64,
+            scanner_watches: scanner.disk.watches as u64,
+            scanner_bytes: scanner.size as u64,
             bytes_sent: traffic.sent,
             bytes_sent_plain: traffic.sent_plain,
             bytes_received: traffic.received,

@@ -304,7 +304,8 @@ impl Disk {
         let path = Bytes::from(&entry.path[..]);
         found.is_settled = stamp.is_settled();
         let opened = fs::File::open(path.as_path()).ok();
-        let trust = opened.as_ref().map_or(Trust::Nothing, trust::trust);
+        let opened = opened.as_ref().filter(|_| !self.is_wary);
+        let trust = opened.map_or(Trust::Nothing, trust::trust);
         found.is_sure &= trust == Trust::Notifications && found.watch.is_some();
         // A listing is trusted only where names compare byte by byte and where something tells
         // of every change.

@@ -89,6 +89,11 @@ impl Disk {
         let is_link = is_link.unwrap_or_else(|| {
             fs::symlink_metadata(path.as_path()).is_ok_and(|metadata| metadata.file_type().is_symlink())
         });
+        if let Some(names) = &mut self.directories[directory as usize].names
+            && let Some(kind) = names.get_mut(name)
+        {
+            *kind = Some(is_link);
+        }
         let mut metadata = fs::metadata(path.as_path());
         let is_file = metadata.as_ref().is_ok_and(fs::Metadata::is_file);
         let old = self.files[id as usize].watch;

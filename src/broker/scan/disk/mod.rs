@@ -48,6 +48,9 @@ struct TrailEntry {
     is_sure: bool,
 }
 
+/// Watches that one asks the kernel for: more would leave none to the user's other programs.
+const WATCHES_MAX: usize = 200_000;
+
 /// What is remembered, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskReport {
@@ -71,6 +74,9 @@ pub struct Disk {
     /// What was checked in an earlier scan than this must be checked once more.
     doubted: u64,
     watches: Option<Watches>,
+    watches_max: usize,
+    /// Trusts no file system to tell of changes, by notifications or by the times of directories.
+    is_wary: bool,
     watched: QuickMap<i32, Vec<Watched>>,
     directories: Vec<Directory>,
     by_path: QuickMap<Box<[u8]>, DirectoryId>,
@@ -90,6 +96,8 @@ impl Default for Disk {
             now: 1,
             doubted: 0,
             watches: Watches::new(),
+            watches_max: WATCHES_MAX,
+            is_wary: false,
             watched: QuickMap::default(),
             directories: Vec::new(),
             by_path: QuickMap::default(),
@@ -181,7 +189,7 @@ impl Disk {
 
     /// Adds a watch for something that has none; `None` if there is none to be had.
     fn watch(&mut self, path: &[u8], watched: Watched) -> Option<i32> {
-        let watches = self.watches.as_ref()?;
+        let watches = self.watches.as_ref().filter(|_| self.watched.len() < self.watches_max)?;
         let watch = match watched {
             Watched::Directory(_) => watches.directory(path)?,
             Watched::File(_) => watches.file(path)?,

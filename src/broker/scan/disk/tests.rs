@@ -12,9 +12,11 @@ struct Fixture {
     disk: Disk,
 }
 
-/// Runs a test with notifications and without: what is seen must be the same.
-fn both(test: fn(&mut Fixture)) {
-    for disk in [Disk::default(), Disk::without_notifications()] {
+/// Runs a test with notifications, without, with too few watches, and on a file system that is not trusted: what is seen must be the same.
+fn everywhere(test: fn(&mut Fixture)) {
+    let few = |most| Disk { watches_max: most, ..Disk::default() };
+    let wary = || Disk { is_wary: true, ..Disk::default() };
+    for disk in [Disk::default(), Disk::without_notifications(), few(0), few(4), few(7), wary()] {
         test(&mut Fixture { directory: tempfile::tempdir().unwrap(), disk });
     }
 }
@@ -63,7 +65,7 @@ impl Fixture {
 
 #[test]
 fn a_header_that_changes_with_size_and_time_kept_is_read_again() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fixture.write("h", "one");
         fixture.settle();
         fixture.check("h", "one");
@@ -78,7 +80,7 @@ fn a_header_that_changes_with_size_and_time_kept_is_read_again() {
 
 #[test]
 fn quick_rewrites_are_all_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         for round in 0..200 {
             let text = format!("{round:04}");
             fixture.write("h", &text);
@@ -89,7 +91,7 @@ fn quick_rewrites_are_all_seen() {
 
 #[test]
 fn a_name_that_appears_or_goes_is_noticed() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fixture.write("h", "");
         fixture.settle();
         assert_eq!(fixture.read("n"), None);
@@ -111,7 +113,7 @@ fn a_name_that_appears_or_goes_is_noticed() {
 
 #[test]
 fn a_directory_that_takes_the_place_of_another_is_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         for (name, text) in [("one", "first"), ("two", "second")] {
             fs::create_dir_all(fixture.path(name).join("sub/deep")).unwrap();
             fixture.write(&format!("{name}/sub/deep/x"), text);
@@ -132,7 +134,7 @@ fn a_directory_that_takes_the_place_of_another_is_seen() {
 
 #[test]
 fn a_link_that_is_turned_leads_to_the_other_file() {
-    both(|fixture| {
+    everywhere(|fixture| {
         for (name, text) in [("a", "in a"), ("b", "in b")] {
             fs::create_dir(fixture.path(name)).unwrap();
             fixture.write(&format!("{name}/x"), text);
@@ -156,7 +158,7 @@ fn a_link_that_is_turned_leads_to_the_other_file() {
 
 #[test]
 fn a_write_through_another_name_of_the_same_file_is_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fs::create_dir_all(fixture.path("elsewhere")).unwrap();
         fixture.write("h", "one");
         fs::hard_link(fixture.path("h"), fixture.path("elsewhere/before")).unwrap();
@@ -176,7 +178,7 @@ fn a_write_through_another_name_of_the_same_file_is_seen() {
 
 #[test]
 fn a_file_put_in_the_place_of_another_is_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fixture.write("h", "one");
         fixture.settle();
         fixture.check("h", "one");
@@ -190,7 +192,7 @@ fn a_file_put_in_the_place_of_another_is_seen() {
 
 #[test]
 fn more_changes_than_the_kernel_queues_are_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         if fixture.disk.watches.is_none() {
             return;
         }
@@ -238,7 +240,7 @@ fn what_nobody_asked_for_changes_nothing() {
 
 #[test]
 fn what_is_no_plain_file_is_told_apart() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fs::create_dir(fixture.path("d")).unwrap();
         symlink("loop", fixture.path("loop")).unwrap();
         symlink("nowhere", fixture.path("dangling")).unwrap();
@@ -256,7 +258,7 @@ fn what_is_no_plain_file_is_told_apart() {
 
 #[test]
 fn the_digest_is_of_the_bytes_that_were_read() {
-    both(|fixture| {
+    everywhere(|fixture| {
         fixture.write("h", "text");
         fixture.disk.begin();
         let Answer::File(stat) = fixture.look("h") else { panic!("it is a file") };
@@ -271,7 +273,7 @@ fn the_digest_is_of_the_bytes_that_were_read() {
 
 #[test]
 fn real_paths_follow_links_that_are_turned() {
-    both(|fixture| {
+    everywhere(|fixture| {
         for name in ["a", "b"] {
             fs::create_dir(fixture.path(name)).unwrap();
             fixture.write(&format!("{name}/h"), "");
@@ -340,7 +342,7 @@ impl Fixture {
 
 #[test]
 fn whatever_happens_on_disk_is_seen() {
-    both(|fixture| {
+    everywhere(|fixture| {
         let mut random = Random(7);
         // What was found along a trail, and when.
         let mut found: Vec<(Trail, String, u64, Answer)> = Vec::new();
