@@ -64,12 +64,16 @@ impl Alarm {
     }
 }
 
-/// Links, tests of configure scripts and what the hosts list sends here say nothing of trouble.
+/// Links, tests of configure scripts, preprocessors, what the hosts list sends here, and what was ready here
+/// first because there was room, say nothing of trouble.
 fn is_as_it_should_be(reason: &LocalReason) -> bool {
     matches!(
         reason,
         LocalReason::NotACompile
+            | LocalReason::PreprocessOnly { .. }
             | LocalReason::Probe { .. }
+            | LocalReason::Sooner
+            | LocalReason::Straggler
             | LocalReason::LocalhostListed
             | LocalReason::Draining
             | LocalReason::Nested
@@ -115,9 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn links_and_probes_do_not_count_and_a_new_build_counts_anew() {
+    fn links_and_what_was_ready_here_first_do_not_count_and_a_new_build_counts_anew() {
         let mut alarm = Alarm::default();
-        assert!((0..100).all(|_| alarm.here(at(0), &LocalReason::NotACompile).is_none()));
+        for reason in [LocalReason::NotACompile, LocalReason::Sooner, LocalReason::Straggler] {
+            assert!((0..100).all(|_| alarm.here(at(0), &reason).is_none()), "{reason}");
+        }
         assert!(run_here(&mut alarm, at(0), 19).is_empty());
         assert!(run_here(&mut alarm, at(100), 19).is_empty(), "another build");
     }

@@ -60,9 +60,7 @@ impl Config {
     /// Reads the environment and looks at the machine.
     pub fn read(place: Place, descriptors: u64, umask: u32, defaults: &Defaults) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let variable = std::env::var("DISTCC_IDLE_TIMEOUT").ok();
-        let idle = variable.as_deref().or_else(|| defaults.variable("DISTCC_IDLE_TIMEOUT"));
-        let idle = idle.and_then(|text| text.parse().ok());
+        let idle = defaults.or_variable("DISTCC_IDLE_TIMEOUT").and_then(|text| text.parse().ok());
         Config {
             scratch: place.file("broker.tmp").as_path().to_owned(),
             idle: idle.map_or(IDLE_DEFAULT, Duration::from_secs),

@@ -32,15 +32,18 @@ enum Kind {
 }
 
 /// The settings: key, variable, how it is said, what it is when nobody says anything.
-const SETTINGS: [(&str, &str, Kind, &str); 8] = [
+const SETTINGS: [(&str, &str, Kind, &str); 11] = [
     ("hosts", "DISTCC_HOSTS", Kind::Words, ""),
     ("cache", "DISTCC_CACHE", Kind::Value, "5G"),
     ("io-timeout", "DISTCC_IO_TIMEOUT", Kind::Value, "300"),
     ("backoff-period", "DISTCC_BACKOFF_PERIOD", Kind::Value, ""),
     ("idle-timeout", "DISTCC_IDLE_TIMEOUT", Kind::Value, "28800"),
+    ("log-format", "DISTCC_LOG_FORMAT", Kind::Value, "text"),
+    ("metrics", "DISTCC_METRICS", Kind::Value, "off"),
     ("ssh", "DISTCC_SSH", Kind::Value, "ssh"),
     ("save-temps", "DISTCC_SAVE_TEMPS", Kind::Truth, "false"),
     ("skip-local-retry", "DISTCC_SKIP_LOCAL_RETRY", Kind::Truth, "false"),
+    ("verify", "DISTCC_VERIFY", Kind::Value, "0"),
 ];
 
 /// Why a settings file is not taken.
@@ -131,8 +134,13 @@ impl Defaults {
         }
     }
 
+    /// The broker's own environment, or what the file says in its place.
+    pub fn or_variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().or_else(|| self.variable(name).map(str::to_owned))
+    }
+
     /// What the file says in place of a variable.
-    pub fn variable(&self, name: &str) -> Option<&str> {
+    fn variable(&self, name: &str) -> Option<&str> {
         self.entries.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 

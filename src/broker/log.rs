@@ -12,13 +12,12 @@ const LOG_MAX_BYTES: u64 = 8 << 20;
 
 /// Starts logging: lines of text, or JSON documents (`DISTCC_LOG_FORMAT=json`), each with the spans that it
 /// is in: of a job, and of an attempt, whose number is in the volunteer's log as well. Without a file to write to, the broker works in silence rather than not at all.
-pub fn start(place: &Place, detached: bool) {
+pub fn start(place: &Place, detached: bool, json: bool) {
     let level = match std::env::var("DISTCC_VERBOSE").as_deref() {
         Ok("1") => tracing::Level::DEBUG,
         _ => tracing::Level::INFO,
     };
     let format = tracing_subscriber::fmt().with_max_level(level).with_ansi(false);
-    let json = std::env::var("DISTCC_LOG_FORMAT").as_deref() == Ok("json");
     match (detached, json) {
         (false, false) => format.with_writer(io::stderr).init(),
         (false, true) => format.json().with_writer(io::stderr).init(),

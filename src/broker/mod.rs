@@ -196,7 +196,8 @@ pub fn serve() -> Result<(), ServeError> {
         let config = Arc::new(config);
         fresh_scratch(&config.scratch)
             .map_err(|error| DoorError::Io { what: config.scratch.display().to_string(), error })?;
-        log::start(&config.place, start::is_detached());
+        let as_json = defaults.or_variable("DISTCC_LOG_FORMAT").is_some_and(|format| format == "json");
+        log::start(&config.place, start::is_detached(), as_json);
         if let Err(error) = start::ready() {
             tracing::warn!(%error, "cannot let go of stdin, stdout and stderr");
         }
@@ -239,6 +240,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let front_ends = Semaphore::new(config.local_slots.compile as usize);
     let (caches, to_write) = Caches::new();
     let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);
+    let metrics_wanted = defaults.or_variable("DISTCC_METRICS").unwrap_or_default();
     let shared = Arc::new(Shared {
         config,
         inbox,
@@ -259,7 +261,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let on_signal = stop_on_signal(shared.clone());
     let on_hangup = read_again_on_hangup(shared.clone());
     let keeper = shared.clone();
-    let figures = metrics::serve(metrics::listen().await, shared.clone());
+    let figures = metrics::serve(metrics::listen(&metrics_wanted).await, shared.clone());
     let dispatch = dispatcher.run(messages, link_events);
     tokio::select! {
         () = door.serve(shared) => {}

@@ -393,6 +393,9 @@ impl Config {
             ("listen", self.listen != next.listen),
             ("port", self.port != next.port),
             ("stats", (self.stats, self.stats_port) != (next.stats, next.stats_port)),
+            ("metrics", self.metrics != next.metrics),
+            ("client-jobs", self.client_jobs != next.client_jobs),
+            ("client-memory", self.client_memory != next.client_memory),
             ("nice", self.nice != next.nice),
             ("job-lifetime", self.job_lifetime != next.job_lifetime),
             ("job-memory", self.job_memory != next.job_memory),
@@ -407,6 +410,7 @@ impl Config {
             ("store-size", self.store_size != next.store_size),
             ("log-file", (&self.log_file, self.log_stderr) != (&next.log_file, next.log_stderr)),
             ("log-level", self.log_level != next.log_level),
+            ("log-format", self.log_format != next.log_format),
             ("pid-file", self.pid_file != next.pid_file),
             ("user", self.user != next.user),
         ];

@@ -12,6 +12,7 @@ use crate::broker::status::HostReport;
 use crate::broker::status::render::{bytes, round_trip};
 use crate::common::hosts::{Host, Transport};
 use crate::common::invocation::Invocation;
+use crate::common::protocol::link::PING_INTERVAL;
 
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(4);
@@ -105,7 +106,7 @@ fn reach(host: &Host, name: &str, tell: &mut dyn FnMut(Check)) -> bool {
         }
     }
     tell(Check::bad(name, &format!("connection: {last}: the volunteer is down, or listens on another port")).mend(&format!(
-        "on {}: systemctl start distccd, or distccd --daemon --port {} --allow YOUR-ADDRESS; else correct the port in the hosts list",
+        "on {}: systemctl start distccd, or distccd --daemon --port {}; else correct the port in the hosts list",
         host.name, host.port
     )));
     false
@@ -243,12 +244,18 @@ fn measure(
             .hosts
             .into_iter()
             .find(|known| known.host == name)
-            .map(|known| (known.bytes_sent, known.round_trip_us))
+            .map(|known| (known.bytes_sent, known.round_trip_us, known.link.contains("classic")))
     };
     let Trial::Equal { took: small } = bench.compile(token, compiler, 0) else { return };
     let before = sent();
     let Trial::Equal { took: large } = bench.compile(token, compiler, LOAD_BYTES) else { return };
-    let Some(((before, _), (after, trip))) = before.zip(sent()) else { return };
+    let Some(((before, ..), (after, mut trip, is_classic))) = before.zip(sent()) else { return };
+    // A link that has just come up is measured by its next ping.
+    let until = Instant::now() + PING_INTERVAL * 2;
+    while trip.is_none() && !is_classic && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+        trip = sent().and_then(|(_, trip, _)| trip);
+    }
     if let Some(trip) = trip {
         tell(Check::good(name, &format!("round trip: {}", round_trip(trip))));
     }

@@ -39,9 +39,9 @@ pub fn read(text: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-/// Opens the port, if one was asked for. A broker that cannot have it works without.
-pub async fn listen() -> Option<TcpListener> {
-    let address = match read(&std::env::var("DISTCC_METRICS").unwrap_or_default()) {
+/// Opens the port, if one was asked for (`DISTCC_METRICS`). A broker that cannot have it works without.
+pub async fn listen(wanted: &str) -> Option<TcpListener> {
+    let address = match read(wanted) {
         Ok(address) => address?,
         Err(error) => {
             tracing::warn!("{error}; no metrics");
