@@ -10,7 +10,7 @@ use super::link::transport::{Address, Route};
 use super::scheduler::api::{HostId, HostUse, ToolchainId};
 use super::scheduler::rng::Rng;
 use crate::common::bytes::Bytes;
-use crate::common::hosts::{Host, HostList, Transport};
+use crate::common::hosts::{Host, HostList};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::toolchain::Digest;
@@ -106,15 +106,7 @@ impl Volunteers {
     }
 
     fn host_use(&mut self, host: &Host, ssh: Option<&Ssh>) -> HostUse {
-        let address = match &host.transport {
-            Transport::Tcp => Address::Tcp { name: host.name.clone(), port: host.port },
-            Transport::Ssh { user, command } => Address::Ssh {
-                shell: ssh.map(|ssh| ssh.shell.clone()).unwrap_or_default(),
-                user: user.clone(),
-                name: host.name.clone(),
-                daemon: command.clone(),
-            },
-        };
+        let address = Address::of(host, ssh.map_or(&[], |ssh| &ssh.shell));
         let classic = match (host.lzo, host.cpp) {
             (true, true) => Version::V3,
             (true, false) => Version::V2,

@@ -11,7 +11,6 @@ use crate::broker::link::transport::Address;
 use crate::broker::status::HostReport;
 use crate::broker::status::render::{bytes, round_trip};
 use crate::common::hosts::{Host, Transport};
-use crate::common::invocation::Invocation;
 use crate::common::protocol::link::PING_INTERVAL;
 
 /// How long a connection may take.
@@ -30,7 +29,6 @@ const LOAD_BYTES: usize = 4 << 20;
 /// Looks at one volunteer.
 pub fn examine(
     host: &Host,
-    around: &Invocation,
     compilers: &[(&'static str, PathBuf)],
     report: AskReport<'_>,
     tell: &mut dyn FnMut(Check),
@@ -65,20 +63,10 @@ pub fn examine(
     if let Some((_, compiler)) = compilers.first() {
         measure(&name, &token, compiler, &mut bench, report, tell);
     }
-    let _ = around;
 }
 
 fn address(host: &Host) -> String {
-    let address = match &host.transport {
-        Transport::Tcp => Address::Tcp { name: host.name.clone(), port: host.port },
-        Transport::Ssh { user, command } => Address::Ssh {
-            shell: Vec::new(),
-            user: user.clone(),
-            name: host.name.clone(),
-            daemon: command.clone(),
-        },
-    };
-    address.to_string()
+    Address::of(host, &[]).to_string()
 }
 
 /// Its name is known and its port is open.

@@ -56,7 +56,7 @@ pub fn examine(around: &Invocation, report: AskReport<'_>, tell: &mut dyn FnMut(
         tell(Check::bad("compilers", "no gcc or clang is on PATH").mend("apt install gcc g++"));
     }
     for host in list.hosts.iter().filter(|host| host.is_usable()) {
-        hosts::examine(host, around, &compilers, report, &mut tell);
+        hosts::examine(host, &compilers, report, &mut tell);
     }
     well
 }

@@ -2,7 +2,7 @@
 
 use crate::broker::link::transport::Address;
 use crate::broker::status::HostReport;
-use crate::common::hosts::{Host, Transport};
+use crate::common::hosts::Host;
 
 /// Whether a job could go to a host, and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn prospect(host: &Host, files: bool, known: &[HostReport]) -> Prospect {
         return Prospect::Unknown("not met yet; distcc --doctor tries it".to_owned());
     };
     match report.state.as_str() {
-        "up" if report.held => Prospect::CouldNot("you drained it (distcc --watch)".to_owned()),
+        "up" if report.held => Prospect::CouldNot("it gave another object than this machine makes, so it gets no jobs while this broker runs (DISTCC_VERIFY)".to_owned()),
         "up" if report.slots == 0 => {
             Prospect::CouldNot(format!("grants no slots: {}", or(&report.why, "it does not say why")))
         }
@@ -56,16 +56,7 @@ fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
 
 /// Whether a host of the list has this name in a report.
 fn is_it(host: &Host, name: &str) -> bool {
-    let address = match &host.transport {
-        Transport::Tcp => Address::Tcp { name: host.name.clone(), port: host.port },
-        Transport::Ssh { user, command } => Address::Ssh {
-            shell: Vec::new(),
-            user: user.clone(),
-            name: host.name.clone(),
-            daemon: command.clone(),
-        },
-    };
-    address.to_string() == name
+    Address::of(host, &[]).to_string() == name
 }
 
 #[cfg(test)]
@@ -105,7 +96,7 @@ mod tests {
             "build7",
             true,
             &HostReport { held: true, ..up.clone() },
-            "no: you drained it (distcc --watch)",
+            "no: it gave another object than this machine makes, so it gets no jobs while this broker runs (DISTCC_VERIFY)",
         );
         let lost = HostReport {
             state: "backed-off".to_owned(),

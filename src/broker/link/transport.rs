@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::broker::trust::{Distrust, Secured, Trust};
 use crate::common::bytes::Bytes;
+use crate::common::hosts::{Host, Transport};
 use crate::common::protocol::link::DEFAULT_PORT;
 use crate::common::trust::key::PublicKey;
 
@@ -50,6 +51,19 @@ pub enum Address {
         /// The daemon there.
         daemon: Option<Bytes>,
     },
+}
+
+impl Address {
+    /// Where a host of a list is; `shell` is ssh and words for it, which its name does not show.
+    pub fn of(host: &Host, shell: &[Bytes]) -> Self {
+        let name = host.name.clone();
+        match &host.transport {
+            Transport::Tcp => Address::Tcp { name, port: host.port },
+            Transport::Ssh { user, command } => {
+                Address::Ssh { shell: shell.to_vec(), user: user.clone(), name, daemon: command.clone() }
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Address {

@@ -61,7 +61,7 @@ pub struct HostReport {
     pub why: String,
     /// How long it will be left alone, in milliseconds.
     pub back_off_ms: u64,
-    /// Whether the user wants it to take no new jobs (`--watch`).
+    /// Whether it is to take no new jobs: it gave another object than this machine makes (`DISTCC_VERIFY`).
     #[serde(default)]
     pub held: bool,
     /// How it is reached: `tcp` or `ssh`, with ` classic` behind it for the protocol of distcc 3.4.

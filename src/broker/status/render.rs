@@ -170,7 +170,14 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
         host.speed,
     );
     if host.held {
-        let _ = writeln!(text, "    {}", style.paint(Paint::Waiting, "drained by you: takes no new jobs"));
+        let _ = writeln!(
+            text,
+            "    {}",
+            style.paint(
+                Paint::Waiting,
+                "gave another object than this machine makes (DISTCC_VERIFY): gets no jobs"
+            )
+        );
     }
     if !host.why.is_empty() {
         let wait = match host.back_off_ms {
