@@ -218,7 +218,7 @@ impl Workshop {
         let start = || {
             let started = self.confinement.start(&text, theirs, theirs_too)?;
             left = Some(started.left);
-            Ok(started.pid)
+            Ok(started.child)
         };
         let finished = finished(watch.over(start, None))?;
         let left = left.ok_or_else(|| Refusal::Failed { detail: "no folder".to_owned() })?;

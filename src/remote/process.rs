@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,6 +23,7 @@ use rustix::time::Timespec;
 use tokio::sync::watch;
 
 use super::guard::Guard;
+use super::sandbox::init::{self, Answer};
 use crate::common::action::Ended;
 
 /// What is run, and where.
@@ -85,8 +86,8 @@ pub struct Finished {
     pub wall: Duration,
     /// User and system time, its children's included.
     pub cpu: Duration,
-    /// The most memory that one of its processes had, in bytes; never less than what the daemon itself
-    /// had when it started it.
+    /// The most memory that one of its processes had, in bytes; where it has no first process of ours, never
+    /// less than what the daemon itself had when it started it.
     pub memory: u64,
 }
 
@@ -182,17 +183,17 @@ impl Watch<'_> {
     ///
     /// # Errors
     ///
-    /// Returns what starting it returned; a program that started always has a [`Finished`].
+    /// Returns what kept it from starting; a program that started always has a [`Finished`].
     pub fn over(
         &self,
-        start: impl FnOnce() -> io::Result<Pid>,
+        start: impl FnOnce() -> io::Result<Child>,
         talker: Option<&mut dyn Talker>,
     ) -> io::Result<Finished> {
         if self.control.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let begin = Instant::now();
-        let pid = start()?;
+        let Child { pid, answer } = start()?;
         self.guard.started(pid);
         self.control.started(pid);
         restrict(pid, self.limits);
@@ -204,9 +205,24 @@ impl Watch<'_> {
         self.control.ended();
         self.guard.ended(pid);
         let wall = begin.elapsed();
-        let (status, cpu, memory) = reap(pid)?;
-        Ok(Finished { ended: status, timed_out, wall, cpu, memory })
+        let (mut ended, cpu, mut memory) = reap(pid)?;
+        match answer.and_then(init::answer) {
+            Some(Answer::Failed { errno }) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Answer::Ran { ended: program, memory: most }) => (ended, memory) = (program, most),
+            // There is no first process but the program, or it was killed.
+            None => {}
+        }
+        Ok(Finished { ended, timed_out, wall, cpu, memory })
     }
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, or that of the process that sees to it; it leads a process group.
+    pub pid: Pid,
+    /// Where that other process says how the program ended ([`init::answer`]).
+    pub answer: Option<OwnedFd>,
 }
 
 /// Starts a program as the leader of a process group of its own.
@@ -214,7 +230,7 @@ impl Watch<'_> {
 /// # Errors
 ///
 /// Returns what the system returns.
-pub fn spawn(program: Program<'_>) -> io::Result<Pid> {
+pub fn spawn(program: Program<'_>) -> io::Result<Child> {
     let child = Command::new(program.path)
         .args(program.arguments)
         .env_clear()
@@ -226,7 +242,7 @@ pub fn spawn(program: Program<'_>) -> io::Result<Pid> {
         .process_group(0)
         .spawn()?;
     // The child is reaped by hand, for its resource usage; `Child` neither kills nor waits.
-    Ok(Pid::from_child(&child))
+    Ok(Child { pid: Pid::from_child(&child), answer: None })
 }
 
 /// Sets limits from outside, which keeps the daemon's start of a child a plain `posix_spawn`. A

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod client;
+mod endings;
 mod volunteer;
 
 use std::fs;

@@ -98,9 +98,9 @@ fn compile(
     };
     let mut scratch = None;
     let start = || {
-        let Boxed { pid, scratch: handed_over } = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
+        let Boxed { child, scratch: handed_over } = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
         scratch = Some(handed_over);
-        Ok(pid)
+        Ok(child)
     };
     let finished = finished(watch.over(start, streams.talker()))?;
     let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };

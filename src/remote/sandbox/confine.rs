@@ -11,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::process::Pid;
 
 use super::plan::{Input, Machine, plan_without_box};
 use super::premises::Premises;
@@ -19,7 +18,7 @@ use super::seccomp::{self, Walls};
 use super::spawn::{self, Ties};
 use super::{Boxed, Run, Sandbox, View, landlock, layer};
 use crate::common::bytes::Bytes;
-use crate::remote::process::{self, Limits, Program};
+use crate::remote::process::{self, Child, Limits, Program};
 use crate::remote::view::farm::DEVICES;
 
 /// What jobs that come as texts are kept in by.
@@ -67,7 +66,7 @@ pub struct Text<'a> {
 #[derive(Debug)]
 pub struct Started {
     /// The leader of its process group.
-    pub pid: Pid,
+    pub child: Child,
     /// The folder in which it leaves what it makes.
     pub left: OwnedFd,
 }
@@ -84,13 +83,25 @@ impl Confinement {
             Ok(sandbox) => return Ok((Confinement::Boxes(sandbox, premises), None)),
             Err(why) => why,
         };
+        Ok((Self::without(premises), Some(why)))
+    }
+
+    /// The best that there is besides boxes, with a tree at `place`.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn without_boxes(place: &Path, jobs: &Path) -> io::Result<Self> {
+        Ok(Self::without(Premises::new(place.to_owned(), jobs)?))
+    }
+
+    fn without(premises: Premises) -> Self {
         let walls = landlock::version()
             .map(|version| (version, Walls::Landlock { signals: landlock::sees_to_signals(version) }));
-        let confinement = match walls.and_then(|(version, walls)| Some((version, seccomp::filter(walls)?))) {
+        match walls.and_then(|(version, walls)| Some((version, seccomp::filter(walls)?))) {
             Some((version, filter)) => Confinement::Landlock { premises, filter, version },
             None => seccomp::filter(Walls::None).map_or(Confinement::Off, Confinement::Filter),
-        };
-        Ok((confinement, Some(why)))
+        }
     }
 
     /// How jobs are confined, in a word or two, for people and brokers.
@@ -145,7 +156,7 @@ impl Confinement {
                 stderr,
             };
             let left = File::open(work)?.into();
-            return Ok(Started { pid: process::spawn(program)?, left });
+            return Ok(Started { child: process::spawn(program)?, left });
         }
         let words = [text.program.as_os_str()];
         let words = words.into_iter().chain(text.arguments.iter().map(OsString::as_os_str));
@@ -168,11 +179,12 @@ impl Confinement {
                 let readable = premises.readable_with(&programs(text))?;
                 let devices = DEVICES.map(|device| Path::new("/dev").join(device));
                 let ruleset = landlock::ruleset(&readable, &devices, text.work)?;
-                let ties = Ties { namespaces: false, filter, ruleset: Some(ruleset.as_fd()) };
+                let ruleset = Some(ruleset.as_fd());
+                let ties = Ties { namespaces: false, filter, ruleset, init: None };
                 without_box(text, run, ties)
             }
             Confinement::Filter(filter) => {
-                without_box(text, run, Ties { namespaces: false, filter, ruleset: None })
+                without_box(text, run, Ties { namespaces: false, filter, ruleset: None, init: None })
             }
             Confinement::Off => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -186,17 +198,17 @@ fn programs(text: &Text<'_>) -> Vec<PathBuf> {
 fn in_box(sandbox: &Sandbox, premises: &Premises, text: &Text<'_>, run: Run<'_>) -> io::Result<Started> {
     let shared = premises.seen_with(&programs(text))?;
     let machine = Machine { shared: &shared, work: text.work, inputs: text.inputs };
-    let Boxed { pid, scratch } = sandbox.run(View::Machine(premises.root(), &machine), run)?;
+    let Boxed { child, scratch } = sandbox.run(View::Machine(premises.root(), &machine), run)?;
     let name = text.work.file_name().unwrap_or_default();
     let left = Path::new(&layer(0)).join(name);
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let left = rustix::fs::openat2(&scratch, left, flags, Mode::empty(), within)?;
-    Ok(Started { pid, left })
+    Ok(Started { child, left })
 }
 
 fn without_box(text: &Text<'_>, run: Run<'_>, ties: Ties<'_>) -> io::Result<Started> {
     let steps = plan_without_box(text.work, run.cwd, text.limits).ok_or(io::ErrorKind::InvalidInput)?;
     let born = spawn::spawn(&steps, &run.command()?, ties)?;
-    Ok(Started { pid: born.pid, left: born.scratch })
+    Ok(Started { child: born.child, left: born.scratch })
 }

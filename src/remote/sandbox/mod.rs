@@ -7,7 +7,8 @@
 //!   memory. For any other it holds this machine's compilers ([`premises`]), a `/tmp` and a folder to
 //!   work in, which are the job's own, in memory too;
 //! - its own user, pid, network, IPC and UTS namespaces: it sees no process but its own, no network,
-//!   and has no power over either; when its first process ends, the kernel ends all others;
+//!   and has no power over either; when its first process ends, the kernel ends all others, and that is a
+//!   process of ours ([`init`]), whose child the compiler is;
 //! - `/proc` of its own, read-only; of `/dev` only what makes or takes bytes;
 //! - no capabilities, no way to new ones, and of system calls only what compilers need ([`seccomp`]);
 //! - what it wrote is handed over as an open folder ([`Boxed::scratch`]); with that, and the last process,
@@ -18,6 +19,7 @@
 
 pub mod confine;
 pub mod folders;
+pub mod init;
 mod landlock;
 mod plan;
 pub mod premises;
@@ -27,17 +29,18 @@ mod spawn;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{WaitOptions, waitpid};
 
 use self::folders::Layers;
 use self::plan::{Machine, Over, Shape, plan};
 use self::premises::Premises;
 use self::spawn::Ties;
-use super::process::Limits;
+use super::process::{Child, Limits};
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
 
@@ -62,6 +65,7 @@ pub struct Sandbox {
     numbers: bool,
     scratch_bytes: u64,
     filter: Option<Vec<libc::sock_filter>>,
+    init: Option<Arc<OwnedFd>>,
 }
 
 /// What is run in a box.
@@ -93,8 +97,8 @@ pub enum View<'a> {
 /// A program that runs in a box.
 #[derive(Debug)]
 pub struct Boxed {
-    /// Its number, seen from here; it leads a process group.
-    pub pid: Pid,
+    /// Its first process; it leads a process group.
+    pub child: Child,
     /// What it writes: a folder with [`layer`]s, and [`PRIVATE_LAYER`].
     pub scratch: OwnedFd,
 }
@@ -135,14 +139,15 @@ impl Sandbox {
         };
         let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let filter = seccomp::filter(seccomp::Walls::Namespaces);
-        let with_proc = Sandbox { stage, ids, proc: true, numbers: has_own_numbers(), scratch_bytes, filter };
-        let Err(first) = with_proc.try_out(view) else { return Ok(with_proc) };
-        // Containers whose own /proc is partly hidden may not mount another.
-        let without = Sandbox { proc: false, ..with_proc.clone() };
-        match without.try_out(view) {
-            Ok(()) => Ok(without),
-            Err(_) => Err(first.to_string()),
-        }
+        let numbers = has_own_numbers();
+        let init = init::open().map(Arc::new);
+        let whole = Sandbox { stage, ids, proc: true, numbers, scratch_bytes, filter, init };
+        let Err(first) = whole.try_out(view) else { return Ok(whole) };
+        // Containers whose own /proc is partly hidden may not mount another; and some machines run no
+        // program that is not in a file.
+        let lesser = [(false, whole.init.clone()), (true, None), (false, None)];
+        let mut lesser = lesser.into_iter().map(|(proc, init)| Sandbox { proc, init, ..whole.clone() });
+        lesser.find(|lesser| lesser.try_out(view).is_ok()).ok_or_else(|| first.to_string())
     }
 
     /// How jobs are confined, for people.
@@ -164,7 +169,7 @@ impl Sandbox {
             stdio: [null()?, null()?, null()?],
         };
         let born = self.start(view, b"/", &PROBE_LIMITS, &command)?;
-        match waitpid(Some(born.pid), WaitOptions::empty())? {
+        match waitpid(Some(born.child.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
         }
@@ -196,9 +201,10 @@ impl Sandbox {
         let shape = Shape { stage, root, over, cwd, ids, proc, numbers, limits, scratch_bytes };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let filter = self.filter.as_deref().unwrap_or_default();
-        let ties = Ties { namespaces: true, filter, ruleset: None };
+        let init = self.init.as_ref().map(|init| init.as_fd());
+        let ties = Ties { namespaces: true, filter, ruleset: None, init };
         let born = spawn::spawn(&steps, command, ties)?;
-        Ok(Boxed { pid: born.pid, scratch: born.scratch })
+        Ok(Boxed { child: born.child, scratch: born.scratch })
     }
 }
 

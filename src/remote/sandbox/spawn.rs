@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use libc::{c_char, c_int, c_void};
 use rustix::process::Pid;
 
+use super::init;
 use super::plan::{Act, Step, describe};
+use crate::remote::process::Child;
 
 /// The child's stack until it is the compiler. It calls nothing that is deep.
 const STACK_BYTES: usize = 64 << 10;
@@ -51,13 +53,15 @@ pub struct Ties<'a> {
     pub filter: &'a [libc::sock_filter],
     /// Which files it may open (landlock(7)).
     pub ruleset: Option<BorrowedFd<'a>>,
+    /// The program of the first process, whose child the command is then ([`super::init`]).
+    pub init: Option<BorrowedFd<'a>>,
 }
 
 /// A child that lives.
 #[derive(Debug)]
 pub struct Born {
-    /// Its number here; it leads a session and a process group.
-    pub pid: Pid,
+    /// It leads a session and a process group.
+    pub child: Child,
     /// The folder that it handed over.
     pub scratch: OwnedFd,
 }
@@ -82,17 +86,29 @@ struct Orders<'a> {
     namespaces: bool,
     filter: libc::sock_fprog,
     ruleset: Option<c_int>,
+    first: Option<First>,
 }
 
-/// Starts a command in a box that `steps` make.
+/// The first process, where that is not the command.
+#[derive(Clone, Copy)]
+struct First {
+    program: c_int,
+    answer: c_int,
+}
+
+/// Starts a command in a box that `steps` make. Where it has a first process, that tells whether the program
+/// could be started.
 ///
 /// # Errors
 ///
 /// Returns which step failed, and why, with the system's error as its kind and source.
 pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Born> {
     let report = Report { step: AtomicI32::new(-1), errno: AtomicI32::new(0), scratch: AtomicI32::new(-1) };
-    let arguments = pointers(&command.arguments);
-    let environment = pointers(&command.environment);
+    let answer = ties.init.map(|_| init::ask()).transpose()?;
+    let first = ties.init.zip(answer.as_ref());
+    let path = first.map(|_| command.program.as_deref().unwrap_or_default());
+    let arguments = pointers(path.into_iter().chain(command.arguments.iter().map(|word| &**word)));
+    let environment = pointers(command.environment.iter().map(|word| &**word));
     let orders = Orders {
         steps,
         program: command.program.as_ref().map_or(null(), |program| program.as_ptr()),
@@ -106,6 +122,8 @@ pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Bo
             filter: ties.filter.as_ptr().cast_mut(),
         },
         ruleset: ties.ruleset.map(|ruleset| ruleset.as_raw_fd()),
+        first: first
+            .map(|(program, answer)| First { program: program.as_raw_fd(), answer: answer.as_raw_fd() }),
     };
     let pid = clone(&orders)?;
     let scratch = report.scratch.load(Ordering::SeqCst);
@@ -114,7 +132,7 @@ pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Bo
     let scratch = (scratch >= 0).then(|| unsafe { OwnedFd::from_raw_fd(scratch) });
     let errno = report.errno.load(Ordering::SeqCst);
     match (errno, scratch) {
-        (0, Some(scratch)) => Ok(Born { pid, scratch }),
+        (0, Some(scratch)) => Ok(Born { child: Child { pid, answer }, scratch }),
         (errno, _) => {
             let step = steps.get(report.step.load(Ordering::SeqCst).unsigned_abs() as usize);
             wait_for_failed(pid);
@@ -137,8 +155,8 @@ impl From<BirthError> for io::Error {
     }
 }
 
-fn pointers(words: &[CString]) -> Vec<*const c_char> {
-    words.iter().map(|word| word.as_ptr()).chain([null()]).collect()
+fn pointers<'a>(words: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    words.map(CStr::as_ptr).chain([null()]).collect()
 }
 
 /// Reaps a child that ended before it was anything.
@@ -191,7 +209,7 @@ impl Drop for Signals {
     }
 }
 
-/// The child's whole life before the compiler's.
+/// The child's whole life before the program's.
 extern "C" fn child(orders: *mut c_void) -> c_int {
     // SAFETY: `clone` passes a live `Orders`; see there.
     let orders = unsafe { &*orders.cast::<Orders<'_>>() };
@@ -330,10 +348,16 @@ unsafe fn become_program(orders: &Orders<'_>) -> c_int {
                 return -1;
             }
         }
+        let Ok(first) = orders.first.map(|first| first.above_all()).transpose() else { return -1 };
         for (number, high) in high.iter().enumerate() {
             if libc::dup2(*high, number as c_int) < 0 {
                 return -1;
             }
+        }
+        if let Some(first) = first
+            && libc::dup2(first.answer, init::ANSWER_FD) < 0
+        {
+            return -1;
         }
         if libc::setsid() < 0 || drop_power() < 0 {
             return -1;
@@ -349,7 +373,8 @@ unsafe fn become_program(orders: &Orders<'_>) -> c_int {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, null_mut());
         // What the daemon has open closes itself; this is for what a library of ours may have forgotten.
-        libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        let lowest = if first.is_some() { init::ANSWER_FD + 1 } else { 3 };
+        libc::syscall(libc::SYS_close_range, lowest, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if let Some(ruleset) = orders.ruleset
             && libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) < 0
         {
@@ -361,10 +386,29 @@ unsafe fn become_program(orders: &Orders<'_>) -> c_int {
         {
             return -1;
         }
-        if orders.program.is_null() {
-            return 0;
+        let (arguments, environment) = (orders.arguments, orders.environment);
+        match first {
+            Some(First { program, .. }) => {
+                let (path, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
+                libc::syscall(libc::SYS_execveat, program, path, arguments, environment, flags) as c_int
+            }
+            None if orders.program.is_null() => 0,
+            None => libc::execve(orders.program, arguments, environment),
         }
-        libc::execve(orders.program, orders.arguments, orders.environment)
+    }
+}
+
+impl First {
+    /// The same with numbers that none of those is in the way of which are set last.
+    ///
+    /// # Safety
+    ///
+    /// Only system calls are made.
+    unsafe fn above_all(self) -> Result<Self, ()> {
+        // SAFETY: only system calls.
+        let [program, answer] = [self.program, self.answer]
+            .map(|low| unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, init::ANSWER_FD + 1) });
+        if program < 0 || answer < 0 { Err(()) } else { Ok(First { program, answer }) }
     }
 }
 

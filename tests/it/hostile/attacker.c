@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <arpa/inet.h>
 #include <unistd.h>
 
@@ -188,6 +189,35 @@ static int speaks_32_bit(void) {
 #endif
 }
 
+/* So many processes, one after the other, whose parents do not wait for them. */
+static int orphans(int count) {
+    for (int born = 0, tries = 0; born < count;) {
+        pid_t child = fork();
+        if (child == 0) {
+            while (fork() < 0) if (tries++ > 5000 || usleep(1000)) _exit(1);
+            _exit(0);
+        }
+        if (child < 0) {
+            if (tries++ > 5000) return worked(0, "");
+            usleep(1000);
+            continue;
+        }
+        int status;
+        if (waitpid(child, &status, 0) != child || status != 0) return worked(0, "");
+        born++;
+    }
+    return worked(1, "orphans were buried");
+}
+
+/* One that has a session of its own, holds all that it was given, and stays. */
+static int lingers(void) {
+    if (fork() == 0) {
+        setsid();
+        if (fork() == 0) for (;;) pause();
+    }
+    return 0;
+}
+
 static int leaves(const char *kind, const char *path) {
     if (!strcmp(kind, "link")) return symlink("/etc/passwd", path) ? 1 : 0;
     if (!strcmp(kind, "pipe")) return mkfifo(path, 0666) ? 1 : 0;
@@ -213,6 +243,13 @@ int main(int argc, char **argv) {
     if (!strcmp(attack, "power")) return has_power(atoi(word));
     if (!strcmp(attack, "int80")) return speaks_32_bit();
     if (!strcmp(attack, "leave")) return leaves(word, argv[3]);
+    if (!strcmp(attack, "orphans")) return orphans(atoi(word));
+    if (!strcmp(attack, "linger")) return lingers();
+    if (!strcmp(attack, "abort")) abort();
+    if (!strcmp(attack, "segfault")) raise(SIGSEGV);
+    if (!strcmp(attack, "wild")) *(volatile int *)8 = 1;
+    if (!strcmp(attack, "raise")) raise(atoi(word));
+    if (!strcmp(attack, "exit")) return atoi(word);
     if (!strcmp(attack, "sleep")) for (;;) pause();
     return 99;
 }
