@@ -287,6 +287,10 @@ impl Dispatcher {
                 self.volunteers.credit(host, &why);
                 self.handle(Event::Credit { host, jobs });
             }
+            LinkEvent::Paused => {
+                self.volunteers.credit(host, "it takes no new jobs");
+                self.handle(Event::Paused { host });
+            }
             LinkEvent::Clock(seconds) => self.volunteers.clock(host, seconds),
             LinkEvent::RoundTrip(time) => self.volunteers.round_trip(host, time),
             LinkEvent::Down { why } => {

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::clients::ClientId;
 
+/// Why a volunteer takes no jobs whose owner has paused it.
+pub const PAUSED: &str = "paused by its owner";
+
 /// A connected client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -56,6 +59,8 @@ pub struct Credit {
     pub jobs: u32,
     /// Why fewer than the slots; empty when they are not.
     pub why: String,
+    /// The owner of the machine has paused it.
+    pub paused: bool,
 }
 
 /// What to do now.
@@ -63,6 +68,8 @@ pub struct Credit {
 pub enum Decision {
     /// This job has a slot.
     Start(Ticket),
+    /// This job gets none: it is to go elsewhere.
+    TurnAway(Ticket),
     /// Tell this link.
     Credit(LinkId, Credit),
 }
@@ -89,6 +96,8 @@ pub struct Admission {
     why: String,
     /// Nothing may be taken at all (disk full).
     closed: Option<String>,
+    /// The owner of the machine wants no new jobs.
+    paused: bool,
     /// Runnable tasks of others, smoothed.
     others: f64,
 }
@@ -104,6 +113,7 @@ impl Admission {
             ceiling,
             why: String::new(),
             closed: None,
+            paused: false,
             others: 0.0,
         }
     }
@@ -121,12 +131,35 @@ impl Admission {
 
     /// Why no job is taken at all, if none is.
     pub fn closed(&self) -> Option<&str> {
-        self.closed.as_deref()
+        if self.paused { Some(PAUSED) } else { self.closed.as_deref() }
+    }
+
+    /// Whether the owner has paused it.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The owner pauses it, or lets it go on: while it is paused no job starts, those that wait are turned
+    /// away, and those that run are left to end.
+    pub fn pause(&mut self, paused: bool) -> Vec<Decision> {
+        self.paused = paused;
+        let mut decisions = Vec::new();
+        if paused {
+            let waiting = self.links.values_mut().flat_map(|link| std::mem::take(&mut link.waiting));
+            decisions.extend(waiting.map(Decision::TurnAway));
+        }
+        decisions.extend(self.credits());
+        decisions
     }
 
     /// How many jobs run.
     pub fn running(&self) -> u32 {
         self.links.values().map(|link| link.running.len() as u32).sum()
+    }
+
+    /// How many jobs wait for a slot.
+    pub fn waiting(&self) -> u32 {
+        self.links.values().map(|link| link.waiting.len() as u32).sum()
     }
 
     /// A client has connected.
@@ -145,6 +178,9 @@ impl Admission {
 
     /// A job wants a slot.
     pub fn request(&mut self, link: LinkId, ticket: Ticket) -> Vec<Decision> {
+        if self.paused {
+            return vec![Decision::TurnAway(ticket)];
+        }
         if let Some(link) = self.links.get_mut(&link) {
             link.waiting.push_back(ticket);
             link.active = true;
@@ -254,13 +290,16 @@ impl Admission {
             let clients = active.len() as u32 + u32::from(own == 0);
             let of_client = share(ceiling, clients.max(1)).min(self.policy.client_slots);
             let share = share(of_client, (own + u32::from(!link.active)).max(1));
+            let paused = self.paused;
             let credit = match (&self.closed, share) {
-                (Some(why), _) => Credit { jobs: 0, why: why.clone() },
-                (None, 0) => Credit { jobs: 0, why: self.why.clone() },
-                (None, share) => Credit { jobs: share + lookahead(share), why: self.why.clone() },
+                _ if paused => Credit { jobs: 0, why: PAUSED.to_owned(), paused },
+                (Some(why), _) => Credit { jobs: 0, why: why.clone(), paused },
+                (None, 0) => Credit { jobs: 0, why: self.why.clone(), paused },
+                (None, share) => Credit { jobs: share + lookahead(share), why: self.why.clone(), paused },
             };
-            // The text alone changes with every sample; only the number is news.
-            if credit.jobs != link.credit.jobs || link.credit == Credit::default() {
+            // The text alone changes with every sample; only the number is news, and whose will it is.
+            let is_news = (credit.jobs, credit.paused) != (link.credit.jobs, link.credit.paused);
+            if is_news || link.credit == Credit::default() {
                 link.credit = credit.clone();
                 decisions.push(Decision::Credit(*id, credit));
             }

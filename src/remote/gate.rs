@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
-use super::admit::{Admission, Credit, Decision, LinkId, Policy, Sample, Ticket};
+use super::admit::{Admission, Credit, Decision, LinkId, PAUSED, Policy, Sample, Ticket};
 use super::clients::ClientId;
+use crate::common::protocol::link::Refusal;
 
 /// Where jobs of all links wait for slots.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ impl State {
                         let _ = waiter.send(());
                     }
                 }
+                // Whoever waits hears of it by the end of its channel.
+                Decision::TurnAway(ticket) => drop(self.waiting.remove(&ticket)),
                 Decision::Credit(link, credit) => {
                     if let Some(sender) = self.links.get(&link) {
                         sender.send_replace(credit);
@@ -82,6 +85,20 @@ impl Gate {
         state.carry_out(decisions);
     }
 
+    /// The owner pauses the volunteer, or lets it go on; whether that is news.
+    pub fn pause(&self, paused: bool) -> bool {
+        let mut state = self.state();
+        let is_news = state.admission.is_paused() != paused;
+        let decisions = state.admission.pause(paused);
+        state.carry_out(decisions);
+        is_news
+    }
+
+    /// Whether the owner has paused the volunteer.
+    pub fn is_paused(&self) -> bool {
+        self.state().admission.is_paused()
+    }
+
     /// Why no job is taken, if none is.
     pub fn closed(&self) -> Option<String> {
         self.state().admission.closed().map(str::to_owned)
@@ -95,6 +112,11 @@ impl Gate {
     /// The jobs that run.
     pub fn running(&self) -> u32 {
         self.state().admission.running()
+    }
+
+    /// The jobs that wait for a slot.
+    pub fn waiting(&self) -> u32 {
+        self.state().admission.waiting()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,9 +169,13 @@ pub struct Place {
 
 impl Place {
     /// Returns when the job may run.
-    pub async fn granted(&mut self) {
-        // The sender goes only with the grant: it is taken out of the map to be used.
-        let _ = (&mut self.granted).await;
+    ///
+    /// # Errors
+    ///
+    /// Returns that it is turned away: it is to run elsewhere.
+    pub async fn granted(&mut self) -> Result<(), Refusal> {
+        // A sender that goes without a word was thrown away.
+        (&mut self.granted).await.map_err(|_| Refusal::Overloaded { detail: PAUSED.to_owned() })
     }
 }
 
@@ -183,11 +209,11 @@ mod tests {
         let member = gate.join(ClientId(1));
         assert_eq!(member.credit.borrow().jobs, 2);
         let mut first = member.enter();
-        first.granted().await;
+        first.granted().await.expect("a slot");
         let mut second = member.enter();
         assert!(second.granted.try_recv().is_err());
         drop(first);
-        second.granted().await;
+        second.granted().await.expect("a slot");
     }
 
     #[tokio::test]
@@ -195,10 +221,25 @@ mod tests {
         let gate = gate(1);
         let (one, other) = (gate.join(ClientId(1)), gate.join(ClientId(2)));
         let mut held = one.enter();
-        held.granted().await;
+        held.granted().await.expect("a slot");
         let mut waiting = other.enter();
         drop(one);
-        waiting.granted().await;
+        waiting.granted().await.expect("a slot");
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_waits_is_turned_away_by_a_pause() {
+        let gate = gate(1);
+        let member = gate.join(ClientId(1));
+        let mut held = member.enter();
+        held.granted().await.expect("a slot");
+        let mut waiting = member.enter();
+        assert!(gate.pause(true) && !gate.pause(true));
+        waiting.granted().await.expect_err("no slot");
+        member.enter().granted().await.expect_err("no slot");
+        assert!(gate.is_paused() && gate.pause(false));
+        drop((held, waiting));
+        member.enter().granted().await.expect("a slot");
     }
 }

@@ -141,7 +141,7 @@ async fn steps(
     let mut place = member.enter();
     let control = Arc::clone(&order.control);
     tokio::select! {
-        () = place.granted() => {}
+        granted = place.granted() => granted?,
         () = control.cancelled() => return Err(cancelled()),
         () = tokio::time::sleep_until(order.deadline.into()) => return Err(timed_out),
     }

@@ -421,6 +421,9 @@ impl Session {
     }
 
     fn on_credit(&mut self, credit: &Credit) -> Result<(), LinkEnd> {
+        if credit.paused {
+            self.outbox.message(&ToBroker::Draining);
+        }
         self.outbox.message(&ToBroker::Credit { jobs: credit.jobs, why: credit.why.clone() });
         Ok(())
     }

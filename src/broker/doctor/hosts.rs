@@ -118,7 +118,7 @@ fn handshake(name: &str, known: Option<&HostReport>, trial: &Trial, tell: &mut d
         tell(Check::bad(name, &why).mend("distcc --status; ls -l the directory of the socket"));
         return false;
     };
-    if !["up", "backed-off"].contains(&known.state.as_str())
+    if !["up", "paused", "backed-off"].contains(&known.state.as_str())
         || (known.state == "backed-off" && known.link == "none")
     {
         tell(handshake_failed(name, &known.why));
@@ -171,7 +171,9 @@ fn no_slots(name: &str, why: &str) -> Check {
         name,
         &format!("slots: it takes no jobs: {}", if why.is_empty() { "it does not say why" } else { why }),
     );
-    if why.starts_with("disk") {
+    if why.starts_with("paused") {
+        check.mend("its owner has paused it: distccd --resume there, or SIGUSR2, or the button of its page")
+    } else if why.starts_with("disk") {
         check.mend(
             "on the volunteer: df -h of its --temp-dir; make room there, or choose another with --temp-dir",
         )
@@ -271,6 +273,7 @@ mod tests {
         assert!(mend(handshake_failed("a", "has another key than is known here")).contains("distccd --pair"));
         assert!(mend(handshake_failed("a", "closed the connection")).contains("--allow"));
         assert!(mend(no_slots("a", "disk: 1 MiB free")).contains("df -h"));
+        assert!(mend(no_slots("a", "paused by its owner")).contains("--resume"));
         assert!(clock("a", -3).good && !clock("a", 86_400).good && !clock("a", -86_400).good);
         assert_eq!(clock("a", 86_460).found, "clock: 24 h 1 min ahead of this machine's");
         let texts = HostReport { hermetic: Some(false), link: "tcp".to_owned(), ..HostReport::default() };

@@ -41,6 +41,7 @@ pub fn prospect(host: &Host, files: bool, known: &[HostReport]) -> Prospect {
             }
             _ => format!("{} of {} slots used", report.slots_used, report.slots),
         }),
+        "paused" => Prospect::CouldNot(report.why.clone()),
         "backed-off" => {
             let seconds = report.back_off_ms.div_ceil(1000);
             Prospect::CouldNot(format!("left alone for {seconds} s: {}", report.why))

@@ -55,6 +55,8 @@ pub enum LinkEvent {
         /// Why not more.
         why: String,
     },
+    /// See [`News`].
+    Paused,
     /// What time it is there, in seconds since 1970.
     Clock(u64),
     /// A ping came back after this long.
@@ -340,6 +342,7 @@ async fn take_frames(
                 }
             }
             Some(News::Credit { jobs, why }) => reporter.report(LinkEvent::Credit { jobs, why }).await,
+            Some(News::Paused) => reporter.report(LinkEvent::Paused).await,
             Some(News::Clock(seconds)) => reporter.report(LinkEvent::Clock(seconds)).await,
             Some(News::RoundTrip(time)) => reporter.report(LinkEvent::RoundTrip(time)).await,
             None => {}

@@ -49,6 +49,8 @@ pub enum News {
         /// Why not more, for people; may be empty.
         why: String,
     },
+    /// It takes no new jobs until it says how many.
+    Paused,
     /// What time it is there, in seconds since 1970.
     Clock(u64),
     /// A ping came back.
@@ -317,7 +319,7 @@ impl Peer {
                 return Ok(Some(News::Up { build, slots, hermetic, sandbox }));
             }
             ToBroker::Credit { jobs, why } => return Ok(Some(News::Credit { jobs, why })),
-            ToBroker::Draining => return Ok(Some(News::Credit { jobs: 0, why: "draining".to_owned() })),
+            ToBroker::Draining => return Ok(Some(News::Paused)),
             // A pong that nobody asked for is a sign of life, no measurement.
             ToBroker::Pong { token } if token == self.pinged.0 => {
                 return Ok(Some(News::RoundTrip(now.since(self.pinged))));

@@ -9,7 +9,7 @@ use crate::common::exposition::Exposition;
 use crate::common::exposition::Kind::{Counter, Gauge};
 
 /// What hosts may be.
-const STATES: [&str; 5] = ["untried", "connecting", "up", "backed-off", "down"];
+const STATES: [&str; 6] = ["untried", "connecting", "up", "paused", "backed-off", "down"];
 
 /// The report as Prometheus reads it.
 pub fn render(report: &Report) -> String {

@@ -181,6 +181,11 @@ pub enum Event {
         /// How many.
         jobs: u32,
     },
+    /// A volunteer takes no new jobs, by the will of its owner, until it says how many it takes.
+    Paused {
+        /// Who.
+        host: HostId,
+    },
     /// The user wants a host to take no new jobs, or to take jobs again.
     Hold {
         /// Which.

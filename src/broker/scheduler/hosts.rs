@@ -70,6 +70,8 @@ pub struct Host {
     pub trial: bool,
     /// Its user wants it to take no new jobs.
     pub held: bool,
+    /// Its owner wants it to take no new jobs.
+    pub owner_paused: bool,
     /// A back-off although the link is up.
     pub paused: Option<(Moment, String)>,
     /// It said that it is full: left alone until then.
@@ -106,6 +108,7 @@ impl Host {
             strikes: 0,
             trial: false,
             held: false,
+            owner_paused: false,
             paused: None,
             breath_until: Moment(0),
             breaths: 0,
@@ -127,7 +130,7 @@ impl Host {
 
     /// How many jobs of a list that says `/listed` it may hold, free or taken; a breath does not count.
     pub fn slots(&self, listed: u32) -> u32 {
-        if self.link != Link::Up || self.paused.is_some() || self.held {
+        if self.link != Link::Up || self.paused.is_some() || self.held || self.owner_paused {
             return 0;
         }
         let slots = listed.min(self.credit.unwrap_or(u32::MAX)).min(self.cap);
@@ -157,6 +160,7 @@ impl Host {
                 Prospect::Hopeful
             }
             Link::Up if self.slots(listed) > 0 => Prospect::Capable,
+            Link::Up if self.owner_paused => Prospect::None,
             Link::Up if self.paused.is_none() && self.dry_since + config.connect_patience > now => {
                 Prospect::Hopeful
             }
@@ -214,6 +218,7 @@ impl Host {
         self.link = Link::Down { until: now + wait, why };
         self.credit = None;
         self.paused = None;
+        self.owner_paused = false;
         wait
     }
 
@@ -278,6 +283,7 @@ impl Host {
         match (&self.link, &self.paused) {
             _ if self.held => "it is drained".to_owned(),
             (Link::Down { why, .. }, _) | (Link::Up, Some((_, why))) => why.clone(),
+            (Link::Up, None) if self.owner_paused => "it is paused".to_owned(),
             (Link::Up, None) => "it grants no slots".to_owned(),
             (Link::Untried | Link::Connecting { .. }, _) => "no connection yet".to_owned(),
         }

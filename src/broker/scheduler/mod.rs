@@ -175,6 +175,7 @@ impl Scheduler {
             Event::HostUp { host } => self.on_host_up(host),
             Event::HostDown { host, why } => self.on_host_down(host, &why, actions),
             Event::Credit { host, jobs } => self.on_credit(host, jobs),
+            Event::Paused { host } => self.on_paused(host),
             Event::Hold { host, held, at_once } => self.on_hold(host, held, at_once, actions),
             Event::Drain => self.on_drain(actions),
             Event::Tick => {}

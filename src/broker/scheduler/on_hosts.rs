@@ -86,6 +86,19 @@ impl Scheduler {
         }
         host.credit = Some(jobs);
         host.cap = u32::MAX;
+        if jobs > 0 && host.owner_paused {
+            // What it turned away meanwhile says nothing about how full it is.
+            (host.owner_paused, host.breath_until, host.breaths) = (false, Moment(0), 0);
+        }
+        self.host_changed();
+    }
+
+    /// A host takes no new jobs for as long as its owner likes: nobody waits for it, and nobody blames it.
+    pub(super) fn on_paused(&mut self, id: HostId) {
+        let number = self.hosts.number(id, &self.config);
+        let host = &mut self.hosts[number];
+        host.owner_paused = true;
+        host.credit = Some(0);
         self.host_changed();
     }
 

@@ -54,6 +54,8 @@ pub enum HostState {
     Connecting,
     /// In use.
     Up,
+    /// There, and taking no new jobs by the will of its owner.
+    Paused,
     /// Left alone for a while.
     BackedOff {
         /// What went wrong.
@@ -181,6 +183,7 @@ fn host_state(host: &Host, now: Moment) -> HostState {
         (Link::Untried, _) => HostState::Untried,
         (Link::Connecting { .. }, _) => HostState::Connecting,
         (Link::Up, Some((until, why))) => HostState::BackedOff { why: why.clone(), left: until.since(now) },
+        (Link::Up, None) if host.owner_paused => HostState::Paused,
         (Link::Up, None) => HostState::Up,
         (Link::Down { until, why }, _) if *until > now => {
             HostState::BackedOff { why: why.clone(), left: until.since(now) }

@@ -55,7 +55,7 @@ pub struct Report {
 pub struct HostReport {
     /// Its name as the list has it, with the port where it is not the usual one.
     pub host: String,
-    /// `untried`, `connecting`, `up`, `backed-off` or `down`.
+    /// `untried`, `connecting`, `up`, `paused`, `backed-off` or `down`.
     pub state: String,
     /// Why it is not up, or takes fewer jobs than it has slots; may be empty.
     pub why: String,
@@ -216,6 +216,7 @@ impl HostReport {
             HostState::Untried => ("untried", "", None),
             HostState::Connecting => ("connecting", "", None),
             HostState::Up => ("up", volunteers.credit_why(view.host), None),
+            HostState::Paused => ("paused", volunteers.credit_why(view.host), None),
             HostState::BackedOff { why, left } => ("backed-off", why.as_str(), Some(*left)),
             HostState::Down { why } => ("down", why.as_str(), None),
         };

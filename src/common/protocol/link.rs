@@ -41,7 +41,8 @@
 //! - **Late frames** of a job that is refused, cancelled or done are ignored, by both sides.
 //! - **Keep-alive.** A volunteer that has nothing to say sends a `Pong` of token 0 unasked.
 //! - **Another version** is answered by `Hello`, then `Fatal`, and the link closes.
-//! - **Draining.** The volunteer closes the link when its last job there is answered.
+//! - **Draining.** A volunteer that ends closes the link when its last job there is answered. One that was
+//!   paused says so too, and goes on with a `Credit` that is not 0.
 //!
 //! The broker's first bytes are [`OPENING`], so that a port can serve other protocols as well.
 //! Variants are only ever appended, and the hello comes first: the version in it decides what

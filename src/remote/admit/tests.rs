@@ -22,7 +22,7 @@ fn started(decisions: &[Decision]) -> Vec<u64> {
         .iter()
         .filter_map(|decision| match decision {
             Decision::Start(Ticket(number)) => Some(*number),
-            Decision::Credit(..) => None,
+            Decision::Credit(..) | Decision::TurnAway(_) => None,
         })
         .collect()
 }
@@ -101,7 +101,7 @@ fn without_memory_nothing_starts_and_credit_is_zero_with_a_reason() {
     admission.join(A, ANN);
     let decisions = admission.sample(&Sample { memory: Some(50 * MIB), ..plenty() });
     let why = "memory: 50 MiB available".to_owned();
-    assert_eq!(decisions, [Decision::Credit(A, Credit { jobs: 0, why })]);
+    assert_eq!(decisions, [Decision::Credit(A, Credit { jobs: 0, why, paused: false })]);
     assert_eq!(started(&admission.request(A, Ticket(1))), [] as [u64; 0]);
     assert_eq!(started(&admission.sample(&plenty())), [1]);
 }
@@ -194,4 +194,26 @@ fn a_client_has_no_more_slots_than_any_may_have() {
     assert_eq!(started(&all), [1, 2]);
     assert_eq!(started(&admission.request(B, Ticket(9))), [9]);
     assert_eq!(started(&admission.finish(A, Ticket(2))), [3]);
+}
+
+#[test]
+fn what_is_paused_starts_nothing_and_lets_what_runs_end() {
+    let mut admission = admission(1);
+    admission.join(A, ANN);
+    admission.sample(&plenty());
+    assert_eq!(started(&admission.request(A, Ticket(1))), [1]);
+    admission.request(A, Ticket(2));
+    let decisions = admission.pause(true);
+    assert!(decisions.contains(&Decision::TurnAway(Ticket(2))), "{decisions:?}");
+    let credit = Credit { jobs: 0, why: PAUSED.to_owned(), paused: true };
+    assert!(decisions.contains(&Decision::Credit(A, credit.clone())), "{decisions:?}");
+    assert_eq!((admission.running(), admission.waiting()), (1, 0));
+    // Nothing opens it but its owner: no job, no sample, no other link.
+    assert_eq!(admission.request(A, Ticket(3)), [Decision::TurnAway(Ticket(3))]);
+    assert_eq!(admission.join(B, BOB), [Decision::Credit(B, credit)]);
+    assert_eq!(admission.finish(A, Ticket(1)), []);
+    assert_eq!(admission.sample(&plenty()), []);
+    assert_eq!(admission.closed(), Some(PAUSED));
+    assert!(credit_of(&admission.pause(false), A).is_some_and(|jobs| jobs > 0));
+    assert_eq!(started(&admission.request(A, Ticket(4))), [4]);
 }

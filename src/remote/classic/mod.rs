@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use self::receive::Received;
+use super::admit::PAUSED;
 use super::clients::ClientId;
 use super::hurry::{Crowd, Hurried};
 use super::job::Context;
@@ -41,6 +42,9 @@ const BUDGET_UNITS: u32 = 1 << 10;
 /// Requests that come at the same time. A client that has begun one sends it without a pause, so
 /// whoever has begun first, and is not done, is the slowest.
 const UPLOADS_MAX: usize = 512;
+
+/// How long a client that is turned away may go on sending.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One unit of the budget.
 const UNIT_BYTES: u64 = 1 << 20;
@@ -119,6 +123,9 @@ pub async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    if context.gate.is_paused() {
+        return turn_away(&mut stream, peer, &context).await;
+    }
     let begun = Instant::now();
     let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
     let answered = deliver(&mut stream, client, &context, phase, &mut about).await;
@@ -147,6 +154,17 @@ pub async fn serve<S>(
     }
     // Only a client that is well waits for this; one that is not has been waited for already.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
+}
+
+/// Closes in peace: who still sends finds a connection that has ended, and not one that was reset.
+async fn turn_away(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), peer: Peer, context: &Context) {
+    tracing::info!(client = %peer, "refused: {PAUSED}");
+    context.stats.ended(Outcome::Other, "-", Duration::ZERO);
+    let farewell = async {
+        let _ = stream.shutdown().await;
+        gone(stream).await;
+    };
+    let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
 }
 
 /// What the log says of a job.
@@ -263,7 +281,7 @@ async fn response(
     let member = context.gate.join(client);
     let mut place = member.enter();
     tokio::select! {
-        () = place.granted() => {}
+        granted = place.granted() => granted?,
         () = control.cancelled() => return Err(Closed::Gone),
     }
     match run::run(received, program, context, control, place).await {

@@ -134,11 +134,7 @@ async fn steps(
         order.wait(gather(&order.compile.inputs, member.client, context, events)).await?;
         // Only now: a job that waits for its inputs must not keep a slot idle.
         let mut place = member.enter();
-        let granted = async {
-            place.granted().await;
-            Ok(())
-        };
-        order.wait(granted).await?;
+        order.wait(place.granted()).await?;
         let (compile, control) = (Arc::clone(&order.compile), Arc::clone(&order.control));
         let (context, deadline) = (Arc::clone(context), order.deadline);
         let ran = blocking(move || {

@@ -249,6 +249,29 @@ fn a_host_that_grants_nothing_does_not_keep_jobs() {
 }
 
 #[test]
+fn a_paused_host_keeps_what_runs_and_nobody_waits_for_it_or_blames_it() {
+    let mut rig = Rig::up(&[4, 4]);
+    let zero = HostId(0);
+    assert_eq!(rig.ready(), "send 1 to 0");
+    assert_eq!(rig.on(Event::Paused { host: zero }), "");
+    assert_eq!(rig.ready(), "send 2 to 1");
+    // One that was under way when the owner paused it.
+    let full = Failure::Overloaded { why: "paused by its owner".to_owned() };
+    assert_eq!(rig.on(Event::Failed { job: JobId(1), host: zero, failure: full }), "send 1 to 1");
+    rig.on(Event::Paused { host: HostId(1) });
+    assert_eq!(rig.arrives(), "run 3: no-volunteer", "nobody is left to wait for");
+    assert_eq!(rig.answered(2, 1), "take 2 of 1");
+    let states: Vec<HostState> =
+        rig.scheduler.snapshot(Moment(rig.now)).hosts.into_iter().map(|view| view.state).collect();
+    assert_eq!(states, [HostState::Paused, HostState::Paused]);
+    // The number that goes with it opens nothing.
+    rig.on(Event::Credit { host: zero, jobs: 0 });
+    assert_eq!(rig.arrives(), "run 4: no-volunteer");
+    rig.on(Event::Credit { host: zero, jobs: 2 });
+    assert_eq!(rig.ready(), "send 5 to 0", "at once");
+}
+
+#[test]
 fn a_host_is_sent_no_more_than_its_rate() {
     let mut rig = Rig::up(&[4]);
     rig.scheduler = Scheduler::new(Config { sends_per_second: 1, ..Config::default() }, 1);
