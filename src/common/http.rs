@@ -12,6 +12,8 @@ pub struct Request {
     pub path: String,
     /// What it says that this server is called; empty where it does not.
     pub host: String,
+    /// The fields of its head, names in lower case; few, because the head is short.
+    pub fields: Vec<(String, String)>,
 }
 
 /// Whether a head is whole: it ends with an empty line.
@@ -30,13 +32,28 @@ impl Request {
             return None;
         }
         let fields = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(':'));
-        let mut hosts = fields.filter(|(name, _)| name.eq_ignore_ascii_case("host"));
-        let host = hosts.next().map_or("", |(_, value)| value.trim()).to_owned();
-        if hosts.next().is_some() {
-            return None;
-        }
+        let fields = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
         let path = target.split('?').next().unwrap_or_default().to_owned();
-        Some(Request { method: method.to_owned(), path, host })
+        let (method, host) = (method.to_owned(), String::new());
+        let mut request = Request { method, path, host, fields: fields.collect() };
+        request.host = match request.fields.iter().filter(|(name, _)| name == "host").count() {
+            0 => String::new(),
+            1 => request.field("host")?.to_owned(),
+            _ => return None,
+        };
+        Some(request)
+    }
+
+    /// A field of the head, given its name in lower case; none where it comes twice.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut found = self.fields.iter().filter(|(known, _)| known == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value.as_str())
+    }
+
+    /// The token that it brings: `Authorization: Bearer TOKEN`.
+    pub fn bearer(&self) -> Option<&str> {
+        self.field("authorization")?.strip_prefix("Bearer ")
     }
 
     /// Whether it was sent to an address or to this machine's own name, rather than to a name that a
@@ -52,9 +69,15 @@ impl Request {
 
 /// A whole answer; the connection closes behind it.
 pub fn answer(status: &str, content_type: &str, body: &str) -> Vec<u8> {
+    answer_with(status, content_type, &[], body)
+}
+
+/// A whole answer with more fields in its head.
+pub fn answer_with(status: &str, content_type: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let more: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+         X-Content-Type-Options: nosniff\r\n{more}Connection: close\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body.as_bytes()].concat()

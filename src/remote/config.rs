@@ -2,13 +2,18 @@
 //!
 //! Option names are those of distcc's own daemon where it has them.
 
+mod choices;
+
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
 
+use self::choices::level;
+pub use self::choices::{Level, LogFormat, SandboxChoice};
 use super::access::{Allowed, private_networks};
+use super::owner::ask::Request;
 use crate::common::protocol::link::DEFAULT_PORT;
 use crate::common::{exit, version};
 
@@ -91,8 +96,28 @@ pub struct Config {
 
     /// Serve figures for Prometheus at /metrics on this port of 127.0.0.1, or on ADDRESS:PORT.
     /// Whoever can reach that address may read them.
-    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = metrics_address, help_heading = "Network")]
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = page_address, help_heading = "Network")]
     pub metrics: Option<SocketAddr>,
+
+    /// Serve a page for the owner of this machine on this port of 127.0.0.1, or on ADDRESS:PORT: who
+    /// compiles what here, how much of the machine it takes, and a button that pauses it. Its
+    /// address, with a token that opens it, is printed when this starts on a terminal, and by
+    /// --dashboard-address.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = page_address, help_heading = "Owner")]
+    pub dashboard: Option<SocketAddr>,
+
+    /// Print the address of the page of the distccd that runs here, and exit.
+    #[arg(long, help_heading = "Owner", group = "ask")]
+    pub dashboard_address: bool,
+
+    /// Have the distccd that runs here take no new jobs, and exit. Those that it has are finished;
+    /// clients use other volunteers. Needs its page; SIGUSR1 does the same without.
+    #[arg(long, help_heading = "Owner", group = "ask")]
+    pub pause: bool,
+
+    /// Have it take jobs again, and exit. So does SIGUSR2.
+    #[arg(long, help_heading = "Owner", group = "ask")]
+    pub resume: bool,
 
     /// Run at most this many compilers at once, for all clients together. The default is the
     /// number of processors and two more.
@@ -276,64 +301,10 @@ pub struct Config {
 /// The longest that a compiler may run, in seconds.
 const JOB_LIFETIME_MAX_S: u64 = 604_800;
 
-fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+fn page_address(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<u16>() {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
         Err(_) => text.parse().map_err(|_| "neither a port nor ADDRESS:PORT".to_owned()),
-    }
-}
-
-fn level(text: &str) -> Result<Level, std::convert::Infallible> {
-    Ok(Level::from_str(text, true).unwrap_or(Level::Unknown))
-}
-
-/// Whether jobs run in boxes of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum SandboxChoice {
-    /// Where this machine can.
-    Auto,
-    /// Always, or not at all.
-    Required,
-    /// Never.
-    Off,
-}
-
-/// How the log reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// As that of distccd 3.4.
-    Text,
-    /// As JSON.
-    Json,
-}
-
-/// How much is said, in the words of distcc and of syslog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Level {
-    /// What ends the daemon.
-    #[value(aliases = ["critical", "crit", "alert", "emergency", "emerg", "err"])]
-    Error,
-    /// What somebody should look at.
-    #[value(aliases = ["warn"])]
-    Warning,
-    /// One line for each job and each link.
-    #[value(aliases = ["notice"])]
-    Info,
-    /// Details.
-    Debug,
-    /// A word that is no level; it means the default.
-    #[value(skip)]
-    Unknown,
-}
-
-impl From<Level> for tracing::level_filters::LevelFilter {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::ERROR,
-            Level::Warning => Self::WARN,
-            Level::Info | Level::Unknown => Self::INFO,
-            Level::Debug => Self::DEBUG,
-        }
     }
 }
 
@@ -394,6 +365,7 @@ impl Config {
             ("port", self.port != next.port),
             ("stats", (self.stats, self.stats_port) != (next.stats, next.stats_port)),
             ("metrics", self.metrics != next.metrics),
+            ("dashboard", self.dashboard != next.dashboard),
             ("client-jobs", self.client_jobs != next.client_jobs),
             ("client-memory", self.client_memory != next.client_memory),
             ("nice", self.nice != next.nice),
@@ -434,6 +406,16 @@ impl Config {
             let words: Vec<_> = self.ignored.iter().map(|word| word.to_string_lossy()).collect();
             self.odd.push(format!("words without meaning are ignored: {}", words.join(" ")));
         }
+    }
+
+    /// What is wanted of a daemon that runs, if that is why this was started.
+    pub fn request(&self) -> Option<Request> {
+        let wishes = [
+            (self.dashboard_address, Request::Address),
+            (self.pause, Request::Pause),
+            (self.resume, Request::Resume),
+        ];
+        wishes.into_iter().find_map(|(wanted, request)| wanted.then_some(request))
     }
 
     /// Compilers at once, on a machine with so many processors.

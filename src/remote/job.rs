@@ -19,6 +19,7 @@ use super::guard::Guard;
 use super::hermetic::bundle::Lie;
 use super::hermetic::{Hermetic, Want};
 use super::intake::{self, Intake, IntakeError};
+use super::owner::roster::Roster;
 use super::process::Control;
 use super::stats::Stats;
 use super::store::Store;
@@ -49,6 +50,8 @@ pub struct Context {
     pub stats: Stats,
     /// Who is here, and has what.
     pub clients: Clients,
+    /// Who compiles what, for the owner of the machine.
+    pub roster: Arc<Roster>,
 }
 
 /// What a job tells its session.

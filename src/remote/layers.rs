@@ -18,9 +18,10 @@ use crate::common::configuration::{FILE_MAX_BYTES, Origin, Setting, parse, show}
 use crate::common::exit;
 
 /// Options that say what to do just now, and so are no settings.
-const NOT_SETTINGS: [&str; 15] = [
+const NOT_SETTINGS: [&str; 18] = [
     "config",
     "daemon",
+    "dashboard-address",
     "detached",
     "help",
     "inetd",
@@ -28,8 +29,10 @@ const NOT_SETTINGS: [&str; 15] = [
     "no-detach",
     "no-fork",
     "pair",
+    "pause",
     "port-file",
     "print-config",
+    "resume",
     "stdio",
     "auth",
     "zeroconf",

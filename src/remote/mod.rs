@@ -4,6 +4,7 @@
 //! - [`serve`]: the daemon's life, from start to drain; [`setup`]: what it needs for that;
 //!   [`log`], [`stats`]: what it says of itself;
 //! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in; [`hurry`]: who must leave;
+//! - [`owner`]: what the owner of the machine sees, and the pause; [`visitors`]: who reads pages;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it; [`clients`]: who has what;
@@ -31,6 +32,7 @@ pub mod layers;
 pub mod listen;
 pub mod log;
 pub mod outbox;
+pub mod owner;
 pub mod pack;
 pub mod privileges;
 pub mod process;
@@ -51,6 +53,7 @@ pub mod toolchain;
 pub mod transport;
 pub mod trust;
 pub mod view;
+pub mod visitors;
 pub mod whitelist;
 
 pub use serve::run;

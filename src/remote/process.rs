@@ -134,6 +134,14 @@ impl Control {
         *self.cancelled.borrow()
     }
 
+    /// The leader of the process group that runs, if one does.
+    pub fn leader(&self) -> Option<Pid> {
+        match *self.group() {
+            Group::None => None,
+            Group::Running(leader) => Some(leader),
+        }
+    }
+
     /// Returns when the job is not wanted any more.
     pub async fn cancelled(&self) {
         // The sender is part of `self`, so it cannot be gone.

@@ -16,6 +16,11 @@ pub fn take(directory: &Path) -> Sample {
     }
 }
 
+/// Processors that this daemon may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// The memory of this machine, in bytes.
 pub fn memory_total() -> Option<u64> {
     field(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")

@@ -1,5 +1,7 @@
 //! The daemon's life: start, serve, drain, end.
 
+mod pages;
+
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -20,16 +22,15 @@ use super::guard;
 use super::job::Context;
 use super::layers::{self, Surroundings};
 use super::listen::Welcome;
+use super::owner::{PauseSignals, ask};
 use super::privileges::{self, Standing};
 use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
-use super::stats;
 use super::stdio::{self, Stdio};
 use super::trust::{self, pairing};
 use super::{daemonize, listen, sample};
 use crate::common::exit;
-use crate::common::http::answer_metrics;
 use crate::common::trust::invitation;
 
 /// How often the machine is looked at.
@@ -98,6 +99,9 @@ fn live(config: &Config) -> Result<i32, StartError> {
     if config.key || config.pair.is_some() {
         return talk_of_keys(config);
     }
+    if let Some(request) = config.request() {
+        return ask_daemon(config, request);
+    }
     let role = config.role(stdio::is_socket());
     if role == Role::Daemon && !config.detached {
         return daemonize::start().map_err(failed(exit::FAILED, "cannot start in the background"));
@@ -128,7 +132,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
         let addresses: Vec<_> = doors.jobs.iter().filter_map(|door| door.local_addr().ok()).collect();
         pairing::note_serving(folder, &addresses);
     }
-    let served = serve(config, role, doors, welcome, &root, &context);
+    let served = serve(config, role, doors, welcome, folder.as_deref(), &root, &context);
     context.guard.finish();
     // The guard has removed it; if there was none to do so, this does.
     let _ = fs::remove_dir_all(&root.jobs);
@@ -157,15 +161,25 @@ fn say_what_is_odd(config: &Config, standing: Standing) {
     }
 }
 
+/// The folder of a daemon that may run, as its user from now on.
+fn folder_of_daemon(config: &Config) -> Result<PathBuf, StartError> {
+    let folder = setup::state_folder(config)?;
+    match folder.exists() {
+        true => privileges::become_owner_of(&folder).map_err(failed(exit::SETUID_FAILED, folder.display())),
+        false => Ok(folder),
+    }
+}
+
+/// Has a daemon that runs do something, and prints what it says.
+fn ask_daemon(config: &Config, request: ask::Request) -> Result<i32, StartError> {
+    let said = ask::ask(&folder_of_daemon(config)?, request);
+    print!("{}", said.map_err(|error| StartError { status: exit::FAILED, why: error.to_string() })?);
+    Ok(0)
+}
+
 /// Prints the key, or a code for one client.
 fn talk_of_keys(config: &Config) -> Result<i32, StartError> {
-    let folder = setup::state_folder(config)?;
-    let folder = match folder.exists() {
-        true => {
-            privileges::become_owner_of(&folder).map_err(failed(exit::SETUID_FAILED, folder.display()))?
-        }
-        false => folder,
-    };
+    let folder = folder_of_daemon(config)?;
     let unusable =
         |error: &dyn std::fmt::Display| StartError { status: exit::FAILED, why: error.to_string() };
     let Some(address) = &config.pair else {
@@ -188,6 +202,7 @@ fn serve(
     role: Role,
     doors: Doors,
     welcome: Welcome,
+    folder: Option<&Path>,
     root: &Root,
     context: &Arc<Context>,
 ) -> Result<(), StartError> {
@@ -204,6 +219,9 @@ fn serve(
         let mut tasks = JoinSet::new();
         // Before anyone is told that the daemon serves.
         let mut ends = Ends::new(config).map_err(failed(exit::FAILED, "cannot handle signals"))?;
+        let pauses = PauseSignals::new().map_err(failed(exit::FAILED, "cannot handle signals"))?;
+        helpers.spawn(pauses.heed(Arc::clone(context)));
+        let mut note = None;
         if role == Role::OneConnection {
             let stream =
                 Stdio::take().map_err(failed(exit::IO_FAILED, "stdin and stdout are no connection"))?;
@@ -211,12 +229,11 @@ fn serve(
             tasks.spawn(listen::serve_one(stream, peer, welcome, context, phase.subscribe()));
         } else {
             say_who_is_served(&welcome);
-            let access = Arc::new(Access::or_this_machine(&config.allow));
-            show_figures(doors.page, &access, context, &root.jobs, &mut helpers)?;
-            show_metrics(doors.metrics, context, &root.jobs, &mut helpers)?;
+            note = pages::show(doors.pages, &config.allow, context, folder, &mut helpers)?;
             open(config, doors.jobs, &welcome, context, &phase, &mut tasks)?;
         }
         ends.wait_and_drain(&phase, &mut tasks).await;
+        drop(note);
         helpers.shutdown().await;
         Ok(())
     });
@@ -251,55 +268,10 @@ fn open(
     announce(config, port)
 }
 
-fn show_figures(
-    doors: Vec<std::net::TcpListener>,
-    access: &Arc<Access>,
-    context: &Arc<Context>,
-    jobs: &Path,
-    helpers: &mut JoinSet<()>,
-) -> Result<(), StartError> {
-    for listener in doors {
-        let (listener, address) = ready(listener)?;
-        let (context, jobs) = (Arc::clone(context), jobs.to_owned());
-        let page = move |_: &[u8]| stats::classic_answer(&context.stats.page(&surroundings(&context, &jobs)));
-        helpers.spawn(stats::serve(listener, Some(Arc::clone(access)), page));
-        tracing::info!("figures on http://{address}/");
-    }
-    Ok(())
-}
-
-/// Whoever can reach the address may read them: it is loopback, unless somebody chose another.
-fn show_metrics(
-    door: Option<std::net::TcpListener>,
-    context: &Arc<Context>,
-    jobs: &Path,
-    helpers: &mut JoinSet<()>,
-) -> Result<(), StartError> {
-    let Some(listener) = door else { return Ok(()) };
-    let (listener, address) = ready(listener)?;
-    let (context, jobs) = (Arc::clone(context), jobs.to_owned());
-    let page =
-        move |head: &[u8]| answer_metrics(head, || context.stats.metrics(&surroundings(&context, &jobs)));
-    helpers.spawn(stats::serve(listener, None, page));
-    tracing::info!("metrics on http://{address}/metrics");
-    Ok(())
-}
-
 fn ready(listener: std::net::TcpListener) -> Result<(TcpListener, std::net::SocketAddr), StartError> {
     let address = listener.local_addr().map_err(failed(exit::BIND_FAILED, "listen"))?;
     listener.set_nonblocking(true).map_err(failed(exit::BIND_FAILED, "listen"))?;
     Ok((TcpListener::from_std(listener).map_err(failed(exit::BIND_FAILED, "listen"))?, address))
-}
-
-fn surroundings(context: &Context, jobs: &Path) -> stats::Surroundings {
-    let sample = sample::take(jobs);
-    stats::Surroundings {
-        slots: context.slots,
-        running: context.gate.running(),
-        load: sample::load_averages(),
-        disk: sample.disk.unwrap_or(0),
-        memory: sample.memory.unwrap_or(0),
-    }
 }
 
 /// Tells everyone who waits for it that the port is open.
@@ -332,7 +304,7 @@ fn announce(config: &Config, port: u16) -> Result<(), StartError> {
 }
 
 /// Says how it stands to whatever started this as a service (sd_notify(3)); to nobody, else.
-fn tell_service_manager(state: NotifyState<'_>) {
+pub(super) fn tell_service_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot tell the service manager: {error}");
     }

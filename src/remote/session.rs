@@ -9,11 +9,12 @@
 
 mod desk;
 mod feed;
+mod outcome;
 mod wants;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -24,22 +25,21 @@ use self::desk::Desk;
 use self::feed::Feed;
 use super::admit::Credit;
 use super::clients::{JobPass, LinkPass};
-use super::compile::{self, Product, ProductKind};
+use super::compile;
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
 use super::listen::Peer;
-use super::log::JOB_SUMMARY;
-use super::outbox::{Outbox, Source};
+use super::outbox::Outbox;
+use super::owner::roster::Entry;
 use super::process::Control;
-use super::stats::{self, Outcome};
+use super::stats::Outcome;
 use super::stream;
 use super::trust::Right;
 use crate::common::action::Action;
 use crate::common::limits::LINK_WINDOW_BYTES;
 use crate::common::protocol::io::{push_message, read_link};
 use crate::common::protocol::link::{
-    self, Compiled, FrameHeader, FrameKind, JobResult, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker,
-    ToVolunteer, VERSION,
+    FrameHeader, FrameKind, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -89,10 +89,8 @@ pub enum LinkEnd {
 /// A job that has no answer yet.
 struct LiveJob {
     control: Arc<Control>,
-    begun: Instant,
-    compiler: String,
-    /// The source, as far as it has a name here.
-    source: String,
+    /// What the owner of the machine sees of it.
+    entry: Entry,
     /// The preprocessed text, for those that have one.
     input: Option<Input>,
     /// What the client takes of the result.
@@ -284,12 +282,12 @@ impl Session {
         let Some(pass) = self.may_begin(job)? else { return Ok(()) };
         let control = Arc::new(Control::default());
         let (feed, input) = Feed::new(compile::source(&action).packed);
-        let begun = Instant::now();
+        let compiler = action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default();
+        let entry = self.enter(compiler, "-".to_owned(), &control);
+        let begun = entry.begun;
         let live = LiveJob {
             control: Arc::clone(&control),
-            begun,
-            compiler: action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default(),
-            source: "-".to_owned(),
+            entry,
             input: Some(Input { feed, window: LINK_WINDOW_BYTES }),
             result_window: LINK_WINDOW_BYTES,
             _pass: pass,
@@ -326,7 +324,7 @@ impl Session {
         self.outbox.forget(job);
         if let Some(live) = self.jobs.remove(&job) {
             live.control.cancel();
-            self.log(job, &live, Outcome::Disconnected, "cancelled", "");
+            self.log(job, &live, Outcome::Disconnected, "cancelled", None);
         }
     }
 
@@ -384,42 +382,6 @@ impl Session {
         }
     }
 
-    fn on_done(&mut self, job: u32, live: &LiveJob, outcome: Result<Product, Refusal>) {
-        let product = match outcome {
-            Ok(product) => product,
-            Err(why) => {
-                let outcome = match why {
-                    Refusal::TimedOut { .. } => Outcome::Timeout,
-                    _ => Outcome::Other,
-                };
-                self.log(job, live, outcome, &why.to_string(), "");
-                self.outbox.message(&ToBroker::Refused { job, why });
-                return;
-            }
-        };
-        let ended = product.finished.ended;
-        let outcome = if ended.is_success() { Outcome::Ok } else { Outcome::Error };
-        let used = product.finished.used();
-        self.log(job, live, outcome, &stats::status(ended), &used);
-        let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
-        let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
-        let (stdout, stderr, outputs) = (*stdout, *stderr, outputs.to_vec());
-        let (wall_us, cpu_us) = (micros(product.finished.wall), micros(product.finished.cpu));
-        self.outbox.message(&match product.kind {
-            ProductKind::Named => {
-                ToBroker::Result(JobResult { job, ended, stdout, stderr, outputs, wall_us, cpu_us })
-            }
-            ProductKind::Found { paths, audit } => {
-                let products =
-                    paths.into_iter().zip(outputs).map(|(path, part)| link::Product { path, part }).collect();
-                ToBroker::Compiled(Compiled { job, ended, stdout, stderr, products, audit, wall_us, cpu_us })
-            }
-        });
-        let bytes = announced.iter().map(|part| part.packed).sum();
-        let sources = product.parts.into_iter().map(|packed| Box::new(packed.data) as Source).collect();
-        self.outbox.data(job, live.result_window, bytes, sources);
-    }
-
     fn on_credit(&mut self, credit: &Credit) -> Result<(), LinkEnd> {
         if credit.paused {
             self.outbox.message(&ToBroker::Draining);
@@ -455,7 +417,7 @@ impl Session {
     fn cancel_all(&mut self) {
         for (job, live) in std::mem::take(&mut self.jobs) {
             live.control.cancel();
-            self.log(job, &live, Outcome::Disconnected, "killed with its link", "");
+            self.log(job, &live, Outcome::Disconnected, "killed with its link", None);
         }
         // Whoever waits for files waits no longer.
         self.desk = Desk::default();
@@ -470,18 +432,6 @@ impl Session {
         push_message(&mut last, &ToBroker::Fatal { why });
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, batches.send(last)).await;
     }
-
-    fn log(&self, job: u32, live: &LiveJob, outcome: Outcome, result: &str, used: &str) {
-        let time = live.begun.elapsed();
-        self.context.stats.ended(outcome, &live.compiler, time);
-        let Caller { peer, name, .. } = &self.client;
-        let (ms, LiveJob { compiler, source, .. }) = (time.as_millis(), live);
-        let _within = tracing::info_span!("job", attempt = job).entered();
-        tracing::info!(
-            target: JOB_SUMMARY,
-            "client: {peer} {outcome} {result} time:{ms}ms {compiler} {source} job {job} of {name}{used}"
-        );
-    }
 }
 
 /// Bytes that are no frame are the peer's fault; the rest is the network's.
@@ -490,10 +440,6 @@ fn broken(error: std::io::Error) -> LinkEnd {
         std::io::ErrorKind::InvalidData => LinkEnd::Protocol(error.to_string()),
         _ => LinkEnd::Broken(error),
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

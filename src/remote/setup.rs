@@ -70,16 +70,17 @@ pub fn failed(status: i32, what: impl std::fmt::Display) -> impl FnOnce(io::Erro
     move |error| StartError { status, why: format!("{what}: {error}") }
 }
 
-/// Opens the ports: that for jobs, and that for the page of figures where it is wanted.
+/// Opens the ports: that for jobs, and those for pages that are wanted.
 ///
 /// # Errors
 ///
 /// Returns which port cannot be had.
 pub fn bind(config: &Config) -> Result<Doors, StartError> {
     let jobs = bind_each(config, config.port)?;
-    let page = if config.stats { bind_each(config, config.stats_port)? } else { Vec::new() };
+    let figures = if config.stats { bind_each(config, config.stats_port)? } else { Vec::new() };
     let metrics = config.metrics.map(bind_one).transpose()?;
-    Ok(Doors { jobs, page, metrics })
+    let owner = config.dashboard.map(bind_one).transpose()?;
+    Ok(Doors { jobs, pages: Pages { figures, metrics, owner } })
 }
 
 /// The sockets that the daemon listens on.
@@ -87,10 +88,19 @@ pub fn bind(config: &Config) -> Result<Doors, StartError> {
 pub struct Doors {
     /// For jobs.
     pub jobs: Vec<TcpListener>,
+    /// For those who want to look.
+    pub pages: Pages,
+}
+
+/// The sockets on which pages are shown.
+#[derive(Debug, Default)]
+pub struct Pages {
     /// For the page of figures.
-    pub page: Vec<TcpListener>,
+    pub figures: Vec<TcpListener>,
     /// For metrics.
     pub metrics: Option<TcpListener>,
+    /// For the owner of the machine.
+    pub owner: Option<TcpListener>,
 }
 
 fn bind_one(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -264,6 +274,7 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         slots,
         stats: Stats::default(),
         clients: Clients::default(),
+        roster: Arc::default(),
     })
 }
 

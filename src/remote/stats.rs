@@ -4,22 +4,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
-
-use super::access::Access;
 use crate::common::action::Ended;
-
-/// How long a visitor may take.
-const VISIT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What a visitor may ask, in bytes; whatever it is, the answer is the same.
-const QUESTION_MAX_BYTES: usize = 4 << 10;
 
 /// Over these spans compiles are counted.
 const SPANS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(900)];
@@ -67,6 +55,23 @@ pub fn status(ended: Ended) -> String {
     format!("exit:{code} sig:{signal} core:0 ret:{}", i32::from(!ended.is_success()))
 }
 
+/// How many jobs ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// The compiler succeeded.
+    pub ok: u64,
+    /// The compiler failed.
+    pub error: u64,
+    /// It ran too long.
+    pub timeout: u64,
+    /// The client went away, or did not want it any more.
+    pub disconnected: u64,
+    /// The request made no sense.
+    pub bad_request: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
 /// The figures.
 #[derive(Debug, Default)]
 pub struct Stats(Mutex<Figures>);
@@ -88,6 +93,12 @@ pub struct Surroundings {
     pub slots: u32,
     /// Compilers that run.
     pub running: u32,
+    /// Jobs that wait for a slot.
+    pub waiting: u32,
+    /// Whether its owner has paused the volunteer.
+    pub paused: bool,
+    /// What the store holds, in bytes.
+    pub store: u64,
     /// The load averages of 1, 5 and 15 minutes.
     pub load: [f64; 3],
     /// Space for temporary files, in bytes.
@@ -116,6 +127,12 @@ impl Stats {
                 compiler.clone_into(&mut figures.longest_compiler);
             }
         }
+    }
+
+    /// How many jobs ended how.
+    pub fn counts(&self) -> Counts {
+        let [ok, error, timeout, disconnected, bad_request, other] = self.figures().outcomes;
+        Counts { ok, error, timeout, disconnected, bad_request, other }
     }
 
     fn figures(&self) -> std::sync::MutexGuard<'_, Figures> {
@@ -148,6 +165,15 @@ impl Stats {
         );
         text.single("distccd_slots", Gauge, "Compilers at once, at most.", f64::from(around.slots));
         text.single("distccd_jobs_running", Gauge, "Compilers that run.", f64::from(around.running));
+        text.single("distccd_jobs_waiting", Gauge, "Jobs that wait for a slot.", f64::from(around.waiting));
+        let paused = f64::from(u8::from(around.paused));
+        text.single("distccd_paused", Gauge, "1 while its owner wants no new jobs.", paused);
+        text.single(
+            "distccd_store_bytes",
+            Gauge,
+            "What is kept of inputs and compilers.",
+            around.store as f64,
+        );
         text.single("distccd_disk_free_bytes", Gauge, "Space for temporary files.", around.disk as f64);
         text.single("distccd_memory_available_bytes", Gauge, "Memory that can be had.", around.memory as f64);
         let mut load = text.family("distccd_load_average", Gauge, "Load average of the machine, by minutes.");
@@ -207,42 +233,6 @@ impl Stats {
         page.push_str("</distccstats>\n");
         page
     }
-}
-
-/// Serves a page to visitors, to allowed ones if `access` says whom, one after the other. The page is
-/// a function of what was asked.
-pub async fn serve(listener: TcpListener, access: Option<Arc<Access>>, page: impl Fn(&[u8]) -> Vec<u8>) {
-    let is_allowed = |address: SocketAddr| access.as_ref().is_none_or(|access| access.allows(address.ip()));
-    loop {
-        match listener.accept().await {
-            Ok((visitor, address)) if is_allowed(address) => {
-                // A visitor that takes too long gets nothing more.
-                let _ = timeout(VISIT_TIMEOUT, visit(visitor, &page)).await;
-            }
-            Ok((_, address)) => refused(address),
-            Err(error) => {
-                tracing::warn!(%error, "the page of figures: cannot accept for a moment");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
-fn refused(address: SocketAddr) {
-    tracing::warn!(peer = %address, "refused: the address is not allowed to see the page of figures");
-}
-
-async fn visit(mut visitor: TcpStream, page: impl Fn(&[u8]) -> Vec<u8>) -> std::io::Result<()> {
-    let mut question = Vec::new();
-    while !question.windows(2).any(|end| end == b"\n\n" || end == b"\n\r")
-        && question.len() < QUESTION_MAX_BYTES
-    {
-        if visitor.read_buf(&mut question).await? == 0 {
-            break;
-        }
-    }
-    visitor.write_all(&page(&question)).await?;
-    visitor.shutdown().await
 }
 
 /// The answer with the classic page, as distccd 3.4 gives it.

@@ -125,6 +125,7 @@ impl Machine {
             slots,
             stats: Stats::default(),
             clients: Clients::default(),
+            roster: Arc::default(),
         })
     }
 

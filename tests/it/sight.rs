@@ -6,5 +6,6 @@ mod explain;
 mod logs;
 mod metrics;
 mod old;
+mod owner;
 mod status;
 mod trace;

@@ -26,6 +26,7 @@ use super::hurry::{Crowd, Hurried};
 use super::job::Context;
 use super::listen::Peer;
 use super::log::JOB_SUMMARY;
+use super::owner::roster::Who;
 use super::process::Control;
 use super::session::Phase;
 use super::stats::{self, Outcome};
@@ -128,10 +129,11 @@ pub async fn serve<S>(
     }
     let begun = Instant::now();
     let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
-    let answered = deliver(&mut stream, client, &context, phase, &mut about).await;
+    let from = peer.0.map_or_else(|| peer.to_string(), |address| address.ip().to_canonical().to_string());
+    let who = Who { client, name: format!("{from} (distcc 3.4)"), from: peer.to_string() };
+    let answered = deliver(&mut stream, &who, &context, phase, &mut about).await;
     let (outcome, ended) = match &answered {
-        Ok((ended, _)) if ended.is_success() => (Outcome::Ok, *ended),
-        Ok((ended, _)) => (Outcome::Error, *ended),
+        Ok((ended, _)) => (outcome_of(*ended), *ended),
         Err(closed) => {
             let About { compiler, source } = &about;
             tracing::warn!(client = %peer, compiler, source, "refused: {closed}");
@@ -183,7 +185,7 @@ impl About {
 /// Answers, but for the last byte: who has the whole answer finds its line in the log.
 async fn deliver<S>(
     stream: &mut S,
-    client: ClientId,
+    who: &Who,
     context: &Arc<Context>,
     phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -191,7 +193,7 @@ async fn deliver<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let Encoded { mut bytes, ended } = answer(stream, client, context, phase, about).await?;
+    let Encoded { mut bytes, ended, .. } = answer(stream, who, context, phase, about).await?;
     let last = bytes.split_off(bytes.len().saturating_sub(1));
     send(stream, &bytes, context.classic.silence_max).await?;
     Ok((ended, last))
@@ -199,7 +201,7 @@ where
 
 async fn answer<S>(
     stream: &mut S,
-    client: ClientId,
+    who: &Who,
     context: &Arc<Context>,
     mut phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -211,17 +213,28 @@ where
     let received = receive::receive(&mut request, context, about).await?;
     drop(request);
     let control = Arc::new(Control::default());
-    let work = response(received, client, context, Arc::clone(&control));
+    let entry = context.roster.begin(who, about.compiler.clone(), about.source.clone(), &control);
+    let work = response(received, who.client, context, Arc::clone(&control));
     tokio::pin!(work);
-    let why = tokio::select! {
-        response = &mut work => return response,
-        () = gone(stream) => Closed::Gone,
-        () = stopping(&mut phase) => Closed::Stopped,
+    let answered = tokio::select! {
+        response = &mut work => response,
+        () = gone(stream) => Err(Closed::Gone),
+        () = stopping(&mut phase) => Err(Closed::Stopped),
     };
-    control.cancel();
-    // The compiler has been killed: this ends at once, with its directory.
-    let _ = work.await;
-    Err(why)
+    if let Err(Closed::Gone | Closed::Stopped) = answered {
+        control.cancel();
+        // The compiler has been killed: this ends at once, with its directory.
+        let _ = work.await;
+    }
+    match &answered {
+        Ok(encoded) => entry.end(outcome_of(encoded.ended), encoded.cpu),
+        Err(closed) => entry.end(closed.outcome(), Duration::ZERO),
+    }
+    answered
+}
+
+fn outcome_of(ended: Ended) -> Outcome {
+    if ended.is_success() { Outcome::Ok } else { Outcome::Error }
 }
 
 /// Returns when the daemon ends at once.
@@ -257,6 +270,8 @@ async fn send(
 struct Encoded {
     bytes: Vec<u8>,
     ended: Ended,
+    /// What the compiler took of the processor.
+    cpu: Duration,
 }
 
 /// Waits for a slot, compiles, and packs what came of it. Some failures are answers, too.
@@ -285,7 +300,9 @@ async fn response(
         () = control.cancelled() => return Err(Closed::Gone),
     }
     match run::run(received, program, context, control, place).await {
-        Ok((ended, response)) => Ok(Encoded { bytes: response.encode(version), ended }),
+        Ok((finished, response)) => {
+            Ok(Encoded { bytes: response.encode(version), ended: finished.ended, cpu: finished.cpu })
+        }
         Err(Refusal::TimedOut { seconds }) => {
             Ok(failed(version, exit::TIMEOUT, &format!("the compiler ran longer than {seconds} s")))
         }
@@ -297,5 +314,5 @@ async fn response(
 fn failed(version: Version, status: i32, why: &str) -> Encoded {
     let stderr = format!("distccd[{}] ERROR: {why}\n", std::process::id()).into_bytes();
     let response = Response { status: (status as u32) << 8, stderr, ..Response::default() };
-    Encoded { bytes: response.encode(version), ended: Ended::Exited(status) }
+    Encoded { bytes: response.encode(version), ended: Ended::Exited(status), cpu: Duration::ZERO }
 }

@@ -18,7 +18,7 @@ use crate::common::protocol::link::Refusal;
 use crate::remote::compile::{CommandLine, disk_refusal, open_output};
 use crate::remote::gate::Place;
 use crate::remote::job::Context;
-use crate::remote::process::Control;
+use crate::remote::process::{Control, Finished};
 
 /// Runs a job whose turn has come; its directory goes when this is over.
 pub async fn run(
@@ -27,7 +27,7 @@ pub async fn run(
     context: &Arc<Context>,
     control: Arc<Control>,
     place: Place,
-) -> Result<(Ended, Response), Refusal> {
+) -> Result<(Finished, Response), Refusal> {
     let context = Arc::clone(context);
     let work = move || {
         let outcome = compile(&received, &program, &context, &control);
@@ -43,7 +43,7 @@ fn compile(
     program: &Path,
     context: &Context,
     control: &Control,
-) -> Result<(Ended, Response), Refusal> {
+) -> Result<(Finished, Response), Refusal> {
     let (workshop, directory) = (&context.workshop, &received.directory);
     let Work { arguments, cwd, object, dependencies, root, .. } = &received.work;
     let arguments: &[OsString] = arguments;
@@ -51,7 +51,8 @@ fn compile(
     let inputs = &received.work.inputs;
     let line = CommandLine { program, programs: &[], arguments, inputs, environment: &[], cwd };
     let mut ran = workshop.run(&line, directory, control, &context.guard, None)?;
-    let ended = ran.finished.ended;
+    let finished = ran.finished;
+    let ended = finished.ended;
     let printed = |file: &mut File| {
         let text = file.rewind().and_then(|()| read(file, MESSAGES_MAX_BYTES));
         let text = text.map_err(|error| disk_refusal("take what the compiler printed", &error))?;
@@ -65,7 +66,7 @@ fn compile(
     };
     if !ended.is_success() {
         workshop.check_space(&ran.left)?;
-        return Ok((ended, response));
+        return Ok((finished, response));
     }
     response.object = written(&ran.left, object, OUTPUT_MAX_BYTES)
         .map_err(|error| disk_refusal("take the output", &error))?;
@@ -74,7 +75,7 @@ fn compile(
             .map_err(|error| disk_refusal("take the dependency file", &error))?;
         response.dependencies = Some(without_root(text, root.as_deref()));
     }
-    Ok((ended, response))
+    Ok((finished, response))
 }
 
 /// Paths as the client has them.

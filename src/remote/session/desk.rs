@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -134,12 +134,11 @@ impl Session {
         let Some(pass) = self.may_begin(job)? else { return Ok(()) };
         let compile = self.desk.dictionary.resolve(compile).map_err(protocol)?;
         let control = Arc::new(Control::default());
-        let begun = Instant::now();
+        let entry = self.enter(base_name(&compile.program), source(&compile), &control);
+        let begun = entry.begun;
         let live = LiveJob {
             control: Arc::clone(&control),
-            begun,
-            compiler: base_name(&compile.program),
-            source: source(&compile),
+            entry,
             input: None,
             result_window: LINK_WINDOW_BYTES,
             _pass: pass,

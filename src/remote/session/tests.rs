@@ -8,6 +8,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::common::limits::LINK_CHUNK_MAX_BYTES;
 use crate::common::protocol::io::push_data;
+use crate::common::protocol::link::JobResult;
+use crate::remote::admit::PAUSED;
+use crate::remote::owner::roster::Tally;
 use crate::remote::testing::{Machine, action};
 
 /// No wait in these tests is longer.
@@ -18,6 +21,7 @@ struct Broker {
     pipe: DuplexStream,
     phase: watch::Sender<Phase>,
     session: JoinHandle<LinkEnd>,
+    context: Arc<Context>,
 }
 
 impl Broker {
@@ -27,8 +31,8 @@ impl Broker {
         let context = machine.context(2);
         let caller = Caller { peer: Peer(None), name: "test".to_owned(), right: Right::Carried };
         let pass = context.clients.enter(caller.right.client()).expect("a link");
-        let session = tokio::spawn(run(theirs, caller, pass, context, phase.subscribe()));
-        let mut broker = Broker { pipe, phase, session };
+        let session = tokio::spawn(run(theirs, caller, pass, Arc::clone(&context), phase.subscribe()));
+        let mut broker = Broker { pipe, phase, session, context };
         assert!(matches!(broker.next().await, ToBroker::Hello { version: VERSION, slots: 2, .. }));
         assert!(matches!(broker.next().await, ToBroker::Able { .. }));
         assert!(matches!(broker.next().await, ToBroker::Clock { seconds: 1.. }));
@@ -85,7 +89,7 @@ impl Broker {
 
     /// Why the session ended, once this side has closed too.
     async fn end(self) -> String {
-        let Broker { pipe, session, phase: _phase } = self;
+        let Broker { pipe, session, phase: _phase, .. } = self;
         drop(pipe);
         let end = tokio::time::timeout(PATIENCE, session).await.expect("in time");
         end.unwrap().to_string()
@@ -245,4 +249,29 @@ async fn an_idle_link_ends_when_the_daemon_drains() {
     assert_eq!(broker.next().await, ToBroker::Draining);
     assert!(read_link(&mut broker.pipe).await.unwrap().is_none());
     assert_eq!(broker.end().await, "drained");
+}
+
+#[tokio::test]
+async fn a_paused_volunteer_finishes_what_runs_keeps_its_links_and_takes_no_more() {
+    let machine = machine("cp in.i out.o");
+    let mut broker = Broker::connect(&machine).await;
+    // One that waits for its input is under way, but has no slot yet.
+    broker.announce(&machine, 1, b"late").await;
+    broker.context.gate.pause(true);
+    assert_eq!(broker.next().await, ToBroker::Draining);
+    assert_eq!(broker.next().await, ToBroker::Credit { jobs: 0, why: PAUSED.to_owned() });
+    let overloaded = |job| ToBroker::Refused { job, why: Refusal::Overloaded { detail: PAUSED.to_owned() } };
+    let fresh = Box::new(action(machine.wanted("fakecc"), b"new"));
+    broker.send(&ToVolunteer::Job { job: 2, action: fresh, deadline_ms: 60_000 }).await;
+    assert_eq!(broker.next().await, overloaded(2));
+    let mut bytes = Vec::new();
+    push_data(&mut bytes, 1, &zstd::encode_all(&b"late"[..], 1).unwrap());
+    broker.pipe.write_all(&bytes).await.unwrap();
+    assert_eq!(broker.next().await, overloaded(1));
+    broker.context.gate.pause(false);
+    assert!(matches!(broker.next().await, ToBroker::Credit { jobs: 3, .. }));
+    broker.submit(&machine, 3, b"text").await;
+    assert!(matches!(broker.next().await, ToBroker::Result(JobResult { job: 3, .. })));
+    let tallies = broker.context.roster.tallies();
+    assert!(matches!(tallies[..], [Tally { jobs: 0, ok: 1, other: 1, .. }]), "{tallies:?}");
 }

@@ -184,6 +184,11 @@ impl Index {
         out
     }
 
+    /// What they take on the disk, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// How many files there are.
     pub fn len(&self) -> usize {
         self.held.len()

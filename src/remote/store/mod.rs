@@ -114,6 +114,12 @@ impl Store {
         Store { client, ..self.clone() }
     }
 
+    /// How many bytes it holds, of how many at most, and in how many files.
+    pub fn held(&self) -> (u64, u64, usize) {
+        let index = self.index();
+        (index.bytes(), self.max_bytes, index.len())
+    }
+
     /// Whether a file is there. One of the same content is as good: then this makes it.
     pub fn has(&self, key: &Key) -> bool {
         let held = self.index().touch(key, self.client);
