@@ -190,7 +190,7 @@ fn the_page_is_its_owners_alone() {
     let wrong = "Authorization: Bearer aaaaaaaaaaaaaaaaaaaaaaaaaa";
     for line in ["GET /status.json", "POST /pause", "POST /resume"] {
         for fields in ["", wrong, "Cookie: token=x", &format!("Authorization: Basic {}", page.token)] {
-            let (head, _) = page.send(&format!("{line} HTTP/1.1\nHost: {}\n{fields}", page.at).trim_end());
+            let (head, _) = page.send(format!("{line} HTTP/1.1\nHost: {}\n{fields}", page.at).trim_end());
             assert_eq!(status(&head), 401, "{line} {fields}");
         }
         let strange = format!("{line} HTTP/1.1\nHost: evil.example\nAuthorization: Bearer {}", page.token);
