@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         for entry in &closure.entries {
             let path = &entry.path;
             match &entry.kind {
-                EntryKind::File(file) => {
+                EntryKind::File(file) | EntryKind::Dated { file, .. } => {
                     bytes += file.size;
                     println!("{} {:>10} {path}", file.digest.short(), file.size);
                 }

@@ -4,6 +4,7 @@
 //! one that needs a text after all, the text is made then, once, whoever else wants it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 
@@ -154,10 +155,7 @@ impl Inputs {
 
 impl Source {
     async fn files(&self) -> Result<FilesJob, NotHermetic> {
-        let Source { shared, plan, invocation, .. } = self.clone();
-        let closure = shared.hermetic.closure(&plan, &invocation).await?;
-        let work = move || shared.hermetic.prepare(&closure, &plan, &invocation);
-        tokio::task::spawn_blocking(work).await.map_err(|error| NotHermetic::Thread(error.to_string()))?
+        self.shared.hermetic.files(&self.plan, &self.invocation).await
     }
 
     /// A job that does not travel as files travels as a text, unless that cannot carry it.
@@ -187,7 +185,9 @@ impl Source {
             return Err(reason.clone());
         }
         let workshop = Workshop { program: &plan.compiler.program, scratch: &self.shared.config.scratch };
+        let began = Instant::now();
         let prepared = prepare::prepare(workshop, &self.invocation, &plan.job).await?;
+        self.shared.hermetic.costs.text(began.elapsed());
         if self.save_temps {
             prepare::save(&prepared, &plan.job, &self.invocation);
         }

@@ -85,7 +85,10 @@ impl Planner<'_> {
             return Err(LocalReason::Probe { source_name: job.source });
         }
         let hosts = self.host_lists.of(invocation)?;
-        check_files(&job, cwd)?;
+        let mut job = job;
+        if let Some(reason) = check_files(&job, cwd)? {
+            job.hermetic.needed.get_or_insert(reason);
+        }
         let path = invocation.variable("PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
         let compiler = self.compilers.resolve(&job.compiler, path, cwd).await?;
         let family = if compiler.toolchain.clang { Family::Clang } else { Family::Gcc };
@@ -188,8 +191,8 @@ fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// What only the file system knows: sources and headers that are no files, outputs that cannot be
-/// renamed over, precompiled headers.
-fn check_files(job: &CompileJob, cwd: &Path) -> Result<(), LocalReason> {
+/// renamed over; and why text cannot carry the compile: precompiled headers.
+fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, LocalReason> {
     let source = cwd.join(job.source.as_path());
     check_input(&job.source, &source)?;
     let dependencies = match &job.dependencies {
@@ -208,10 +211,10 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<(), LocalReason> {
         let path = cwd.join(header.as_path());
         check_input(&header, &path)?;
         if has_precompiled(&path) {
-            return Err(LocalReason::Text { why: TextRule::PrecompiledHeader });
+            return Ok(Some(LocalReason::Text { why: TextRule::PrecompiledHeader }));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Refuses an input that can be read but once, or is another for each process, such as `/dev/stdin`.

@@ -135,6 +135,30 @@ pub fn save(prepared: &Prepared, job: &CompileJob, invocation: &Invocation) {
     }
 }
 
+/// Runs the compiler with these words in English; what it wrote to stdout and to stderr.
+///
+/// # Errors
+///
+/// Returns why there is nothing: it failed, or took or wrote too much.
+pub async fn run_quietly(
+    program: &Path,
+    words: &[Bytes],
+    invocation: &Invocation,
+) -> Result<(Vec<u8>, Vec<u8>), LocalReason> {
+    let (text, messages) = (memory_file()?, memory_file()?);
+    let mut command = command(program, invocation);
+    command.args(words.iter().map(|word| word.as_os_str())).env("LC_ALL", "C");
+    command.env_remove("DEPENDENCIES_OUTPUT").env_remove("SUNPRO_DEPENDENCIES");
+    command.stdout(text.try_clone().map_err(broker)?).stderr(messages.try_clone().map_err(broker)?);
+    let child = command.spawn().map_err(broker)?;
+    drop(command);
+    if !watch(child, &text, &messages).await?.success() {
+        return Err(LocalReason::PreprocessorFailed);
+    }
+    let all = |file: &File| contents(file, PREPROCESSED_MAX_BYTES).map_err(broker);
+    Ok((all(&text)?, all(&messages)?))
+}
+
 fn broker(error: impl std::fmt::Display) -> LocalReason {
     LocalReason::Broker { why: error.to_string() }
 }

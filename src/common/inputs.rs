@@ -47,6 +47,24 @@ pub enum EntryKind {
     },
     /// A folder that must be there, whether or not anything is in it.
     Folder,
+    /// A plain file whose time of modification is the client's: clang holds precompiled headers against
+    /// the times of what is in them. Neither `twin` nor `age` counts.
+    Dated {
+        /// The file.
+        file: FileEntry,
+        /// When it was modified, in seconds since 1970.
+        modified_s: i64,
+    },
+}
+
+impl EntryKind {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&FileEntry> {
+        match self {
+            EntryKind::File(file) | EntryKind::Dated { file, .. } => Some(file),
+            EntryKind::Link { .. } | EntryKind::Folder => None,
+        }
+    }
 }
 
 /// A plain file of an input set.

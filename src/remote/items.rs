@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::view::catalogue::{Catalogue, Known, Set, set};
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{EntryKind, Item, ItemError, Runs, is_plain_path};
+use crate::common::inputs::{Item, ItemError, Runs, is_plain_path};
 use crate::common::invocation::Terminal;
 use crate::common::limits::{ITEMS_MAX_BYTES, WORDS_MAX};
 use crate::common::protocol::link::Compile;
@@ -136,7 +136,7 @@ impl Dictionary {
     /// Returns [`DictionaryError::Unknown`] when it means none.
     pub fn file(&self, number: u32) -> Result<&Arc<Known>, DictionaryError> {
         match self.meanings.get(&number) {
-            Some(Meaning::Entry(known)) if matches!(known.entry.kind, EntryKind::File(_)) => Ok(known),
+            Some(Meaning::Entry(known)) if known.entry.kind.file().is_some() => Ok(known),
             _ => Err(DictionaryError::Unknown(number)),
         }
     }
@@ -154,7 +154,7 @@ impl Dictionary {
             let Some(Meaning::Entry(known)) = self.meanings.get(&number) else {
                 return Err(DictionaryError::Unknown(number));
             };
-            if matches!(known.entry.kind, EntryKind::File(_)) {
+            if known.entry.kind.file().is_some() {
                 files.push(Input { number, known: Arc::clone(known) });
             }
             entries.push(Arc::clone(known));
@@ -207,7 +207,7 @@ impl Dictionary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::inputs::Entry;
+    use crate::common::inputs::{Entry, EntryKind};
 
     fn word(text: &str) -> Item {
         Item::Word(text.into())

@@ -123,7 +123,7 @@ impl Root {
                     Ok(there) => assert_eq!(there, target.as_path()),
                     Err(_) => symlink(target.as_path(), &to).expect("a link"),
                 },
-                EntryKind::File(file) => {
+                EntryKind::File(file) | EntryKind::Dated { file, .. } => {
                     fs::remove_file(&to).ok();
                     // One copy for all roots: a link to the system's own file would change that.
                     let copy = self.copies.join(file.digest.to_string());

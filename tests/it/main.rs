@@ -40,4 +40,5 @@ mod shim;
 mod sight;
 mod subtle;
 mod tidy;
+mod travels;
 mod trust;

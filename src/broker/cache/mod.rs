@@ -136,6 +136,10 @@ fn action_digest(job: &FilesJob) -> Digest {
                         let [twin, age] = [file.twin, file.age].map(u16::to_le_bytes);
                         text(5, &[&twin[..], &age, &[u8::from(file.executable)]].concat());
                     }
+                    EntryKind::Dated { file, modified_s } => {
+                        text(4, &file.digest.0);
+                        text(9, &modified_s.to_le_bytes());
+                    }
                 }
             }
         }

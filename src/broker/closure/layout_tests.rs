@@ -30,7 +30,7 @@ fn check(tree: &[&str], paths: &[&str], found: &[bool], expected: &[&str]) {
             let path = entry.path.to_text();
             let name = path.strip_prefix(&below)?;
             Some(match &entry.kind {
-                EntryKind::File(_) => name.to_owned(),
+                EntryKind::File(_) | EntryKind::Dated { .. } => name.to_owned(),
                 EntryKind::Folder => format!("{name}/"),
                 EntryKind::Link { target } => {
                     format!("{name} -> {}", target.to_text().replace(&below, "ROOT/"))

@@ -303,7 +303,7 @@ fn identity(entries: &[Entry], environment: &[Bytes]) -> Digest {
     for Entry { path, kind } in entries {
         add(path);
         match kind {
-            EntryKind::File(file) => {
+            EntryKind::File(file) | EntryKind::Dated { file, .. } => {
                 add(if file.executable { b"program" } else { b"file" });
                 add(&file.digest.0);
             }

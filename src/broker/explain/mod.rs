@@ -8,6 +8,7 @@ mod hosts;
 mod rules;
 mod text;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use self::hosts::Prospect;
@@ -50,11 +51,11 @@ struct Explanation<'a> {
 /// What would become of this command. `report` is what a running broker says of its hosts.
 pub async fn explain(invocation: &Invocation, origin: Origin, report: Option<&Report>) -> String {
     let (compilers, host_lists) = (Compilers::default(), HostLists::default());
-    let invocation = &Invocation { origin, ..without_distcc(invocation.clone()) };
+    let invocation = &Arc::new(Invocation { origin, ..without_distcc(invocation.clone()) });
     let planner = Planner { compilers: &compilers, host_lists: &host_lists, origin };
-    let plan = planner.plan(invocation).await;
+    let plan = planner.plan(invocation).await.map(Arc::new);
     let travel = match &plan {
-        Ok(plan) => Ok((plan, travel(plan, invocation).await)),
+        Ok(plan) => Ok((&**plan, travel(plan, invocation).await)),
         Err(reason) => Err(reason),
     };
     let list = host_lists.of(invocation).ok();
@@ -91,16 +92,16 @@ fn cut_path(invocation: &mut Invocation) {
     invocation.env.push(entry);
 }
 
-async fn travel(plan: &Plan, invocation: &Invocation) -> Travel {
+async fn travel(plan: &Arc<Plan>, invocation: &Arc<Invocation>) -> Travel {
     let hermetic = Arc::new(Hermetic::default());
-    let prepared = match hermetic.closure(plan, invocation).await {
-        Ok(closure) => hermetic.prepare(&closure, plan, invocation).map(|job| {
-            let own: std::collections::HashSet<&[u8]> =
-                closure.entries.iter().map(|entry| &*entry.path).collect();
-            (kinds(&job, plan, invocation, &own), job.toolchain.digest)
-        }),
-        Err(why) => Err(why),
-    };
+    let prepared = hermetic.files(plan, invocation).await.map(|job| {
+        let path = |(_, item): &(u32, Arc<Item>)| match &**item {
+            Item::Entry(entry) => Some(entry.path.clone()),
+            Item::Word(_) => None,
+        };
+        let own: HashSet<Bytes> = job.toolchain.items.iter().filter_map(path).collect();
+        (kinds(&job, plan, invocation, &own), job.toolchain.digest)
+    });
     match (prepared, &plan.job.hermetic.needed) {
         (Ok((inputs, toolchain)), _) => {
             let program = Bytes::from(plan.compiler.program.as_path());
@@ -112,27 +113,22 @@ async fn travel(plan: &Plan, invocation: &Invocation) -> Travel {
 }
 
 /// A job's inputs, by what they are for.
-fn kinds(
-    job: &FilesJob,
-    plan: &Plan,
-    invocation: &Invocation,
-    toolchain: &std::collections::HashSet<&[u8]>,
-) -> Vec<Kind> {
+fn kinds(job: &FilesJob, plan: &Plan, invocation: &Invocation, toolchain: &HashSet<Bytes>) -> Vec<Kind> {
     let source = Bytes::from(invocation.cwd.as_path().join(plan.job.source.as_path()).as_path());
-    let scanned: std::collections::HashSet<&[u8]> =
+    let scanned: HashSet<&[u8]> =
         job.scanned.files.iter().chain(&job.scanned.probed).map(|file| &file.real[..]).collect();
     let names = ["source", "headers", "compiler", "named by options", "links", "folders"];
     let mut kinds = names.map(|name| Kind { name, count: 0, bytes: 0 });
     let real_source = std::fs::canonicalize(source.as_path()).map(Bytes::from_path).unwrap_or(source);
     for (_, item) in &job.items {
         let Item::Entry(entry) = &**item else { continue };
-        let (at, bytes) = match &entry.kind {
-            EntryKind::File(file) if entry.path == real_source => (0, file.size),
-            EntryKind::File(file) if toolchain.contains(&entry.path[..]) => (2, file.size),
-            EntryKind::File(file) if scanned.contains(&entry.path[..]) => (1, file.size),
-            EntryKind::File(file) => (3, file.size),
-            EntryKind::Link { .. } => (4, 0),
-            EntryKind::Folder => (5, 0),
+        let (at, bytes) = match (&entry.kind, entry.kind.file()) {
+            (_, Some(file)) if entry.path == real_source => (0, file.size),
+            (_, Some(file)) if toolchain.contains(&entry.path) => (2, file.size),
+            (_, Some(file)) if scanned.contains(&entry.path[..]) => (1, file.size),
+            (_, Some(file)) => (3, file.size),
+            (EntryKind::Link { .. }, None) => (4, 0),
+            (_, None) => (5, 0),
         };
         kinds[at].count += 1;
         kinds[at].bytes += bytes;

@@ -19,9 +19,10 @@ const REPORTS_MAX: usize = 20;
 /// Whether what was read are the very files that were found, by whatever names.
 ///
 /// clang calls a folder by the name under which it met it first, so a header beside another one can have
-/// a name that nobody spelt out. The source may be missing: gcc leaves it out.
+/// a name that nobody spelt out. The source may be missing: gcc leaves it out. So may be the text that
+/// lies there as a precompiled header, too.
 pub fn is_same_reading(scanned: &InputSet, read: &[Bytes]) -> bool {
-    let found = scanned.files.iter().chain(&scanned.probed);
+    let found = scanned.files.iter().chain(&scanned.probed).chain(&scanned.precompiled);
     let names: HashMap<&[u8], &[u8]> = found.map(|file| (&*file.path, &*file.real)).collect();
     let may: HashSet<&[u8]> = names.values().copied().collect();
     let mut met: HashSet<&[u8]> = HashSet::with_capacity(may.len());
@@ -35,7 +36,8 @@ pub fn is_same_reading(scanned: &InputSet, read: &[Bytes]) -> bool {
         let Some(real) = real else { return false };
         met.insert(real);
     }
-    scanned.files.iter().skip(1).all(|file| met.contains(&*file.real))
+    let files = scanned.files.iter().enumerate().skip(1);
+    files.filter(|(at, _)| !scanned.covered.contains(at)).all(|(_, file)| met.contains(&*file.real))
 }
 
 /// Writes a report into `directory`, which is made if need be; returns its path.
@@ -121,6 +123,21 @@ mod tests {
         fs::write(root.join("c.h"), "c").expect("written");
         check(&["a.c", "a.h", "c.h"], false);
         check(&["a.c", "a.h", "gone.h"], false);
+    }
+
+    #[test]
+    fn what_a_precompiled_header_stands_for_may_be_read_or_not() {
+        let files = ["/a.c", "/p.h", "/in_p.h", "/b.h"].map(file).to_vec();
+        let precompiled = vec![file("/p.h.gch")];
+        let scanned = InputSet { files, precompiled, covered: 1..3, ..InputSet::default() };
+        let check = |names: &[&str], expected: bool| {
+            let read: Vec<Bytes> = names.iter().map(|name| Bytes::from(*name)).collect();
+            assert_eq!(is_same_reading(&scanned, &read), expected, "{names:?}");
+        };
+        check(&["/b.h"], true);
+        check(&["/a.c", "/p.h.gch", "/b.h"], true);
+        check(&["/a.c", "/p.h", "/in_p.h", "/b.h"], true);
+        check(&["/a.c", "/p.h", "/in_p.h"], false);
     }
 
     #[test]

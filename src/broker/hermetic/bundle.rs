@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::broker::link::supply::{Bundle, ToPack};
 use crate::broker::scan::SharedScanner;
-use crate::common::inputs::{Entry, EntryKind, FileEntry, Item};
+use crate::common::inputs::{Entry, FileEntry, Item};
 use crate::common::limits::INPUT_MAX_BYTES;
 use crate::common::toolchain::Digest;
 
@@ -42,7 +42,8 @@ fn none_of(files: &ToPack) -> Bundle {
 
 /// The contents of a file, which have the digest that was announced.
 fn contents(item: &Item, scanner: &SharedScanner) -> Option<Arc<[u8]>> {
-    let Item::Entry(Entry { path, kind: EntryKind::File(file) }) = item else { return None };
+    let Item::Entry(Entry { path, kind }) = item else { return None };
+    let file = kind.file()?;
     match std::fs::File::open(path.as_path()).ok().and_then(|found| read(found, file)) {
         Some(contents) => Some(contents),
         // It has changed since; perhaps what was scanned is still remembered.
@@ -65,6 +66,7 @@ fn read(mut found: std::fs::File, expected: &FileEntry) -> Option<Arc<[u8]>> {
 mod tests {
     use super::*;
     use crate::common::bytes::Bytes;
+    use crate::common::inputs::EntryKind;
 
     #[test]
     fn only_what_is_as_announced_travels() {

@@ -15,6 +15,8 @@ pub struct Counts(Mutex<Travelled>);
 pub struct Travelled {
     /// Sent as files.
     pub files: u64,
+    /// Made ready as files that the compiler listed, where the scanner declined.
+    pub lists: u64,
     /// Sent as preprocessed text, by reason.
     pub texts: BTreeMap<String, u64>,
 }
@@ -23,6 +25,11 @@ impl Counts {
     /// An attempt leaves as files.
     pub fn files(&self) {
         self.change(|travelled| travelled.files += 1);
+    }
+
+    /// A compiler listed a job's files.
+    pub fn list(&self) {
+        self.change(|travelled| travelled.lists += 1);
     }
 
     /// An attempt leaves as a text, for this reason.

@@ -8,13 +8,16 @@ pub mod audit;
 pub mod bundle;
 pub mod counts;
 pub mod dictionary;
+pub mod listing;
 pub mod named;
 pub mod result;
 pub mod set;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::dictionary::{Dictionary, Numbered};
+use self::listing::NoList;
 use self::set::{File, Inode, SetBuilder};
 use super::closure::{self, Closure, NotClosed, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
@@ -34,6 +37,10 @@ pub struct Hermetic {
     pub scanner: SharedScanner,
     /// How jobs travelled.
     pub counts: counts::Counts,
+    /// What asking compilers costs.
+    pub costs: listing::Costs,
+    listed: listing::Memory,
+    inside: listing::Inside,
     dictionary: Dictionary,
     digests: named::Digests,
     /// Digests of programs and their libraries.
@@ -78,12 +85,15 @@ pub enum NotHermetic {
     /// Which files it reads is not certain.
     #[error("scan: {0}")]
     Declined(#[from] Declined),
+    /// Nor does its compiler tell enough.
+    #[error("scan: {0}; {1}")]
+    Unlisted(Declined, NoList),
     /// The result depends on the time of day, which is another there.
     #[error("a file mentions the date or the time")]
     Clock,
-    /// The compiler notes when headers were modified.
-    #[error("the compiler notes the times of headers")]
-    Times,
+    /// It is not known yet which files the precompiled headers among these were made of.
+    #[error("a precompiled header that has not been met before")]
+    Precompiled(Arc<InputSet>),
     /// The broker is at its end.
     #[error("a thread ended: {0}")]
     Thread(String),
@@ -98,9 +108,11 @@ impl NotHermetic {
         match self {
             NotHermetic::Command(reason) => reason.key().to_owned(),
             NotHermetic::Toolchain(_) => "toolchain".to_owned(),
-            NotHermetic::Declined(declined) => format!("scan: {}", declined.kind()),
+            NotHermetic::Declined(declined) | NotHermetic::Unlisted(declined, _) => {
+                format!("scan: {}", declined.kind())
+            }
             NotHermetic::Clock => "clock".to_owned(),
-            NotHermetic::Times => "times".to_owned(),
+            NotHermetic::Precompiled(_) => "precompiled header".to_owned(),
             NotHermetic::Thread(_) => "broker".to_owned(),
             NotHermetic::Unreadable(_) => "unreadable".to_owned(),
         }
@@ -118,15 +130,95 @@ impl Hermetic {
         if let Some(reason) = hermetic.refused.as_ref().or(plan.hermetic_environment.as_ref().err()) {
             return Err(NotHermetic::Command(reason.clone()));
         }
-        if hermetic.times {
-            return Err(NotHermetic::Times);
-        }
         let variable = |name| Bytes::from(invocation.variable(name).unwrap_or_default());
         let around = Surroundings { path: variable("PATH"), library_path: variable("LD_LIBRARY_PATH") };
         Ok(plan.compiler.closure(&around, &self.programs).await?)
     }
 
-    /// Makes a job's inputs ready. Blocking.
+    /// What the scanner finds. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no certain answer.
+    pub fn scan(&self, plan: &Plan, invocation: &Invocation) -> Result<Arc<InputSet>, Declined> {
+        let mut argv = plan.expanded.clone();
+        argv[0] = Bytes::from(plan.compiler.program.as_path());
+        let (cwd, env) = (&invocation.cwd, &invocation.env);
+        let folders = named::folders(plan, invocation);
+        self.scanner.inputs(&Question { argv: &argv, cwd, env, absent: false, folders: &folders })
+    }
+
+    /// Makes a job's inputs ready: what the scanner finds, or else what the compiler lists.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the job must go another way.
+    pub async fn files(
+        self: &Arc<Self>,
+        plan: &Arc<Plan>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<FilesJob, NotHermetic> {
+        let closure = self.closure(plan, invocation).await?;
+        let first = self.off_the_loop(&closure, plan, invocation, |hermetic, plan, invocation| {
+            Ok(hermetic.scan(plan, invocation)?)
+        });
+        let declined = match first.await {
+            Err(NotHermetic::Declined(declined)) if listing::is_worth_asking(&declined) => declined,
+            Err(NotHermetic::Precompiled(found)) => {
+                return self.with_its_files(&closure, plan, invocation, found).await;
+            }
+            done => return done,
+        };
+        if !self.costs.prefer_list(plan) {
+            return Err(NotHermetic::Declined(declined));
+        }
+        tracing::debug!(source = %plan.job.source, why = %declined, "the compiler is asked what it reads");
+        let began = Instant::now();
+        let answer = listing::ask(plan, invocation).await;
+        let answer = answer.map_err(|why| NotHermetic::Unlisted(declined.clone(), why))?;
+        let second = self.off_the_loop(&closure, plan, invocation, move |hermetic, plan, invocation| {
+            let set = hermetic.listed.assemble(&answer, plan, invocation);
+            set.map(Arc::new).map_err(|why| NotHermetic::Unlisted(declined, why))
+        });
+        let job = second.await?;
+        self.costs.list(began.elapsed());
+        self.counts.list();
+        Ok(job)
+    }
+
+    /// A job with a precompiled header of clang's that has not been met before: clang wants all files
+    /// that it was made of, and knows them.
+    async fn with_its_files(
+        self: &Arc<Self>,
+        closure: &Arc<Closure>,
+        plan: &Arc<Plan>,
+        invocation: &Arc<Invocation>,
+        found: Arc<InputSet>,
+    ) -> Result<FilesJob, NotHermetic> {
+        let unlisted = |why| NotHermetic::Unlisted(Declined::Precompiled(plan.job.source.clone()), why);
+        let answer = listing::ask(plan, invocation).await.map_err(unlisted)?;
+        self.inside.learn(&found, &answer);
+        self.off_the_loop(closure, plan, invocation, move |_, _, _| Ok(found)).await
+    }
+
+    /// Finds the files on a thread that may wait, and makes a job of them.
+    async fn off_the_loop(
+        self: &Arc<Self>,
+        closure: &Arc<Closure>,
+        plan: &Arc<Plan>,
+        invocation: &Arc<Invocation>,
+        find: impl FnOnce(&Self, &Plan, &Invocation) -> Result<Arc<InputSet>, NotHermetic> + Send + 'static,
+    ) -> Result<FilesJob, NotHermetic> {
+        let (hermetic, closure) = (Arc::clone(self), Arc::clone(closure));
+        let (plan, invocation) = (Arc::clone(plan), Arc::clone(invocation));
+        let work = move || {
+            let found = find(&hermetic, &plan, &invocation)?;
+            hermetic.prepare(&closure, &plan, &invocation, found)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| NotHermetic::Thread(error.to_string()))?
+    }
+
+    /// Makes a job's inputs ready, once it is known which files of the client's they are. Blocking.
     ///
     /// # Errors
     ///
@@ -136,13 +228,8 @@ impl Hermetic {
         closure: &Closure,
         plan: &Plan,
         invocation: &Invocation,
+        scanned: Arc<InputSet>,
     ) -> Result<FilesJob, NotHermetic> {
-        let mut argv = plan.expanded.clone();
-        argv[0] = Bytes::from(plan.compiler.program.as_path());
-        let (cwd, env) = (&invocation.cwd, &invocation.env);
-        let folders = named::folders(plan, invocation);
-        let question = Question { argv: &argv, cwd, env, absent: false, folders: &folders };
-        let scanned = self.scanner.inputs(&question)?;
         if scanned.clock {
             return Err(NotHermetic::Clock);
         }
@@ -152,22 +239,45 @@ impl Hermetic {
         closure.entries.iter().for_each(|entry| builder.entry(entry));
         let locale = closure.locale(&environment, &self.programs)?;
         locale.entries.iter().for_each(|entry| builder.entry(entry));
-        if argv.iter().any(|word| names_charset(word)) {
+        if plan.expanded.iter().any(|word| names_charset(word)) {
             closure.charsets(&self.programs)?.entries.iter().for_each(|entry| builder.entry(entry));
+        }
+        let is_clang = plan.compiler.toolchain.clang;
+        if is_clang && (plan.job.hermetic.times || !scanned.precompiled.is_empty()) {
+            builder.keep_times();
         }
         add_scanned(&mut builder, &scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
-        let is_clang = plan.compiler.toolchain.clang;
-        // clang lists among its dependencies what `__has_include` found, too.
-        let asked = scanned.probed.iter().filter(|_| is_clang);
-        let reads = reading_digest(scanned.files.iter().chain(asked).map(|file| &*file.path));
+        if is_clang && !scanned.precompiled.is_empty() && scanned.is_scanned() {
+            let Some(inside) = self.inside.of(&scanned) else {
+                return Err(NotHermetic::Precompiled(scanned));
+            };
+            named::add_files(&mut builder, &inside, &self.digests)?;
+        }
+        self.add_plugins(&mut builder, closure, plan, invocation)?;
         let toolchain = self.toolchain(closure);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
-        // And some of the files that options name.
+        // clang lists some of the files that options name, too.
         let lists_more = is_clang && !plan.job.hermetic.reads.is_empty();
-        job.compile.reads = (!lists_more).then_some(reads);
+        job.compile.reads = (!lists_more).then(|| reading(&scanned, is_clang));
         job.scanned = scanned;
         Ok(job)
+    }
+
+    /// Code that the compiler loads needs its libraries, as the compiler does.
+    fn add_plugins(
+        &self,
+        builder: &mut SetBuilder,
+        closure: &Closure,
+        plan: &Plan,
+        invocation: &Invocation,
+    ) -> Result<(), NotHermetic> {
+        let reads = plan.job.hermetic.reads.iter().filter(|read| read.plugin);
+        for read in reads {
+            let path = invocation.cwd.as_path().join(read.path.as_path());
+            closure.libraries_of(&path, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+        }
+        Ok(())
     }
 
     /// Packs files that a volunteer asks for. Blocking.
@@ -219,8 +329,18 @@ fn names_charset(word: &[u8]) -> bool {
     options.iter().filter_map(|option| word.strip_prefix(*option)).any(charset_needs_tables)
 }
 
+/// What a compile will say that it read.
+fn reading(scanned: &InputSet, is_clang: bool) -> Digest {
+    let files = scanned.files.iter().enumerate();
+    // gcc does not know what a precompiled header was made of; clang does.
+    let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
+    // clang lists among its dependencies what `__has_include` found, too.
+    let asked = scanned.probed.iter().filter(|_| is_clang);
+    reading_digest(files.chain(asked).map(|file| &*file.path))
+}
+
 fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {
-    for file in scanned.files.iter().chain(&scanned.probed) {
+    for file in scanned.files.iter().chain(&scanned.probed).chain(&scanned.precompiled) {
         let inode = Inode { identity: file.inode, modified_s: file.modified.0 };
         builder.file(&file.real, File { digest: file.digest, size: file.size, inode });
     }

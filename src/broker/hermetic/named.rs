@@ -87,10 +87,28 @@ pub fn add(
         let path = read.path_in(working_directory(invocation));
         add_read(builder, &mut layout, read, &path, digests)?;
     }
+    add_layout(builder, layout);
+    Ok(())
+}
+
+/// Adds files that must be there to a set.
+///
+/// # Errors
+///
+/// Returns [`NotHermetic::Unreadable`] for the first that is not.
+pub fn add_files(builder: &mut SetBuilder, paths: &[Bytes], digests: &Digests) -> Result<(), NotHermetic> {
+    let mut layout = Layout::default();
+    for path in paths {
+        add_read(builder, &mut layout, &Read::needed(path), path, digests)?;
+    }
+    add_layout(builder, layout);
+    Ok(())
+}
+
+fn add_layout(builder: &mut SetBuilder, layout: Layout) {
     let (links, directories) = layout.finish();
     links.iter().for_each(|link| builder.link(&link.path, &link.target));
     directories.iter().for_each(|path| builder.folder(path));
-    Ok(())
 }
 
 /// Where descriptions of terminals are (terminfo(5)).

@@ -32,9 +32,22 @@ pub struct SetBuilder {
     files: BTreeMap<Bytes, File>,
     /// Entries of a toolchain, and links and folders.
     others: BTreeMap<Bytes, EntryKind>,
+    /// Whether files have the times here that they have there.
+    dated: bool,
+}
+
+impl File {
+    fn plain(&self) -> FileEntry {
+        FileEntry { digest: self.digest, size: self.size, executable: false, twin: 0, age: 0 }
+    }
 }
 
 impl SetBuilder {
+    /// Has the files keep their times.
+    pub fn keep_times(&mut self) {
+        self.dated = true;
+    }
+
     /// A file at its real path.
     pub fn file(&mut self, path: &[u8], file: File) {
         if is_plain_path(path) {
@@ -66,12 +79,15 @@ impl SetBuilder {
 
     /// The set, by path.
     pub fn finish(self) -> Vec<Entry> {
-        let SetBuilder { files, mut others } = self;
+        let SetBuilder { files, mut others, dated } = self;
         let twins = Twins::of(files.values());
         for (path, file) in files {
             // What is part of the toolchain as well is an entry of it already: its programs are not
             // read by anything that looks at inodes.
-            others.entry(path).or_insert_with(|| EntryKind::File(twins.entry(&file)));
+            others.entry(path).or_insert_with(|| match dated {
+                true => EntryKind::Dated { file: file.plain(), modified_s: file.inode.modified_s },
+                false => EntryKind::File(twins.entry(&file)),
+            });
         }
         others.into_iter().map(|(path, kind)| Entry { path, kind }).collect()
     }
@@ -108,13 +124,7 @@ impl Twins {
             }
         };
         let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-        FileEntry {
-            digest: file.digest,
-            size: file.size,
-            executable: false,
-            twin: small(twin),
-            age: small(age),
-        }
+        FileEntry { twin: small(twin), age: small(age), ..file.plain() }
     }
 }
 
@@ -148,6 +158,19 @@ mod tests {
         check(&[("/a", one.clone()), ("/b", one.clone())], &[(0, 0), (0, 0)]);
         check(&[("/a", one.clone()), ("/b", other)], &[(0, 0), (1, 0)]);
         check(&[("/a", file("x", 9, 4)), ("/b", one)], &[(1, 0), (0, 1)]);
+    }
+
+    #[test]
+    fn files_keep_their_times_where_that_is_asked_for() {
+        let mut builder = SetBuilder::default();
+        builder.keep_times();
+        builder.file(b"/a", file("x", 7, 5));
+        builder.file(b"/b", file("x", 8, 6));
+        let times = builder.finish().into_iter().map(|entry| match entry.kind {
+            EntryKind::Dated { file, modified_s } => (file.twin, modified_s),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(times.collect::<Vec<_>>(), [(0, 5), (0, 6)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::common::inputs::{EntryKind, Item};
+use crate::common::inputs::Item;
 use crate::common::limits::{BUNDLE_BYTES, BUNDLE_WINDOW_BYTES, LINK_CHUNK_MAX_BYTES};
 use crate::common::protocol::io::{push_bundle, push_message};
 use crate::common::protocol::link::ToVolunteer;
@@ -148,10 +148,7 @@ impl Supply {
 
 fn size(item: &Item) -> u64 {
     match item {
-        Item::Entry(entry) => match entry.kind {
-            EntryKind::File(file) => file.size,
-            _ => 0,
-        },
+        Item::Entry(entry) => entry.kind.file().map_or(0, |file| file.size),
         Item::Word(_) => 0,
     }
 }
@@ -160,7 +157,7 @@ fn size(item: &Item) -> u64 {
 mod tests {
     use super::*;
     use crate::common::bytes::Bytes;
-    use crate::common::inputs::{Entry, FileEntry};
+    use crate::common::inputs::{Entry, EntryKind, FileEntry};
     use crate::common::toolchain::Digest;
 
     fn file(size: u64) -> Arc<Item> {

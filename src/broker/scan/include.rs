@@ -122,7 +122,12 @@ impl Walk<'_> {
         }
         let (index, hit) = self.find(start, name)?;
         if std::mem::take(&mut self.fresh) {
-            self.no_precompiled(index)?;
+            self.note_precompiled(index)?;
+            if let (false, Some(hit)) = (self.precompiled.is_empty(), hit) {
+                let from = self.order.len();
+                self.enter(hit, start == Start::Nowhere)?;
+                return self.cover(from);
+            }
         }
         let Some(hit) = hit else { return Err(self.missing(name)) };
         let found = self.memory.chains.get(index);
@@ -140,47 +145,92 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// gcc looks for `X.gch` beside every path that it tries for the first include.
-    pub(super) fn no_precompiled(&mut self, index: u32) -> Result<(), Declined> {
+    /// gcc looks for `X.gch` beside every path that it tries for the first include, and takes the first
+    /// that fits the compile.
+    pub(super) fn note_precompiled(&mut self, index: u32) -> Result<(), Declined> {
         if !self.gcc() {
             return Ok(());
         }
         let memory = &mut *self.memory;
         let (symbols, paths) = (&mut memory.symbols, &mut memory.paths);
         let mut around = Around { symbols, paths, files: self.files, scan: self.number };
-        let (mut vain, mut rejected) = (Vec::new(), Vec::new());
+        let (mut vain, mut rejected, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+        let marked = &mut memory.marked;
         let found = memory.chains.endings(index, b".gch", &mut around, &mut |path, answer, files| {
-            let content = match answer {
+            let stat = match answer {
                 Answer::Absent => {
                     vain.push(path);
                     return true;
                 }
-                Answer::File(stat) => stat.content,
+                Answer::File(stat) => stat,
                 Answer::Directory | Answer::Unreadable => return false,
             };
-            // One without the mark is opened and passed over; whether another is taken depends
-            // on more than is known here.
-            let is_none = files.bytes(content).is_some_and(|bytes| !bytes.starts_with(b"gpch"));
-            rejected.extend(is_none.then_some((path, content)));
-            is_none
+            // One without the mark is opened and passed over. Of the others it is the compiler that
+            // knows which it takes.
+            let is_marked = marked
+                .get(&stat.content)
+                .copied()
+                .unwrap_or_else(|| files.bytes(stat.content).is_none_or(|bytes| bytes.starts_with(b"gpch")));
+            marked.insert(stat.content, is_marked);
+            match is_marked {
+                true => taken.push((path, stat)),
+                false => rejected.push((path, stat.content)),
+            }
+            true
         });
         if let Some(path) = found {
             return Err(Declined::Precompiled(Bytes(path)));
         }
         self.no_precompiled.extend(vain);
         self.probed.extend(rejected);
+        self.precompiled.extend(taken);
         Ok(())
     }
 
-    /// clang looks for `X.pch` and `X.gch` when it is told `-include X`, and nowhere else.
-    pub(super) fn no_precompiled_prefix(&mut self, name: &[u8]) -> Result<(), Declined> {
+    /// clang looks for `X.pch` and `X.gch` when it is told `-include X`, and nowhere else. Whether there
+    /// is one.
+    pub(super) fn precompiled_prefix(&mut self, name: &[u8]) -> Result<bool, Declined> {
+        let before = self.precompiled.len();
         for ending in [&b".pch"[..], b".gch"] {
             let start = if name.starts_with(b"/") { &b""[..] } else { &self.cwd };
             let path = [start, name, ending].concat();
             let sym = self.memory.symbols.intern(&path);
-            if self.find(Start::Nowhere, sym)?.1.is_some() {
-                return Err(Declined::Precompiled(Bytes(path)));
+            if let Some(hit) = self.find(Start::Nowhere, sym)?.1 {
+                self.precompiled.push((hit.path, hit.stat));
             }
+        }
+        Ok(self.precompiled.len() > before)
+    }
+
+    /// The text of a precompiled header that clang is told of by name: of the header that is included
+    /// after it. What else might be in it is not known here.
+    pub(super) fn named_precompiled(&mut self, name: &Bytes, directory: PathId) -> Result<(), Declined> {
+        let of = |header: &&Bytes| {
+            let ending = name.strip_prefix(&header[..]);
+            ending.is_some_and(|ending| matches!(ending, b".pch" | b".gch"))
+        };
+        let request = self.request;
+        let header = request.includes.iter().find(of);
+        let header = header.ok_or_else(|| Declined::Precompiled(name.clone()))?;
+        let from = self.order.len();
+        self.precompiled_prefix(header)?;
+        self.command_line_include(directory, header)?;
+        self.cover(from)
+    }
+
+    /// What was entered from `from` on is what a precompiled header stands for. One that is older than
+    /// its text may say something else.
+    pub(super) fn cover(&mut self, from: usize) -> Result<(), Declined> {
+        let newest = self.order[from..].iter().filter_map(|(path, _)| self.entered.get(path)).max();
+        if let Some((path, _)) = self
+            .precompiled
+            .iter()
+            .find(|(_, stat)| newest.is_some_and(|&newest| stat.identity.modified_s < newest))
+        {
+            return Err(Declined::Stale(Bytes::from(self.memory.paths.bytes(*path))));
+        }
+        if self.covered.is_empty() {
+            self.covered = from..self.order.len();
         }
         Ok(())
     }
@@ -195,7 +245,10 @@ impl Walk<'_> {
         };
         let (index, hit) = self.find(start, name.sym)?;
         if self.fresh {
-            self.no_precompiled(index)?;
+            self.note_precompiled(index)?;
+            if let Some((path, _)) = self.precompiled.first() {
+                return Err(Declined::Precompiled(Bytes::from(self.memory.paths.bytes(*path))));
+            }
         }
         if let Some(hit) = hit {
             self.probed.push((hit.path, hit.stat.content));
@@ -240,7 +293,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, unit: &Unit) -> Result<(), Declined> {
-        self.entered.insert(path, ());
+        self.entered.insert(path, stat.identity.modified_s);
         self.order.push((path, stat.content));
         self.clock |= unit.clock;
         if !self.gcc() {

@@ -12,6 +12,10 @@ pub(super) enum Use {
     Define,
     Undefine,
     Include,
+    /// The same past the driver: behind those that it is given itself.
+    IncludeLast,
+    /// A precompiled header of clang's.
+    Precompiled,
     Imacros,
     Language,
     /// `-Xpreprocessor ARG`.
@@ -70,6 +74,7 @@ pub(super) const WITH_NEXT: &[(&[u8], Use)] = &[
     (b"-specs", Use::Base),
     (b"--specs", Use::Base),
     (b"-Xclang", Use::FrontEnd),
+    (b"-include-pch", Use::Precompiled),
 ];
 
 /// Whole options.
@@ -124,8 +129,13 @@ pub(super) const PLAIN: &[(&[u8], Use)] = &[
 ];
 
 /// What clang's front end may be told, and what becomes of that; a value is in the next word.
-pub(super) const FRONT_END: &[(&[u8], Use)] =
-    &[(b"-add-plugin", Use::Ignore), (b"-load", Use::Ignore), (b"-target-feature", Use::Base)];
+pub(super) const FRONT_END: &[(&[u8], Use)] = &[
+    (b"-add-plugin", Use::Ignore),
+    (b"-include", Use::IncludeLast),
+    (b"-include-pch", Use::Precompiled),
+    (b"-load", Use::Ignore),
+    (b"-target-feature", Use::Base),
+];
 
 /// The same for words without a value.
 pub(super) const FRONT_END_ALONE: &[&[u8]] = &[
@@ -136,6 +146,7 @@ pub(super) const FRONT_END_ALONE: &[&[u8]] = &[
     b"-emit-pch",
     b"-fno-pch-timestamp",
     b"-fno-validate-pch",
+    b"-fpch-instantiate-templates",
 ];
 
 /// Starts of options that do not change what is included, or do so only through what the
@@ -260,6 +271,7 @@ pub(super) const SPARED: &[&[u8]] = &[
     b"-fno-modules",
     b"-fembed-bitcode",
     b"-fpch-codegen",
+    b"-fpch-preprocess",
     b"-fpch-debuginfo",
     b"-fpch-instantiate-templates",
 ];

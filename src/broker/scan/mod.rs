@@ -96,6 +96,9 @@ pub enum Declined {
     /// A precompiled header lies where the compiler looks for one.
     #[error("{0}: a precompiled header")]
     Precompiled(Bytes),
+    /// A precompiled header is older than the text in it, and may say something else.
+    #[error("{0}: a precompiled header that is older than its text")]
+    Stale(Bytes),
     /// A file changed while the scan ran.
     #[error("{0}: changed during the scan")]
     Changed(Bytes),
@@ -115,6 +118,7 @@ impl Declined {
             Declined::Unreadable(_) => "unreadable file".to_owned(),
             Declined::Doubt { what, .. } => (*what).to_owned(),
             Declined::Precompiled(_) => "precompiled header".to_owned(),
+            Declined::Stale(_) => "stale precompiled header".to_owned(),
             Declined::Changed(_) => "file changed".to_owned(),
         }
     }
@@ -190,6 +194,11 @@ pub struct Scan {
     pub files: Vec<Scanned>,
     /// Files that are opened, or asked for with `__has_include`, and not read.
     pub probed: Vec<Scanned>,
+    /// Precompiled headers that lie where the compiler looks for them: it may take one for the text of
+    /// the first include.
+    pub precompiled: Vec<Scanned>,
+    /// Which of `files` that text is.
+    pub covered: std::ops::Range<usize>,
     /// Names looked for and not found, if they were asked for.
     pub absent: Vec<Arc<[u8]>>,
     /// Paths by which the compiler finds files that it then knows by a shorter one.

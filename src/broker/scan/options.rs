@@ -45,6 +45,8 @@ pub struct CommandLine {
     pub imacros: Vec<Bytes>,
     /// `-include` in order.
     pub includes: Vec<Bytes>,
+    /// `-include-pch`.
+    pub precompiled: Option<Bytes>,
     /// Arguments that may change predefined macros or default directories.
     pub base: Vec<Bytes>,
     /// Arguments that add include directories.
@@ -77,6 +79,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             settings: Vec::new(),
             imacros: Vec::new(),
             includes: Vec::new(),
+            precompiled: None,
             base: Vec::new(),
             paths: Vec::new(),
             user_directories: Vec::new(),
@@ -88,6 +91,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
         language: None,
         sources: Vec::new(),
         passed: Vec::new(),
+        passed_includes: Vec::new(),
         front_end: None,
     };
     let mut rest = arguments.iter();
@@ -103,6 +107,8 @@ struct Reader {
     sources: Vec<(Bytes, Option<Bytes>)>,
     /// `-D` and `-U` given past the driver.
     passed: Vec<Setting>,
+    /// `-include` past the driver.
+    passed_includes: Vec<Bytes>,
     /// `-iprefix`.
     prefix: Option<Bytes>,
     /// What becomes of the next word behind `-Xclang`.
@@ -200,18 +206,25 @@ impl Reader {
             Use::Define => self.line.settings.push(define(value)?),
             Use::Undefine => self.line.settings.push(Setting::Undefine(value.to_vec())),
             Use::Include => self.line.includes.push(value.clone()),
+            Use::IncludeLast => self.passed_includes.push(value.clone()),
+            // A second one would be chained to the first.
+            Use::Precompiled if self.line.precompiled.is_some() => {
+                return Err(Declined::Option(whole[0].clone()));
+            }
+            Use::Precompiled => self.line.precompiled = Some(value.clone()),
             Use::Imacros => self.line.imacros.push(value.clone()),
             Use::Language => self.language = Some(value.clone()),
             Use::Preprocessor => self.past_driver(value, whole[0])?,
             Use::FrontEnd => {
                 let use_ = match self.front_end.take() {
                     Some(use_) => use_,
+                    // The value comes behind the next `-Xclang`.
                     None if FRONT_END_ALONE.iter().any(|name| value[..] == **name) => Use::Ignore,
                     None => {
                         let row = FRONT_END.iter().find(|(name, _)| value[..] == **name);
                         let (_, use_) = row.ok_or_else(|| Declined::Option(value.clone()))?;
                         self.front_end = Some(*use_);
-                        *use_
+                        if *use_ == Use::Base { Use::Base } else { Use::Ignore }
                     }
                 };
                 self.apply(use_, whole, value)?;
@@ -267,6 +280,7 @@ impl Reader {
             }
         }
         self.line.settings.append(&mut self.passed);
+        self.line.includes.append(&mut self.passed_includes);
         Ok(self.line)
     }
 }
@@ -362,7 +376,7 @@ mod tests {
     /// What the classifier lets run among the client's own files, the scanner must follow.
     #[test]
     fn what_may_run_among_the_clients_files_is_followed() {
-        let declined = ["-traditional", "-finput", "-include-pch", "-c a.i", "@args", "-fpreprocessed"];
+        let declined = ["-traditional", "-finput", "-c a.i", "@args", "-fpreprocessed"];
         let table = include_str!("../../common/classify/hermetic.txt");
         let rows = table.lines().filter_map(|row| row.split_once(" => files:"));
         let followed = rows.filter(|(line, _)| !declined.iter().any(|option| line.contains(option)));
@@ -378,8 +392,8 @@ mod tests {
             "-Wp,-v",
             "@x",
             "-Xclang",
-            "-Xclang -include-pch",
-            "-include-pch x",
+            "-Xclang -ast-dump",
+            "-include-pch x -include-pch y",
             "--weird",
         ] {
             assert!(parse(&format!("gcc -c a.c {option}")).is_err(), "{option}");

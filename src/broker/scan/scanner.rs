@@ -148,10 +148,13 @@ impl Scanner {
         }
         let files = self.input_files(&scan.files, &mut layout)?;
         let probed = self.input_files(&scan.probed, &mut layout)?;
+        let precompiled = self.input_files(&scan.precompiled, &mut layout)?;
         let (links, directories) =
             (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
-        let (absent, clock) = (scan.absent, scan.clock);
-        Ok(Arc::new(InputSet { files, probed, aliases, links, directories, absent, search, own, clock }))
+        let Scan { absent, clock, covered, .. } = scan;
+        let links_and_more =
+            InputSet { links, directories, absent, search, own, clock, ..InputSet::default() };
+        Ok(Arc::new(InputSet { files, probed, precompiled, covered, aliases, ..links_and_more }))
     }
 
     fn input_files(&mut self, files: &[Scanned], layout: &mut Layout) -> Result<Vec<InputFile>, Declined> {
@@ -254,6 +257,7 @@ impl Scanner {
             settings: &line.settings,
             imacros: &line.imacros,
             includes: &line.includes,
+            precompiled: line.precompiled.as_ref(),
             quotes_elsewhere: line.quotes_elsewhere,
         };
         let mut asker = Asker { compiler, answers };

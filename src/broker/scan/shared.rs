@@ -63,6 +63,11 @@ pub struct InputSet {
     pub files: Vec<InputFile>,
     /// What is opened or asked for by `__has_include`, found, and not read.
     pub probed: Vec<InputFile>,
+    /// Precompiled headers that lie where the compiler looks for them. Whether it takes one is its own
+    /// affair: then it reads that in place of the files in `covered`.
+    pub precompiled: Vec<InputFile>,
+    /// Which of `files` a precompiled header stands for.
+    pub covered: std::ops::Range<usize>,
     /// Where those names lead by which the compiler comes to files that it then knows by shorter ones.
     pub aliases: Vec<Arc<[u8]>>,
     /// Links crossed on the way to any of these or to a directory, sorted.
@@ -79,6 +84,13 @@ pub struct InputSet {
     pub own: Arc<[Bytes]>,
     /// Whether any file mentions the date or the time.
     pub clock: bool,
+}
+
+impl InputSet {
+    /// Whether the scanner made it: then its chain is known.
+    pub fn is_scanned(&self) -> bool {
+        !self.search.directories.is_empty()
+    }
 }
 
 /// A scanner that the whole broker shares: sessions ask it one after the other.

@@ -142,6 +142,7 @@ impl Case {
             chain: memory.chain(&search, b"/w", &facts),
             settings: &self.settings,
             imacros: &[],
+            precompiled: None,
             includes: &self.includes,
             quotes_elsewhere: false,
         };
@@ -384,9 +385,17 @@ fn names_looked_for_in_vain_are_told() {
 }
 
 #[test]
-fn a_precompiled_header_declines() {
-    let files = [("/w/m.cc", "#include <a>\n"), ("/i/a", ""), ("/i/a.gch", "gpchC013")];
-    assert!(matches!(gcc().scan(&files), Err(Declined::Precompiled(_))));
+fn a_precompiled_header_stands_for_the_text_of_the_first_include() {
+    let files =
+        [("/w/m.cc", "#include <a>\n#include <c>\n"), ("/i/a", "#include <b>\n"), ("/i/b", ""), ("/i/c", "")];
+    let with = |more: (&'static str, &'static str)| gcc().scan(&[&files[..], &[more]].concat()).unwrap();
+    let taken = with(("/i/a.gch", "gpchC013"));
+    assert_eq!(names(&taken), ["/w/m.cc", "/i/a", "/i/b", "/i/c"]);
+    assert_eq!((&*taken.precompiled[0].path, taken.covered), (&b"/i/a.gch"[..], 1..3));
+    let other = with(("/i/a.gch", "no mark"));
+    assert_eq!((other.precompiled.len(), other.covered, &*other.probed[0].path), (0, 0..0, &b"/i/a.gch"[..]));
+    let asked = [("/w/m.cc", "#if __has_include(<a>)\n#endif\n"), ("/i/a", ""), ("/i/a.gch", "gpchC013")];
+    assert!(matches!(gcc().scan(&asked), Err(Declined::Precompiled(_))));
     let files =
         [("/w/m.cc", "#include <b>\n#include <a>\n"), ("/i/a", ""), ("/i/b", ""), ("/i/a.gch", "gpchC013")];
     walks(&gcc(), &files, &["/i/b", "/i/a"]);

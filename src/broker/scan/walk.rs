@@ -1,5 +1,6 @@
 //! One translation unit: enters files as the compiler would, directive by directive.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::directive::{self, Directive, Pragma, Unit};
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub imacros: &'a [Bytes],
     /// `-include` in order.
     pub includes: &'a [Bytes],
+    /// Headers that stand in front of those, in the form of this precompiled one (clang).
+    pub precompiled: Option<&'a Bytes>,
     /// `-I-`: quotes do not look beside their file.
     pub quotes_elsewhere: bool,
 }
@@ -56,6 +59,8 @@ pub struct Memory {
     pub(super) predefined: QuickMap<u32, Arc<[(Sym, MacroId)]>>,
     pub(super) settings: std::collections::HashMap<Setting, (Sym, MacroId)>,
     pub(super) scans: u32,
+    /// Which contents gcc would take for a precompiled header.
+    pub(super) marked: QuickMap<Content, bool>,
 }
 
 impl Memory {
@@ -109,7 +114,8 @@ pub(super) struct Walk<'a> {
     pub(super) chain: u32,
     pub(super) number: u32,
     pub(super) entries: usize,
-    pub(super) entered: QuickMap<PathId, ()>,
+    /// When each was modified.
+    pub(super) entered: QuickMap<PathId, i64>,
     pub(super) order: Vec<(PathId, Content)>,
     pub(super) probed: Vec<(PathId, Content)>,
     pub(super) aliases: Vec<PathId>,
@@ -119,6 +125,10 @@ pub(super) struct Walk<'a> {
     pub(super) fleeting: Vec<(u32, Hit)>,
     /// Names of precompiled headers that were looked for in vain.
     pub(super) no_precompiled: Vec<PathId>,
+    /// Precompiled headers that may be taken for the text of the first include.
+    pub(super) precompiled: Vec<(PathId, Stat)>,
+    /// Which part of `order` that text is.
+    pub(super) covered: Range<usize>,
     pub(super) once: QuickSet<(u64, u64, i64)>,
     pub(super) inodes: QuickMap<(u64, u64), PathId>,
     pub(super) beside: QuickMap<PathId, bool>,
@@ -194,6 +204,8 @@ pub fn walk(
         trails: Vec::new(),
         fleeting: Vec::new(),
         no_precompiled: Vec::new(),
+        precompiled: Vec::new(),
+        covered: 0..0,
         once: QuickSet::default(),
         inodes: QuickMap::default(),
         beside: QuickMap::default(),
@@ -313,16 +325,21 @@ impl Walk<'_> {
                 self.enter(hit, false)?;
             }
         }
+        if let Some(name) = self.request.precompiled {
+            self.named_precompiled(name, directory)?;
+        }
         for name in self.request.includes {
-            if !self.gcc() {
-                self.no_precompiled_prefix(name)?;
-            }
+            let from = self.order.len();
+            let taken = !self.gcc() && self.precompiled_prefix(name)?;
             self.command_line_include(directory, name)?;
+            if taken {
+                self.cover(from)?;
+            }
         }
         Ok(())
     }
 
-    fn command_line_include(&mut self, directory: PathId, name: &Bytes) -> Result<(), Declined> {
+    pub(super) fn command_line_include(&mut self, directory: PathId, name: &Bytes) -> Result<(), Declined> {
         let sym = self.memory.symbols.intern(name);
         let start = match name.first() {
             Some(b'/') => Start::Nowhere,
@@ -468,6 +485,8 @@ impl Walk<'_> {
             aliases: std::mem::take(&mut self.aliases).into(),
             searches: std::mem::take(&mut self.searches).into(),
             no_precompiled: std::mem::take(&mut self.no_precompiled).into(),
+            precompiled: self.precompiled.iter().map(|&(path, stat)| (path, stat.content)).collect(),
+            covered: self.covered.clone(),
             clock: self.clock,
             ended: self.files.now(),
             chain: self.chain,

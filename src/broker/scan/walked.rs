@@ -1,5 +1,6 @@
 //! The end of a walk: what was found, what it rests on, and whether that still stands.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::files::{Content, Files, Trail};
@@ -15,6 +16,8 @@ pub struct Walked {
     pub(super) aliases: Box<[PathId]>,
     pub(super) searches: Box<[u32]>,
     pub(super) no_precompiled: Box<[PathId]>,
+    pub(super) precompiled: Box<[(PathId, Content)]>,
+    pub(super) covered: Range<usize>,
     pub(super) clock: bool,
     /// [`Files::now`] when it ended: a scan takes changes in at its beginning, and looks at what
     /// tells of none before it uses it.
@@ -27,7 +30,7 @@ pub struct Walked {
 impl Walked {
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        (self.files.len() + self.probed.len()) * 8
+        (self.files.len() + self.probed.len() + self.precompiled.len()) * 8
             + (self.aliases.len() + self.searches.len() + self.trails.len()) * 4
             + self.fleeting.len() * size_of::<(u32, Hit)>()
             + size_of::<Walked>()
@@ -58,6 +61,8 @@ impl Walked {
         let mut scan = Scan {
             files: shown(&self.files, &mut memory.paths),
             probed: shown(&self.probed, &mut memory.paths),
+            precompiled: shown(&self.precompiled, &mut memory.paths),
+            covered: self.covered.clone(),
             aliases: self.aliases.iter().map(|&path| memory.paths.shared(path)).collect(),
             absent: Vec::new(),
             clock: self.clock,

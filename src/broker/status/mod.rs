@@ -147,6 +147,8 @@ pub struct TotalsReport {
     /// Attempts that left as files (hermetic mode).
     #[serde(default)]
     pub sent_files: u64,
+    /// Jobs whose files the compiler listed, because the scanner declined.
+    pub listed: u64,
     /// Attempts that left as preprocessed text, by reason.
     #[serde(default)]
     pub sent_texts: BTreeMap<String, u64>,
@@ -320,6 +322,7 @@ impl TotalsReport {
             forbidden: totals.forbidden,
             abandoned: totals.abandoned,
             sent_files: travelled.files,
+            listed: travelled.lists,
             sent_texts: travelled.texts.clone(),
             scanner_files: scanner.disk.files as u64,
             scanner_watches: scanner.disk.watches as u64,

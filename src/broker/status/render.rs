@@ -115,6 +115,13 @@ impl Report {
         }
         if totals.sent_files > 0 {
             let _ = writeln!(text, "    {:>7} sent as files", totals.sent_files);
+            if totals.listed > 0 {
+                let _ = writeln!(
+                    text,
+                    "    {:>7} of them listed by the compiler: the scanner declined",
+                    totals.listed
+                );
+            }
         }
         for (reason, count) in &totals.sent_texts {
             let _ = writeln!(text, "    {count:>7} sent as text: {}", clip(reason, 50));

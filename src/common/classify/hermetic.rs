@@ -37,12 +37,14 @@ pub struct Read {
     /// The file whose absolute name is the name of what is read in the folder `path`, with `#` for each
     /// slash: what gcc does with profiles.
     pub mangled: Option<Bytes>,
+    /// Whether it is code that the compiler loads: then the libraries that it needs are read, too.
+    pub plugin: bool,
 }
 
 impl Read {
     /// A file that must be there.
-    pub(super) fn needed(path: &[u8]) -> Self {
-        Read { path: path.into(), whole_folder: false, optional: false, mangled: None }
+    pub fn needed(path: &[u8]) -> Self {
+        Read { path: path.into(), whole_folder: false, optional: false, mangled: None, plugin: false }
     }
 
     /// A file without which the compiler goes on.

@@ -105,7 +105,9 @@ impl Compile<'_> {
                 Effect::Reads | Effect::Specs | Effect::Precompiled => reads.push(Read::needed(value)),
                 Effect::ReadsIfThere => reads.push(Read::optional(value)),
                 Effect::ReadsList => reads.extend(value.strip_prefix(b"list=").map(Read::needed)),
-                Effect::Plugin if value.contains(&b'/') => reads.push(Read::needed(value)),
+                Effect::Plugin if value.contains(&b'/') => {
+                    reads.push(Read { plugin: true, ..Read::needed(value) });
+                }
                 Effect::Profile if self.clang => reads.extend(profile_of_clang(value)),
                 Effect::Profile => reads.extend(self.profile(effects)),
                 Effect::AutoProfile => {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{EntryKind, FileEntry};
+use crate::common::inputs::FileEntry;
 use crate::common::toolchain::Digest;
 use crate::remote::stamp::Stamp;
 use crate::remote::store::{Key, Store, digest_of};
@@ -36,7 +36,7 @@ pub struct Adopter {
 impl Adopter {
     /// Puts a file into the store if this machine has it; whether it did.
     pub fn adopt(&self, known: &Known, store: &Store) -> bool {
-        let EntryKind::File(file) = &known.entry.kind else { return false };
+        let Some(file) = known.entry.kind.file() else { return false };
         let path = &known.entry.path;
         PLACES.iter().any(|place| path.starts_with(place)) && self.take(path, file, store).unwrap_or(false)
     }
@@ -84,7 +84,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::common::inputs::Entry;
+    use crate::common::inputs::{Entry, EntryKind};
     use crate::remote::view::catalogue::Catalogue;
 
     fn known(path: &str, digest: Digest, size: u64) -> Arc<Known> {

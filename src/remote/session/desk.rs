@@ -12,7 +12,7 @@ use super::{LinkEnd, LiveJob, Session};
 use tracing::Instrument;
 
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{EntryKind, FileEntry, Runs};
+use crate::common::inputs::{FileEntry, Runs};
 use crate::common::limits::{
     BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES, PROVISIONS_MAX,
 };
@@ -184,11 +184,10 @@ impl Session {
     }
 
     fn files(&self, items: &[u32]) -> Result<Vec<FileEntry>, LinkEnd> {
-        let file = |&number: &u32| match &self.desk.dictionary.file(number).map_err(protocol)?.entry.kind {
-            EntryKind::File(file) => Ok(*file),
-            EntryKind::Link { .. } | EntryKind::Folder => {
-                Err(LinkEnd::Protocol(format!("item {number} is no file")))
-            }
+        let file = |&number: &u32| {
+            let known = self.desk.dictionary.file(number).map_err(protocol)?;
+            let none = || LinkEnd::Protocol(format!("item {number} is no file"));
+            known.entry.kind.file().copied().ok_or_else(none)
         };
         items.iter().map(file).collect()
     }

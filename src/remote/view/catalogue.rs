@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::common::inputs::{Entry, EntryKind};
+use crate::common::inputs::Entry;
 use crate::remote::store::Key;
 
 /// An entry with its number.
@@ -22,10 +22,7 @@ pub struct Known {
 impl Known {
     /// Which file of the store it is, if it is a file.
     pub fn key(&self) -> Option<Key> {
-        match &self.entry.kind {
-            EntryKind::File(file) => Some(Key::from(file)),
-            EntryKind::Link { .. } | EntryKind::Folder => None,
-        }
+        self.entry.kind.file().map(Key::from)
     }
 }
 
@@ -131,6 +128,7 @@ fn walk(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::inputs::EntryKind;
 
     fn folder(path: &str) -> Entry {
         Entry { path: path.into(), kind: EntryKind::Folder }

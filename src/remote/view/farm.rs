@@ -15,7 +15,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, RenameFlags, mkdirat, renameat_with, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, RenameFlags, Timespec, Timestamps, mkdirat, renameat_with, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::PRIVATE;
@@ -176,10 +178,20 @@ impl Farm {
                         store.lost(&key);
                         return Err(FarmError::Lost(key));
                     }
-                    Err(error) if is_no_link(&error) => self.copy(&key, path, store),
+                    Err(error) if is_no_link(&error) => self.copy(&key, path, store, None),
                     linked => linked,
                 };
                 self.named(parent(path), known, linked)
+            }
+            EntryKind::Dated { file, modified_s } => {
+                self.folder(parent(path))?;
+                let key = Key::from(file);
+                let copied = self.copy(&key, path, store, Some(*modified_s));
+                if copied.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                    store.lost(&key);
+                    return Err(FarmError::Lost(key));
+                }
+                self.named(parent(path), known, copied)
             }
         }
     }
@@ -216,8 +228,9 @@ impl Farm {
         })
     }
 
-    /// Where a file has as many links as the file system allows, or may have none.
-    fn copy(&self, key: &Key, path: &[u8], store: &Store) -> io::Result<()> {
+    /// Where a file has as many links as the file system allows, or may have none; or a time of its own,
+    /// which links would share.
+    fn copy(&self, key: &Key, path: &[u8], store: &Store, modified_s: Option<i64>) -> io::Result<()> {
         let mut from = store.read(key)?;
         let meta = from.metadata()?;
         let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::WRONLY;
@@ -225,7 +238,10 @@ impl Farm {
         let into = rustix::fs::openat(&self.root, path, flags | rustix::fs::OFlags::CLOEXEC, mode)?;
         let mut into = File::from(into);
         io::copy(&mut from, &mut into)?;
-        into.set_modified(meta.modified()?)
+        let Some(seconds) = modified_s else { return into.set_modified(meta.modified()?) };
+        let at = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: at, last_modification: at };
+        rustix::fs::futimens(&into, &times).map_err(io::Error::from)
     }
 
     fn clear(&mut self) -> io::Result<()> {

@@ -69,7 +69,7 @@ fn directories_are_searched_in_the_order_that_options_give() {
 }
 
 #[test]
-fn a_file_that_is_no_precompiled_header_is_passed_over() {
+fn a_precompiled_header_stands_beside_its_text() {
     let directory = project();
     write(directory.path(), "sub/h.h.gch", b"no precompiled header");
     let argv = ["gcc", "-Ione", "-c", "sub/a.c"];
@@ -78,12 +78,19 @@ fn a_file_that_is_no_precompiled_header_is_passed_over() {
     let made = ["-Ione", "-x", "c-header", "sub/h.h", "-o", "sub/h.h.gch"];
     let run = Command::new("gcc").args(made).current_dir(directory.path()).status();
     assert!(run.expect("gcc runs").success());
-    assert!(matches!(scanned(&argv, directory.path(), "X="), Err(Declined::Precompiled(_))));
+    let files = scanned(&argv, directory.path(), "X=").expect("an answer");
+    assert_eq!(files, listed(&argv, directory.path()));
     // clang looks for one only where it is told `-include`.
     let argv = ["clang", "-Ione", "-c", "sub/a.c"];
     assert_eq!(scanned(&argv, directory.path(), "X=").expect("an answer"), listed(&argv, directory.path()));
     write(directory.path(), "sub/h.h.pch", b"");
     let argv = ["clang", "-Ione", "-include", "sub/h.h", "-c", "sub/a.c"];
+    assert!(
+        scanned(&argv, directory.path(), "X=")
+            .expect("an answer")
+            .contains(&directory.path().join("sub/h.h").canonicalize().expect("a file"))
+    );
+    let argv = ["clang", "-Ione", "-include-pch", "sub/other.pch", "-c", "sub/a.c"];
     assert!(matches!(scanned(&argv, directory.path(), "X="), Err(Declined::Precompiled(_))));
 }
 

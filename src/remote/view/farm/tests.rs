@@ -29,13 +29,14 @@ impl Place {
         Farm::new(self.directory.path().join("farm")).unwrap()
     }
 
-    /// A set from words: `/path=text` is a file, `/path>target` a link, `/path` a folder.
+    /// A set from words: `/path=text` is a file, `/path@5=text` one with a time, `/path>target` a link, `/path` a folder.
     fn set(&self, words: &str) -> Set {
         set(words.split_whitespace().map(|word| self.catalogue.know(self.entry(word))).collect())
     }
 
     fn entry(&self, word: &str) -> Entry {
         if let Some((path, text)) = word.split_once('=') {
+            let (path, time) = path.split_once('@').map_or((path, None), |(path, time)| (path, Some(time)));
             let digest = Digest::of(text.as_bytes());
             if !self.store.has(&Key::plain(digest)) {
                 let mut file = self.store.incoming().unwrap();
@@ -43,7 +44,11 @@ impl Place {
                 self.store.commit(file, &Key::plain(digest)).unwrap();
             }
             let file = FileEntry { digest, size: text.len() as u64, executable: false, twin: 0, age: 0 };
-            Entry { path: path.into(), kind: EntryKind::File(file) }
+            let kind = match time {
+                Some(time) => EntryKind::Dated { file, modified_s: time.parse().unwrap() },
+                None => EntryKind::File(file),
+            };
+            Entry { path: path.into(), kind }
         } else if let Some((path, target)) = word.split_once('>') {
             Entry { path: path.into(), kind: EntryKind::Link { target: target.into() } }
         } else {
@@ -85,6 +90,21 @@ fn check(sets: &[&str], expected: &str) {
         farm.hold(&place.set(words), &place.store).unwrap();
     }
     assert_eq!(contents(&farm), expected, "{sets:?}");
+}
+
+#[test]
+fn equal_files_have_the_times_that_the_client_says() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let mut farm = place.farm();
+    for times in [["/a@5=x", "/b@7=x"], ["/a@6=x", "/b@7=x"]] {
+        farm.hold(&place.set(&times.join(" ")), &place.store).unwrap();
+        let found = ["a", "b"].map(|name| fs::metadata(farm.path().join(name)).unwrap());
+        let expected = times.map(|word| i64::from(word.as_bytes()[3] - b'0'));
+        assert_eq!(found.each_ref().map(MetadataExt::mtime), expected);
+        assert_ne!(found[0].ino(), found[1].ino());
+        assert!(found.iter().all(|meta| meta.mode() & 0o222 == 0));
+    }
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! The command that makes a compiler list what it reads, and its answer.
+
+use crate::common::bytes::Bytes;
+use crate::common::dependencies::absolute;
+
+/// What a compiler tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What it read, absolute, each once; the source is the first.
+    pub read: Vec<Bytes>,
+    /// Where it looks for what is included, absolute.
+    pub directories: Vec<Bytes>,
+}
+
+/// Words that go, with the word behind them.
+const WITH_NEXT: [&[u8]; 13] = [
+    b"-o",
+    b"-MF",
+    b"-MT",
+    b"-MQ",
+    b"-MJ",
+    b"-aux-info",
+    b"--aux-info",
+    b"-serialize-diagnostics",
+    b"--serialize-diagnostics",
+    b"-dumpbase",
+    b"-dumpbase-ext",
+    b"-dumpdir",
+    b"-Xassembler",
+];
+
+/// Words that go.
+const ALONE: [&[u8]; 14] = [
+    b"-c",
+    b"-S",
+    b"-M",
+    b"-MM",
+    b"-MD",
+    b"-MMD",
+    b"-MP",
+    b"-MG",
+    b"-H",
+    b"-v",
+    b"--coverage",
+    b"-coverage",
+    b"--write-dependencies",
+    b"--write-user-dependencies",
+];
+
+/// Beginnings of words that go: they write, and change nothing that is read.
+const BEGINNINGS: [&[u8]; 22] = [
+    b"-o",
+    b"-d",
+    b"-MF",
+    b"-MT",
+    b"-MQ",
+    b"-MJ",
+    b"-Wa,",
+    b"-save-temps",
+    b"--save-temps",
+    b"-aux-info",
+    b"--serialize-diagnostics=",
+    b"-fauto-profile",
+    b"-fcallgraph-info",
+    b"-fdiagnostics-add-output=",
+    b"-fdiagnostics-format=",
+    b"-fdiagnostics-set-output=",
+    b"-fdump-",
+    b"-fopt-info",
+    b"-fprofile-",
+    b"-fsave-optimization-record",
+    b"-fstack-usage",
+    b"-ftime-trace",
+];
+
+/// The words, without the compiler, that make a compile with `words` list what it reads on stdout and
+/// where it looks on stderr, and write nothing.
+pub fn question(words: &[Bytes]) -> Vec<Bytes> {
+    let mut asked = Vec::with_capacity(words.len() + 2);
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if WITH_NEXT.contains(&&word[..]) {
+            rest.next();
+        } else if word.starts_with(b"-Wp,") {
+            asked.extend(without_dependencies(word));
+        } else if !ALONE.contains(&&word[..]) && !BEGINNINGS.iter().any(|begin| word.starts_with(begin)) {
+            asked.push(word.clone());
+        }
+    }
+    asked.extend(["-M", "-v"].map(Bytes::from));
+    asked
+}
+
+/// `-Wp,…` without what it says of dependencies.
+fn without_dependencies(word: &[u8]) -> Option<Bytes> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut pieces = word.split(|&byte| byte == b',').skip(1).peekable();
+    while let Some(piece) = pieces.next() {
+        match piece {
+            b"-MD" | b"-MMD" | b"-MF" | b"-MT" | b"-MQ" => {
+                pieces.next_if(|next| !next.starts_with(b"-"));
+            }
+            _ if piece.starts_with(b"-M") => {}
+            _ => kept.push(piece),
+        }
+    }
+    let list = || [&b"-Wp,"[..], &kept.join(&b',')].concat().into();
+    (!kept.is_empty()).then(list)
+}
+
+/// The directories in which a compiler says that it looks; `None` when it does not say.
+pub fn directories(messages: &[u8], cwd: &[u8]) -> Option<Told> {
+    let mut told = Told::default();
+    let (mut inside, mut ended) = (false, false);
+    for line in messages.split(|&byte| byte == b'\n') {
+        if line.ends_with(b"search starts here:") {
+            inside = true;
+        } else if line.starts_with(b"End of search list.") {
+            (inside, ended) = (false, true);
+        } else if let (true, Some(path)) = (inside, line.strip_prefix(b" ")) {
+            // Headers of frameworks have other names than they are included by.
+            if path.ends_with(b" (framework directory)") {
+                return None;
+            }
+            told.directories.push(absolute(cwd, path));
+        } else if let Some(path) = line.strip_prefix(b"ignoring duplicate directory \"") {
+            told.directories.push(absolute(cwd, path.strip_suffix(b"\"")?));
+        }
+    }
+    ended.then_some(told)
+}
+
+/// The headers that a command names.
+pub fn included(words: &[Bytes]) -> impl Iterator<Item = Bytes> {
+    let words = words.iter().filter(|word| word[..] != *b"-Xclang");
+    let behind = words.clone().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    words.zip(behind).filter_map(|(word, next)| {
+        let names = [&b"--include"[..], b"--imacros", b"-include", b"-imacros"];
+        let joined = names.iter().find_map(|name| word.strip_prefix(*name))?;
+        let joined = joined.strip_prefix(b"=").filter(|_| word.starts_with(b"--")).unwrap_or(joined);
+        match joined {
+            b"" => Some(Bytes::from(next)),
+            b"-pch" => None,
+            _ => Some(Bytes::from(joined)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<Bytes> {
+        line.split(' ').filter(|word| !word.is_empty()).map(Bytes::from).collect()
+    }
+
+    #[test]
+    fn a_question_writes_nothing_and_reads_the_same() {
+        let check =
+            |line: &str, expected: &str| assert_eq!(question(&words(line)), words(expected), "{line}");
+        check("-O2 -g -c a.c -o a.o", "-O2 -g a.c -M -v");
+        check("-Iinc -MD -MF x.d -MT t -oa.o -S a.c", "-Iinc a.c -M -v");
+        check("-Wp,-MD,x.d -Wp,-DX=1,-MT,t -Wp,-DY a.c", "-Wp,-DX=1 -Wp,-DY a.c -M -v");
+        check(
+            "-fdump-tree-all -ftime-trace -dA -save-temps=obj --coverage -fsanitize=address a.c",
+            "-fsanitize=address a.c -M -v",
+        );
+        check(
+            "-Xclang -include-pch -Xclang x.pch -MJ x.json -c a.cc",
+            "-Xclang -include-pch -Xclang x.pch a.cc -M -v",
+        );
+    }
+
+    #[test]
+    fn directories_are_told() {
+        let text = b"ignoring nonexistent directory \"/no\"\nignoring duplicate directory \"dup\"\n\
+            #include \"...\" search starts here:\n q\n#include <...> search starts here:\n inc\n /usr/include\n\
+            End of search list.\n";
+        let told = directories(text, b"/w").expect("told");
+        assert_eq!(told.directories, ["/w/dup", "/w/q", "/w/inc", "/usr/include"].map(Bytes::from));
+        assert_eq!(directories(b"gcc version 12\n", b"/w"), None);
+    }
+
+    #[test]
+    fn headers_that_a_command_names() {
+        let check = |line: &str, expected: &[&str]| {
+            let found: Vec<Bytes> = included(&words(line)).collect();
+            assert_eq!(found, expected.iter().map(|name| Bytes::from(*name)).collect::<Vec<_>>(), "{line}");
+        };
+        check("gcc -include a.h -imacrosb.h --include=c.h -c x.c", &["a.h", "b.h", "c.h"]);
+        check("clang -Xclang -include-pch -Xclang p.pch -Xclang -include -Xclang p", &["p"]);
+    }
+}

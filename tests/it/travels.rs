@@ -1,0 +1,183 @@
+//! What a compile reads besides its source and headers, on a volunteer that has none of it: precompiled
+//! headers, files that assemblers read, what the include scanner does not follow and the compiler lists.
+
+use crate::farm::{COMMAND_MAX, Farm, SHIM, run};
+use crate::scene::{Place, Scene, Theatre};
+
+const HEADER: &str = "#ifndef H\n#define H\n#include <vector>\n#include \"inner.h\"\n#define N 3\n#endif\n";
+const INNER: &str = "static inline int inner(int unused) { return 3; }\n";
+const SOURCE: &str = "#include \"p.h\"\n#include <map>\n\
+    int f(unsigned n) { std::vector<int> v(N); std::map<int, int> m; return v[0] < n ? inner(m[1]) : __LINE__; }\n";
+
+/// A compile that has a precompiled header made first, with another command.
+fn precompiled(script: &'static str, command: &str) -> Scene {
+    let scene = Scene::new(command).file("p.h", HEADER).file("inner.h", INNER).file("a.cc", SOURCE);
+    scene.file("inc/keep", "").shell(script)
+}
+
+fn sent_as_files(farm: &Farm) -> u64 {
+    farm.status()["totals"]["sent_files"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_precompiled_header_of_gcc_is_used_there_as_it_is_here() {
+    let theatre = Theatre::bare();
+    // Two of them are never equal, so it goes before the folders are compared.
+    for (script, commands) in [
+        (
+            "g++ -g -O1 -x c++-header p.h -o p.h.gch && \"$@\"; s=$?; rm p.h.gch; exit $s",
+            [
+                "g++ -g -O1 -Winvalid-pch -Wall -Wextra -H -fdiagnostics-color=always -c a.cc",
+                "g++ -g -O1 -Winvalid-pch -MD -include p.h -c a.cc -o b.o",
+            ],
+        ),
+        // One that does not fit is passed over, and said so.
+        (
+            "g++ -O2 -x c++-header p.h -o p.h.gch && \"$@\"; s=$?; rm p.h.gch; exit $s",
+            ["g++ -g -O1 -Winvalid-pch -H -c a.cc", "g++ -g -O1 -MD -c a.cc"],
+        ),
+        // Several in a folder, of which one fits.
+        (
+            "mkdir p.h.gch && g++ -O2 -x c++-header p.h -o p.h.gch/1 && g++ -g -x c++-header p.h -o p.h.gch/2 \
+             && \"$@\"; s=$?; rm -r p.h.gch; exit $s",
+            ["g++ -g -Winvalid-pch -H -c a.cc", "g++ -g -MD -include p.h -c a.cc"],
+        ),
+        // In a folder without its header.
+        (
+            "g++ -g -x c++-header p.h -o inc/p.h.gch && \"$@\"; s=$?; rm inc/p.h.gch; exit $s",
+            ["g++ -g -iquoteinc -Winvalid-pch -H -Iinc -c a.cc", "g++ -g -Iinc -include p.h -H -c a.cc"],
+        ),
+    ] {
+        for command in commands {
+            theatre.check(Place::Remote, &precompiled(script, command));
+        }
+    }
+    theatre.close();
+}
+
+#[test]
+fn a_precompiled_header_of_clang_is_used_there_as_it_is_here() {
+    let theatre = Theatre::bare();
+    for (script, command) in [
+        (
+            "clang++ -g -x c++-header p.h -o p.h.pch && \"$@\"; s=$?; rm p.h.pch; exit $s",
+            "clang++ -g -Wall -Wextra -fcolor-diagnostics -include p.h -c a.cc",
+        ),
+        (
+            "clang++ -g -x c++-header p.h -o p.pch && \"$@\"; s=$?; rm p.pch; exit $s",
+            "clang++ -g -MD -include-pch p.pch -c a.cc",
+        ),
+        // What CMake says.
+        (
+            "clang++ -g -Xclang -emit-pch -Xclang -include -Xclang p.h -x c++-header -c inc/keep -o p.h.pch && \"$@\"; s=$?; rm p.h.pch; exit $s",
+            "clang++ -g -MD -Wall -Xclang -include-pch -Xclang p.h.pch -Xclang -include -Xclang p.h -c a.cc -o a.o",
+        ),
+    ] {
+        theatre.check(Place::Remote, &precompiled(script, command));
+    }
+    theatre.close();
+}
+
+#[test]
+fn precompiled_headers_that_are_made_there_are_as_good_as_those_made_here() {
+    let theatre = Theatre::bare();
+    // Of clang's, each byte is the same.
+    for command in [
+        "clang++ -g -x c++-header p.h -o p.h.pch",
+        "clang++ -g -Xclang -emit-pch -Xclang -include -Xclang p.h -x c++-header -c inc/keep -o p.h.pch",
+        "clang++ -Xclang -fno-pch-timestamp -x c++-header p.h -o p.h.pch",
+    ] {
+        theatre.check(
+            Place::Remote,
+            &precompiled("touch -d @1600000000 p.h inner.h inc/keep && exec \"$@\"", command),
+        );
+    }
+    // Of gcc's, no two are; what counts is that this compiler takes it: `!` in front of its name.
+    let folder = theatre.farm().work().join("made");
+    std::fs::create_dir(&folder).expect("our own folder");
+    for (name, text) in [("p.h", HEADER), ("inner.h", INNER), ("a.cc", SOURCE)] {
+        std::fs::write(folder.join(name), text).expect("written");
+    }
+    let before = sent_as_files(theatre.farm());
+    let run_here = |program: &str, line: &str| {
+        let mut command = theatre.farm().command(program);
+        command.args(line.split(' ')).current_dir(&folder);
+        run(command, COMMAND_MAX)
+    };
+    let made = run_here(SHIM, "g++ -g -x c++-header p.h -o p.h.gch");
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(sent_as_files(theatre.farm()), before + 1);
+    let used = run_here("g++", "-g -Winvalid-pch -H -c a.cc");
+    assert!(String::from_utf8_lossy(&used.stderr).starts_with("! p.h.gch\n"), "{used:?}");
+    theatre.close();
+}
+
+#[test]
+fn a_header_that_changed_is_not_mistaken_for_what_was_precompiled() {
+    let theatre = Theatre::bare();
+    let stale = "g++ -x c++-header p.h -o p.h.gch && touch -d '1 hour ago' p.h.gch \
+                 && echo '#define M 1' >>p.h && \"$@\"; s=$?; rm p.h.gch; exit $s";
+    theatre.check(Place::Local("text"), &precompiled(stale, "g++ -include p.h -c a.cc"));
+    let rejected = "clang++ -x c++-header p.h -o p.h.pch && sleep 1.1 && echo >>inner.h && \"$@\"; s=$?; rm -f p.h.pch; exit $s";
+    theatre.check(Place::Either, &precompiled(rejected, "clang++ -include p.h -c a.cc"));
+    theatre.close();
+}
+
+#[test]
+fn what_the_scanner_does_not_follow_the_compiler_lists() {
+    let theatre = Theatre::bare();
+    let probing = "#import \"once.h\"\n#import \"twin.h\"\n#if __has_include(\"there.h\")\nint there;\n#endif\n\
+                   #if __has_include(\"not.h\")\n#error no\n#endif\nint x = ONCE;\n";
+    let once = "#define ONCE __COUNTER__\n";
+    let imports = |command: &str| {
+        let scene = Scene::new(command).file("a.c", probing).file("once.h", once).file("twin.h", once);
+        scene.file("there.h", "")
+    };
+    let incbin = "__asm__(\".section .rodata\\n.incbin \\\"data/blob.bin\\\"\\n.text\");\nint x;\n";
+    let macros = "#define BIN(name, file) __asm__(\".section .rodata\\n\" #name \": .incbin \\\"\" file \"\\\"\\n.text\")\n\
+                  BIN(blob, \"blob.bin\");\nint x;\n";
+    let assembly = "#include \"x.h\"\n.include \"more.s\"\n.incbin \"blob.bin\"\n";
+    let with_files = |command: &str, name: &str, text: &str| {
+        let scene =
+            Scene::new(command).file(name, text).file("data/blob.bin", "data").file("inc/blob.bin", "x");
+        scene.file("blob.bin", "here").file("more.s", ".byte 1\n").file("x.h", "#define X\n")
+    };
+    for (at, scene) in [
+        imports("gcc -g -c a.c"),
+        imports("clang -g -MD -c a.c"),
+        imports("gcc -g -Wall -Wextra -MD -MF x.d -c a.c -o o.o"),
+        with_files("gcc -g -c a.c", "a.c", incbin),
+        with_files("clang -g -c a.c", "a.c", incbin),
+        with_files("gcc -O2 -Wall -c a.c", "a.c", macros),
+        with_files("gcc -c a.S", "a.S", assembly),
+        with_files("gcc -c -traditional-cpp -g a.c", "a.c", "#include \"x.h\"\nint a;\n"),
+        with_files("gcc -g -c -finput-charset=latin1 a.c", "a.c", "#include \"x.h\"\nint a; /* \u{e4} */\n"),
+        with_files("clang -g -c -x objective-c a.c", "a.c", "#import \"x.h\"\nint a;\n"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        theatre.check(Place::Remote, scene);
+        let totals = &theatre.farm().status()["totals"];
+        assert_eq!(totals["listed"], at + 1, "{scene:?}: {totals}");
+    }
+    // Of these nobody can tell.
+    let unclear =
+        "#define WHAT \"there.h\"\n#import \"there.h\"\n#if __has_include(WHAT)\nint there;\n#endif\n";
+    theatre.check(
+        Place::Either,
+        &Scene::new("gcc -c a.c").file("a.c", unclear).file("there.h", "").env("DISTCC_LOG", "/dev/null"),
+    );
+    let clock = "#import \"there.h\"\nconst char *t = __TIMESTAMP__;\n";
+    theatre.check(
+        Place::Either,
+        &Scene::new("gcc -c a.c").file("a.c", clock).file("there.h", "").env("DISTCC_LOG", "/dev/null"),
+    );
+    let totals = &theatre.farm().status()["totals"];
+    assert_eq!(
+        (&totals["listed"], &totals["sent_texts"]["scan: #import"]),
+        (&10.into(), &2.into()),
+        "{totals}"
+    );
+    theatre.close();
+}
