@@ -15,6 +15,7 @@ use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 
+mod holds;
 mod looks;
 mod words;
 
@@ -30,6 +31,7 @@ use super::scheduler::rng::Rng;
 use super::status::Report;
 use super::status::render::Style;
 use super::trust::words as keys;
+use super::watch;
 use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::hosts::{HostList, parse};
@@ -105,6 +107,14 @@ fn complain(text: &str) {
 fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if let Some(format) = matches.get_one::<String>("status") {
         return status(format == "json" || matches.get_flag("json"));
+    }
+    if let Some(every) = matches.get_one::<Duration>("watch") {
+        return watch::run(ask, *every, looks::look());
+    }
+    for hold in holds::WORDS {
+        if let Some(hosts) = matches.get_many::<String>(hold.word) {
+            return holds::hold(hold, &hosts.collect::<Vec<_>>());
+        }
     }
     if matches.get_flag("show-hosts") {
         return with_list(show_hosts);

@@ -22,8 +22,8 @@ use super::link::connection::{self, LinkEvent, Reporter, Surroundings};
 use super::notices::Notices;
 use super::scheduler::Scheduler;
 use super::scheduler::api::{
-    Action, BuildId, Event, Failure, HostId, HostUse, JobId, LocalSlots, Moment, RemoteArrival, TaskKey,
-    ToolchainId,
+    Action, BuildId, Event, Failure, Hold, HostId, HostUse, JobId, LocalSlots, Moment, RemoteArrival,
+    TaskKey, ToolchainId,
 };
 use super::state::phases::{self, StateFiles};
 use super::state::slots::{self, SlotFiles, SlotLease};
@@ -40,7 +40,7 @@ use crate::common::toolchain::Digest;
 mod messages;
 mod report;
 
-pub use messages::{About, Command, Message, NewJob, Whither};
+pub use messages::{About, Command, Held, Message, NewJob, Whither};
 
 /// Slots of this machine that have files; distcc 3.4 stops there, too.
 const LOCAL_SLOTS_MAX: u32 = 10_000;
@@ -165,13 +165,7 @@ impl Dispatcher {
             Message::Status(reply) => {
                 let _ = reply.send(self.report());
             }
-            Message::Hold { host, held, at_once, reply } => {
-                let found = self.volunteers.find(&host);
-                let _ = reply.send(found.is_some());
-                if let Some(host) = found {
-                    self.handle(Event::Hold { host, held, at_once });
-                }
-            }
+            Message::Hold { host, hold, reply } => drop(reply.send(self.hold(&host, hold))),
             Message::Timeline(reply) => drop(reply.send(self.timeline())),
             Message::TraceBegin(path) => self.traces.begin(&path),
             Message::TraceEnd(path, reply) => {
@@ -183,6 +177,19 @@ impl Dispatcher {
         }
     }
 
+    /// Holds all hosts of this name, or lets them go: the same address may be listed in several ways.
+    fn hold(&mut self, name: &str, hold: Hold) -> Held {
+        let found = self.volunteers.find(name);
+        let Some(name) = found.first().map(|host| self.volunteers.name(*host).to_string()) else {
+            return Held::Unknown;
+        };
+        let distrusted = found.iter().any(|host| self.scheduler.hold_of(*host) == Hold::Distrusted);
+        for host in found {
+            self.handle(Event::Hold { host, hold });
+        }
+        if distrusted { Held::Distrusted(name) } else { Held::Done(name) }
+    }
+
     /// Sends no more jobs to a host that was caught lying, and tells everybody.
     fn quarantine(&mut self, host: HostId, report: &str) {
         let name = self.volunteers.name(host);
@@ -191,7 +198,7 @@ impl Dispatcher {
             "Warning: volunteer {name} sent another object than this machine makes; it is used no more. Report: {report}"
         );
         self.notices.tell_all(&format!("quarantine {name}"), &text);
-        self.handle(Event::Hold { host, held: true, at_once: true });
+        self.handle(Event::Hold { host, hold: Hold::Distrusted });
     }
 
     fn on_job(&mut self, new: NewJob) {

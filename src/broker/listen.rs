@@ -17,7 +17,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::Shared;
 use super::activation::Inherited;
-use super::session;
+use super::session::{self, Visit};
 use crate::common::place::Place;
 use crate::common::protocol::io::local_frame;
 use crate::common::protocol::local::Kind;
@@ -121,7 +121,11 @@ impl Door {
                     tracing::info!("the socket is gone, so nobody finds this broker: exiting");
                     break;
                 },
-                Some(_) = sessions.join_next() => busy_since = Instant::now(),
+                Some(ended) = sessions.join_next() => {
+                    if ended.unwrap_or(Visit::Business) == Visit::Business {
+                        busy_since = Instant::now();
+                    }
+                }
                 () = sleep_until(idle_at), if sessions.is_empty() => {
                     tracing::info!("nothing to do for {} s: exiting", shared.config.idle.as_secs());
                     break;
@@ -142,7 +146,7 @@ impl Door {
         identity(&self.place) != self.socket
     }
 
-    async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<()>, mut stream: Stream) {
+    async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<Visit>, mut stream: Stream) {
         let ours = rustix::process::geteuid().as_raw();
         if stream.peer_creds().ok().and_then(|peer| peer.euid()) != Some(ours) {
             tracing::warn!("a connection of another user was refused");

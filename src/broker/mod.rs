@@ -54,6 +54,7 @@ pub mod trace;
 pub mod trust;
 pub mod verify;
 pub mod volunteers;
+pub mod watch;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +62,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch::Sender as Flag;
+use tokio::sync::{Semaphore, mpsc};
 
 use activation::Inherited;
 use cache::Caches;
@@ -102,9 +104,9 @@ pub struct Shared {
     front_ends: Semaphore,
     jobs: AtomicU64,
     /// Becomes true once, when the broker is to stop.
-    stopping: watch::Sender<bool>,
+    stopping: Flag<bool>,
     /// Jobs that need the broker: all but those whose compiler runs here, under a lease.
-    working: watch::Sender<usize>,
+    working: Flag<usize>,
 }
 
 impl Shared {
@@ -254,8 +256,8 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
         preprocessors,
         front_ends,
         jobs: AtomicU64::new(1),
-        stopping: watch::Sender::new(false),
-        working: watch::Sender::new(0),
+        stopping: Flag::new(false),
+        working: Flag::new(0),
     });
     tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
     let on_signal = stop_on_signal(shared.clone());

@@ -42,19 +42,30 @@ use orders::{obey, trace_wish};
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a connection was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// Somebody looked, which keeps no broker alive: a view that is left open looks for ever.
+    Look,
+    /// Anything else.
+    Business,
+}
+
 /// Serves one connection.
-pub async fn serve(shared: Arc<Shared>, mut stream: Stream) {
+pub async fn serve(shared: Arc<Shared>, mut stream: Stream) -> Visit {
     let mut frames = LocalFrames::default();
     match timeout(SHIM_TIMEOUT, frames.next(&mut stream)).await {
         Ok(Ok(Some((header, body)))) => {
-            if let Err(error) = answer(&shared, stream, frames, header, &body).await {
+            return answer(&shared, stream, frames, header, &body).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "session ended");
-            }
+                Visit::Business
+            });
         }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "not a shim of ours"),
         Err(_) => tracing::warn!("a connection said nothing"),
     }
+    Visit::Business
 }
 
 async fn answer(
@@ -63,28 +74,31 @@ async fn answer(
     frames: LocalFrames,
     header: Header,
     body: &[u8],
-) -> io::Result<()> {
+) -> io::Result<Visit> {
     let same_build = header.build == build_id() || header.build == 0;
     match header.kind {
         Kind::Drain => {
             shared.stop();
-            write(&mut stream, Kind::Ack, &[]).await
+            write(&mut stream, Kind::Ack, &[]).await?;
         }
         Kind::Compile | Kind::Control if header.protocol != VERSION || !same_build => {
-            write(&mut stream, Kind::OtherBuild, &shared.config.executable_modified_ns.to_le_bytes()).await
+            write(&mut stream, Kind::OtherBuild, &shared.config.executable_modified_ns.to_le_bytes()).await?;
         }
         Kind::Compile => {
             let invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
             write(&mut stream, Kind::Ack, &[]).await?;
-            compile(shared, stream, frames, shared.completed(invocation)).await
+            compile(shared, stream, frames, shared.completed(invocation)).await?;
         }
         Kind::Control => {
             let control: Control = wire::decode(body).map_err(io::Error::other)?;
+            let visit = if control == Control::Status { Visit::Look } else { Visit::Business };
             let reply = wire::encode(&obey(shared, control).await);
-            write(&mut stream, Kind::ControlReply, &reply).await
+            write(&mut stream, Kind::ControlReply, &reply).await?;
+            return Ok(visit);
         }
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(Visit::Business)
 }
 
 async fn write(stream: &mut Stream, kind: Kind, body: &[u8]) -> io::Result<()> {

@@ -269,10 +269,19 @@ impl Volunteers {
         }
     }
 
-    /// The number of a host, by what people call it.
-    pub fn find(&self, name: &str) -> Option<HostId> {
-        let at = self.known.iter().position(|volunteer| &*volunteer.name == name)?;
-        u32::try_from(at).ok().map(HostId)
+    /// The numbers of a host, by what people call it: its name in the status, or that without the port
+    /// where it means only one. An address that is listed in several ways has several numbers.
+    pub fn find(&self, name: &str) -> Vec<HostId> {
+        let all = || self.known.iter().zip(0..).map(|(known, number)| (&known.name, HostId(number)));
+        let exact: Vec<HostId> = all().filter(|(known, _)| &***known == name).map(|(_, host)| host).collect();
+        if !exact.is_empty() {
+            return exact;
+        }
+        let similar: Vec<_> = all().filter(|(known, _)| without_port(known) == name).collect();
+        match similar.iter().all(|(known, _)| *known == similar[0].0) {
+            true => similar.into_iter().map(|(_, host)| host).collect(),
+            false => Vec::new(),
+        }
     }
 
     /// It says what time it is there, in seconds since 1970.
@@ -299,6 +308,14 @@ impl Volunteers {
     }
 }
 
+/// The name or address of a host, without its port.
+pub fn without_port(name: &str) -> &str {
+    match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => name.split_once(':').map_or(name, |(name, _)| name),
+    }
+}
+
 /// A peer's words, for status: kept short.
 fn printable(words: &str) -> String {
     words.chars().take(200).filter(|letter| !letter.is_control()).collect()
@@ -313,4 +330,35 @@ pub enum Form {
     ClassicSet,
     /// As a preprocessed text.
     Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::hosts::parse;
+
+    fn check(list: &str, name: &str, expected: &[u32]) {
+        let mut volunteers = Volunteers::new(1);
+        volunteers.intern(&Arc::new(parse(list.as_bytes()).expect("a list")), None);
+        let found: Vec<u32> = volunteers.find(name).into_iter().map(|host| host.0).collect();
+        assert_eq!(found, expected, "{name} in {list}");
+    }
+
+    #[test]
+    fn a_host_is_found_by_its_name_with_or_without_the_port() {
+        check("a b c", "b", &[1]);
+        check("a b:4000 c", "b:4000", &[1]);
+        check("a b:4000 c", "b", &[1]);
+        check("a [fd00::7]:4000", "fd00::7", &[1]);
+        check("a b c", "d", &[]);
+        check("a b c", "", &[]);
+    }
+
+    #[test]
+    fn a_name_that_means_two_hosts_means_none_unless_it_is_the_whole_name_of_one() {
+        check("a:1 a:2", "a", &[]);
+        check("a:1 a:2", "a:2", &[1]);
+        check("a a:2", "a", &[0]);
+        check("a a,lzo a:2", "a", &[0, 1]);
+    }
 }

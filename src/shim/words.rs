@@ -9,7 +9,7 @@ const IMPLIED_COMPILER: &str = "cc";
 /// First words that are for the broker's program. Some take a value behind `=`.
 ///
 /// Any other first word that begins with `-` is an argument of the implied compiler.
-const CONTROL_WORDS: [&str; 22] = [
+const CONTROL_WORDS: [&str; 25] = [
     "--help",
     "--version",
     "--status",
@@ -21,6 +21,9 @@ const CONTROL_WORDS: [&str; 22] = [
     "--doctor",
     "--trace",
     "--watch",
+    "--drain",
+    "--exclude",
+    "--use",
     "--json",
     "--metrics",
     "--scan-includes",
@@ -177,6 +180,8 @@ mod tests {
         check("distcc --status", "control");
         check("distcc --status=json", "control");
         check("distcc -j", "control");
+        check("distcc --watch=2", "control");
+        check("distcc --drain build7", "control");
         check("distcc --explain gcc -c a.c", "control");
         check("distcc gcc --version", "gcc --version");
         check("gcc --version", "[gcc] gcc --version");

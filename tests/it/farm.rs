@@ -427,6 +427,8 @@ fn belongs(pid: u32, needle: &[u8]) -> Option<Process> {
     let program = executable.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // A binary that was rebuilt while it ran.
     let program = program.trim_end_matches(" (deleted)").to_owned();
+    // A control word is the broker's program under another name, and no broker.
+    let program = if words[0] == "distcc" { "distcc".to_owned() } else { program };
     Some(Process { pid, program, command: words.join(" ") })
 }
 

@@ -3,9 +3,12 @@
 mod alarm;
 mod doctor;
 mod explain;
+mod holds;
 mod logs;
 mod metrics;
 mod old;
 mod owner;
 mod status;
+mod terminal;
 mod trace;
+mod watch;

@@ -8,13 +8,14 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ask, complain, print, surroundings};
+use super::{ask, complain, print, style, surroundings};
 use crate::broker::config::origin;
 use crate::broker::doctor::examine;
 use crate::broker::explain::explain as explain_command;
 use crate::broker::status::Report;
 use crate::broker::status::render::Style;
 use crate::broker::trace::{self, Timeline};
+use crate::broker::watch::Look;
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::local::{Control, ControlReply};
@@ -27,6 +28,16 @@ pub fn report() -> Result<Option<Report>, String> {
         }
         _ => Ok(None),
     }
+}
+
+/// What this terminal can show.
+pub fn look() -> Look {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    // Where no locale is set, e.g. in a container, the terminal is most likely one of today.
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+    let is_utf8 = |locale: String| locale.contains("utf-8") || locale.contains("utf8");
+    let unicode = locale.is_none_or(|locale| is_utf8(locale.to_string_lossy().to_lowercase()));
+    Look { colours: style().colours, unicode }
 }
 
 /// What would become of a command.

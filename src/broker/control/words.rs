@@ -1,6 +1,7 @@
 //! The words of the two command lines, and their help.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -36,6 +37,20 @@ fn words_behind(name: &'static str, value: &'static str, help: &'static str) -> 
         .help(help)
 }
 
+/// A word that takes hosts, by their names in the status.
+fn hosts(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("HOST").num_args(1..).help(help)
+}
+
+/// How often a live view looks.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match (0.2..=3600.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err("0.2 to 3600 seconds".to_owned()),
+    }
+}
+
 /// The command line of `distcc`'s control words.
 pub fn distcc_command() -> Command {
     with_keys(Command::new("distcc"))
@@ -55,6 +70,19 @@ pub fn distcc_command() -> Command {
                 .help("Show hosts, queue, running jobs and why jobs stayed here; exit 3 when no broker runs"),
         )
         .arg(flag("json", "With --status: as a JSON document"))
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .value_name("SECONDS")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("1")
+                .value_parser(seconds)
+                .help("Show the same live on the whole screen, anew every second or every so many; ? there explains its keys"),
+        )
+        .arg(hosts("drain", "Give these hosts no new jobs; those that they have are finished. Lasts as long as the broker"))
+        .arg(hosts("exclude", "Give these hosts no jobs, and the jobs that they have to others. Lasts as long as the broker"))
+        .arg(hosts("use", "Give these hosts jobs again, after --drain or --exclude"))
         .arg(flag("show-hosts", "Print the hosts that would be used, one a line"))
         .arg(Arg::new("jobs").short('j').action(ArgAction::SetTrue).help("Print how many jobs the hosts take together"))
         .arg(flag("print-config", "Print the settings in force, each with where it comes from, as a settings file"))
@@ -111,9 +139,13 @@ fn with_keys(command: Command) -> Command {
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 22] = [
     "version",
     "status",
+    "watch",
+    "drain",
+    "exclude",
+    "use",
     "show-hosts",
     "jobs",
     "print-config",

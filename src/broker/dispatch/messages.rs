@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::history::Note;
 use crate::broker::link::LinkHandle;
-use crate::broker::scheduler::api::{BuildId, Event, HostId, JobId, TaskKey};
+use crate::broker::scheduler::api::{BuildId, Event, Hold, HostId, JobId, TaskKey};
 use crate::broker::state::slots::SlotLease;
 use crate::broker::status::Report;
 use crate::broker::trace::Timeline;
@@ -48,16 +48,14 @@ pub enum Message {
     },
     /// Somebody wants to see everything.
     Status(oneshot::Sender<Report>),
-    /// The user holds a host, or lets it go; the reply is whether there is such a host.
+    /// The user holds a host, or lets it go.
     Hold {
         /// Which, by its name.
         host: String,
-        /// Whether it is held.
-        held: bool,
-        /// Whether the jobs that it has go elsewhere.
-        at_once: bool,
+        /// Whether it is held, and how.
+        hold: Hold,
         /// Where the answer goes.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Held>,
     },
     /// Somebody wants to know of the latest build.
     Timeline(oneshot::Sender<Timeline>),
@@ -74,6 +72,17 @@ pub enum Message {
     },
     /// No more jobs leave; what runs is finished.
     Drain,
+}
+
+/// What became of a wish to hold a host, or to let it go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is done; this is the host's whole name.
+    Done(String),
+    /// There is no such host, or several.
+    Unknown,
+    /// It is distrusted, and stays so.
+    Distrusted(String),
 }
 
 /// A job as its session introduces it.

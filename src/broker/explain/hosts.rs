@@ -29,6 +29,9 @@ pub fn prospect(host: &Host, files: bool, known: &[HostReport]) -> Prospect {
     };
     match report.state.as_str() {
         "up" if report.held => Prospect::CouldNot("it gave another object than this machine makes, so it gets no jobs while this broker runs (DISTCC_VERIFY)".to_owned()),
+        "up" if ["drained", "excluded"].contains(&report.hold.as_str()) => {
+            Prospect::CouldNot(format!("{}; distcc --use {} undoes it", report.hold, report.host))
+        }
         "up" if report.slots == 0 => {
             Prospect::CouldNot(format!("grants no slots: {}", or(&report.why, "it does not say why")))
         }
@@ -98,6 +101,12 @@ mod tests {
             true,
             &HostReport { held: true, ..up.clone() },
             "no: it gave another object than this machine makes, so it gets no jobs while this broker runs (DISTCC_VERIFY)",
+        );
+        check(
+            "build7",
+            true,
+            &HostReport { hold: "drained".to_owned(), ..up.clone() },
+            "no: drained; distcc --use build7 undoes it",
         );
         let lost = HostReport {
             state: "backed-off".to_owned(),

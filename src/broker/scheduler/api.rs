@@ -66,6 +66,21 @@ pub struct LocalSlots {
     pub listed: u32,
 }
 
+/// Whether a host is to be given jobs, and if not, who says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// It is.
+    #[default]
+    Free,
+    /// The user wants no new jobs there; those that it has are finished.
+    Drained,
+    /// The user wants no jobs there; those that it has go elsewhere.
+    Excluded,
+    /// It gave another object than this machine makes. It gets no jobs while this broker runs, whatever
+    /// the user says.
+    Distrusted,
+}
+
 /// A job that may leave the client.
 #[derive(Clone, Debug)]
 pub struct RemoteArrival {
@@ -186,14 +201,12 @@ pub enum Event {
         /// Who.
         host: HostId,
     },
-    /// The user wants a host to take no new jobs, or to take jobs again.
+    /// A host is to take no jobs, or to take jobs again. One that is distrusted stays so.
     Hold {
         /// Which.
         host: HostId,
-        /// Whether it is held.
-        held: bool,
-        /// Whether the jobs that it has go elsewhere.
-        at_once: bool,
+        /// Whether it is held, and how.
+        hold: Hold,
     },
     /// No more jobs leave; queued ones run here, running ones finish.
     Drain,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::api::{HostId, JobId, Moment, ToolchainId};
+use super::api::{Hold, HostId, JobId, Moment, ToolchainId};
 use super::bucket::Bucket;
 use super::config::Config;
 use super::estimate::Speed;
@@ -68,10 +68,10 @@ pub struct Host {
     pub strikes: u32,
     /// On trial after a back-off: one job at a time until it answers.
     pub trial: bool,
-    /// Its user wants it to take no new jobs.
-    pub held: bool,
     /// Its owner wants it to take no new jobs.
     pub owner_paused: bool,
+    /// Whether it is to take jobs.
+    pub hold: Hold,
     /// A back-off although the link is up.
     pub paused: Option<(Moment, String)>,
     /// It said that it is full: left alone until then.
@@ -107,8 +107,8 @@ impl Host {
             failures: 0,
             strikes: 0,
             trial: false,
-            held: false,
             owner_paused: false,
+            hold: Hold::Free,
             paused: None,
             breath_until: Moment(0),
             breaths: 0,
@@ -130,7 +130,8 @@ impl Host {
 
     /// How many jobs of a list that says `/listed` it may hold, free or taken; a breath does not count.
     pub fn slots(&self, listed: u32) -> u32 {
-        if self.link != Link::Up || self.paused.is_some() || self.held || self.owner_paused {
+        let is_left_alone = self.paused.is_some() || self.owner_paused || self.hold != Hold::Free;
+        if self.link != Link::Up || is_left_alone {
             return 0;
         }
         let slots = listed.min(self.credit.unwrap_or(u32::MAX)).min(self.cap);
@@ -155,7 +156,7 @@ impl Host {
     /// Whether a job should wait for it.
     pub fn prospect(&self, listed: u32, now: Moment, config: &Config) -> Prospect {
         match self.link {
-            _ if self.held => Prospect::None,
+            _ if self.hold != Hold::Free => Prospect::None,
             Link::Connecting { since, probe: false } if since + config.connect_patience > now => {
                 Prospect::Hopeful
             }
@@ -281,12 +282,22 @@ impl Host {
     /// Why it takes no job, for people.
     pub fn trouble(&self) -> String {
         match (&self.link, &self.paused) {
-            _ if self.held => "it is drained".to_owned(),
+            _ if self.hold != Hold::Free => held_words(self.hold).to_owned(),
             (Link::Down { why, .. }, _) | (Link::Up, Some((_, why))) => why.clone(),
             (Link::Up, None) if self.owner_paused => "it is paused".to_owned(),
             (Link::Up, None) => "it grants no slots".to_owned(),
             (Link::Untried | Link::Connecting { .. }, _) => "no connection yet".to_owned(),
         }
+    }
+}
+
+/// Why a host that is held takes no job, for people.
+pub fn held_words(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Free => "",
+        Hold::Drained => "it is drained",
+        Hold::Excluded => "it is excluded",
+        Hold::Distrusted => "it gave another object than this machine makes",
     }
 }
 

@@ -176,7 +176,7 @@ impl Scheduler {
             Event::HostDown { host, why } => self.on_host_down(host, &why, actions),
             Event::Credit { host, jobs } => self.on_credit(host, jobs),
             Event::Paused { host } => self.on_paused(host),
-            Event::Hold { host, held, at_once } => self.on_hold(host, held, at_once, actions),
+            Event::Hold { host, hold } => self.on_hold(host, hold, actions),
             Event::Drain => self.on_drain(actions),
             Event::Tick => {}
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Scheduler;
-use super::api::{Action, Failure, HostId, JobId, Moment};
-use super::hosts::Link;
+use super::api::{Action, Failure, Hold, HostId, JobId, Moment};
+use super::hosts::{Link, held_words};
 use super::jobs::Attempt;
 use super::lanes::PoolId;
 
@@ -102,19 +102,23 @@ impl Scheduler {
         self.host_changed();
     }
 
-    /// The user holds a host, or lets it go.
-    pub(super) fn on_hold(&mut self, id: HostId, held: bool, at_once: bool, actions: &mut Vec<Action>) {
-        let Some(number) = self.hosts.find(id) else { return };
-        self.hosts[number].held = held;
-        self.host_changed();
-        if !(held && at_once) {
+    /// A host is held, or let go. What is distrusted stays so.
+    pub(super) fn on_hold(&mut self, id: HostId, hold: Hold, actions: &mut Vec<Action>) {
+        let number = self.hosts.number(id, &self.config);
+        if self.hosts[number].hold == Hold::Distrusted {
             return;
         }
+        self.hosts[number].hold = hold;
+        self.host_changed();
+        if matches!(hold, Hold::Free | Hold::Drained) {
+            return;
+        }
+        let why = held_words(hold).to_owned();
         let jobs: Vec<JobId> = self.hosts[number].running.iter().copied().collect();
         for job in jobs {
             actions.push(Action::Cancel { job, host: id });
             self.end_attempt(job, number);
-            self.after_failure(job, number, &Failure::Unable { why: "it is drained".to_owned() }, actions);
+            self.after_failure(job, number, &Failure::Unable { why: why.clone() }, actions);
         }
     }
 

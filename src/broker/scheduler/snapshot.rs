@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Scheduler;
-use super::api::{BuildId, HostId, JobId, Moment, ToolchainId};
+use super::api::{BuildId, Hold, HostId, JobId, Moment, ToolchainId};
 use super::hosts::{Host, Link};
 use super::jobs::{Job, Phase};
 use super::slots::InUse;
@@ -41,8 +41,8 @@ pub struct HostView {
     pub speed: f64,
     /// Toolchains it does not have.
     pub refused: Vec<ToolchainId>,
-    /// Whether the user wants it to take no new jobs.
-    pub held: bool,
+    /// Whether it is to take jobs.
+    pub hold: Hold,
 }
 
 /// Whether a host can be used.
@@ -143,6 +143,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether a host is to take jobs.
+    pub fn hold_of(&self, host: HostId) -> Hold {
+        self.hosts.find(host).map_or(Hold::Free, |number| self.hosts[number].hold)
+    }
+
     fn job_view(&self, job: &Job, now: Moment) -> JobView {
         let id = |host: usize| self.hosts[host].id;
         let phase = match &job.phase {
@@ -174,7 +179,7 @@ fn host_view(host: &Host, now: Moment) -> HostView {
         done: host.done,
         speed: 1.0 / host.speed.slowness(),
         refused: host.refused.iter().copied().collect(),
-        held: host.held,
+        hold: host.hold,
     }
 }
 

@@ -3,7 +3,8 @@
 use tokio::sync::oneshot;
 
 use crate::broker::Shared;
-use crate::broker::dispatch::Message;
+use crate::broker::dispatch::{Held, Message};
+use crate::broker::scheduler::api::Hold;
 use crate::broker::trace::live::Wish;
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
@@ -36,13 +37,23 @@ pub async fn obey(shared: &Shared, control: Control) -> ControlReply {
             ask(shared, end).await.map_or(ControlReply::Unknown, |text| ControlReply::Text { text })
         }
         Control::Hold { host, held, at_once } => {
-            let hold = |reply| Message::Hold { host, held, at_once, reply };
-            match ask(shared, hold).await {
-                Some(true) => ControlReply::Text { text: String::new() },
-                _ => ControlReply::Unknown,
+            let hold = match (held, at_once) {
+                (false, _) => Hold::Free,
+                (true, false) => Hold::Drained,
+                (true, true) => Hold::Excluded,
+            };
+            match hold_host(shared, host, hold).await {
+                Held::Done(text) => ControlReply::Text { text },
+                Held::Unknown => ControlReply::Unknown,
+                Held::Distrusted(_) => ControlReply::Refused,
             }
         }
     }
+}
+
+/// Holds a host, or lets it go.
+pub async fn hold_host(shared: &Shared, host: String, hold: Hold) -> Held {
+    ask(shared, |reply| Message::Hold { host, hold, reply }).await.unwrap_or(Held::Unknown)
 }
 
 /// Asks the dispatcher; nothing when it is gone or does not know.

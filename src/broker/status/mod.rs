@@ -14,10 +14,10 @@ use super::hermetic::counts::Travelled;
 use super::history::record::{Mark, What};
 use super::link::traffic::Bytes as Traffic;
 use super::scan;
-use super::scheduler::api::{HostId, Moment};
+use super::scheduler::api::{Hold, HostId, Moment};
 use super::scheduler::snapshot::{HostState, HostView, JobView, PhaseView, Totals};
 use super::state::phases::Phase;
-use super::volunteers::Volunteers;
+use super::volunteers::{Volunteers, without_port};
 
 /// The schema of this build's documents.
 pub const SCHEMA: u32 = 1;
@@ -61,9 +61,12 @@ pub struct HostReport {
     pub why: String,
     /// How long it will be left alone, in milliseconds.
     pub back_off_ms: u64,
-    /// Whether it is to take no new jobs: it gave another object than this machine makes (`DISTCC_VERIFY`).
+    /// Whether it gets no jobs because it gave another object than this machine makes (`DISTCC_VERIFY`).
     #[serde(default)]
     pub held: bool,
+    /// `free`; or why it is to take no jobs: `drained`, `excluded` or `distrusted`.
+    #[serde(default)]
+    pub hold: String,
     /// How it is reached: `tcp` or `ssh`, with ` classic` behind it for the protocol of distcc 3.4.
     #[serde(default)]
     pub link: String,
@@ -211,6 +214,16 @@ pub struct Figures {
     pub client_cpu: u64,
 }
 
+/// Whether a host is to take jobs, in the word for it.
+fn hold_word(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Free => "free",
+        Hold::Drained => "drained",
+        Hold::Excluded => "excluded",
+        Hold::Distrusted => "distrusted",
+    }
+}
+
 impl HostReport {
     /// What people see of a host.
     pub fn new(view: &HostView, volunteers: &Volunteers) -> Self {
@@ -229,7 +242,8 @@ impl HostReport {
             state: state.to_owned(),
             why: why.to_owned(),
             back_off_ms: wait.map_or(0, |wait| wait.as_millis() as u64),
-            held: view.held,
+            held: view.hold == Hold::Distrusted,
+            hold: hold_word(view.hold).to_owned(),
             link: link.to_owned(),
             security: security.to_owned(),
             slots_used: view.used,
@@ -273,11 +287,7 @@ impl JobReport {
 
     /// Its host without the port, as monitors of distcc 3.4 show it.
     pub fn host_name(&self) -> &str {
-        let bracketed = self.host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-        match bracketed {
-            Some((address, _)) => address,
-            None => self.host.split_once(':').map_or(&self.host, |(name, _)| name),
-        }
+        without_port(&self.host)
     }
 
     /// Its phase as monitors of distcc 3.4 know it.

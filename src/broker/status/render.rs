@@ -161,7 +161,7 @@ impl Report {
 }
 
 fn render_host(host: &HostReport, text: &mut String, style: Style) {
-    let paint = match host.state.as_str() {
+    let paint = match shown_state(host) {
         "up" => Paint::Good,
         "backed-off" | "down" => Paint::Bad,
         _ => Paint::Waiting,
@@ -172,7 +172,7 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
         text,
         "{:<30} {} {slots:>8} {:>8} {:>6.2} {rtt:>7}",
         clip(&host.host, 30),
-        style.paint(paint, &format!("{:<11}", host.state)),
+        style.paint(paint, &format!("{:<11}", shown_state(host))),
         host.done,
         host.speed,
     );
@@ -185,6 +185,10 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
                 "gave another object than this machine makes (DISTCC_VERIFY): gets no jobs"
             )
         );
+    }
+    if matches!(host.hold.as_str(), "drained" | "excluded") {
+        let line = format!("{}: gets no jobs until distcc --use {}", host.hold, host.host);
+        let _ = writeln!(text, "    {}", style.paint(Paint::Waiting, &clip(&line, 76)));
     }
     if !host.why.is_empty() {
         let wait = match host.back_off_ms {
@@ -200,8 +204,14 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
     }
 }
 
+/// A host's state, or that it is held, which says more of one that is up.
+pub fn shown_state(host: &HostReport) -> &str {
+    let is_held = !matches!(host.hold.as_str(), "" | "free");
+    if host.state == "up" && is_held { &host.hold } else { &host.state }
+}
+
 /// The kind of link, its security, its sandbox, the toolchains: what changes seldom.
-fn about(host: &HostReport) -> String {
+pub fn about(host: &HostReport) -> String {
     let takes = match host.hermetic {
         Some(false) => ", takes texts only",
         _ => "",
@@ -255,8 +265,13 @@ fn wrapped(text: &str, width: usize, lines_max: usize) -> Vec<String> {
     lines
 }
 
+/// Also what turns the order of letters round, and what is not seen: they would make a name look like another.
 fn harmless(letter: char) -> char {
-    if letter.is_control() { '?' } else { letter }
+    let is_hidden = matches!(
+        letter,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    if letter.is_control() || is_hidden { '?' } else { letter }
 }
 
 /// The same from the end: of a path the end matters.
@@ -279,7 +294,7 @@ pub fn age(ms: u64) -> String {
 }
 
 /// A difference of times, which may be a loss.
-fn saved(ms: i64) -> String {
+pub fn saved(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     format!("{sign}{}", age(ms.unsigned_abs()))
 }

@@ -32,6 +32,7 @@ fn usual() -> Report {
         link: "tcp classic".to_owned(),
         slots: 4,
         held: true,
+        hold: "distrusted".to_owned(),
         hermetic: Some(false),
         ..host("old.lan", "up")
     };
@@ -48,12 +49,13 @@ fn usual() -> Report {
         host: "build8:4000".to_owned(),
         what: "lost: cannot connect: Connection refused (os error 111)".to_owned(),
     };
+    let drained = HostReport { slots: 8, hold: "drained".to_owned(), ..host("slow.lan", "up") };
     Report {
         schema: SCHEMA,
         pid: 4711,
         version: "0.1.0".to_owned(),
         uptime_s: 754,
-        hosts: vec![up, lost, old],
+        hosts: vec![up, lost, old, drained],
         jobs: vec![job("src/parse.c", "remote", "build7", 350), job("src/lex.c", "queued", "", 20)],
         totals: usual_totals(),
         troubles: vec![trouble],

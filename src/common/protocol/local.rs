@@ -259,8 +259,10 @@ pub enum ControlReply {
         /// It.
         text: String,
     },
-    /// There is nothing of that name.
+    /// There is nothing of that name, or it means several.
     Unknown,
+    /// It is there, and this is not done with it.
+    Refused,
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ impl World {
         let (toolchain, takes) = (build.toolchain, truth.takes);
         let machine = &self.machines[host.0 as usize];
         self.ensure(machine.linked, "sends to a host that is not there");
+        self.ensure(machine.hold == Hold::Free, "sends to a host that is held");
         let slots = listed.min(machine.is.credit.unwrap_or(u32::MAX));
         self.ensure(machine.used < slots, "a host holds more than its slots");
         let (is, crowded) = (machine.is.clone(), machine.used >= machine.is.holds);

@@ -3,6 +3,7 @@
 mod acts;
 mod cast;
 mod directed;
+mod holds;
 mod makespan;
 mod rig;
 mod seeds;

@@ -62,7 +62,24 @@ fn world(seed: u64) -> World {
     if rng.below(6) == 0 {
         world.drain_after(Duration::from_millis(rng.below(8000)));
     }
+    if count > 0 && rng.below(3) == 0 {
+        holds(&mut world, &mut rng, count);
+    }
     world
+}
+
+/// The user drains and excludes hosts and lets them go again; now and then one is caught lying.
+fn holds(world: &mut World, rng: &mut Rng, volunteers: u64) {
+    for _ in 0..1 + rng.below(6) {
+        let hold = match rng.below(10) {
+            0..4 => Hold::Free,
+            4..7 => Hold::Drained,
+            7..9 => Hold::Excluded,
+            _ => Hold::Distrusted,
+        };
+        let host = HostId(rng.below(volunteers) as u32);
+        world.hold_after(Duration::from_millis(rng.below(6000)), host, hold);
+    }
 }
 
 fn sum_of(seeds: std::ops::Range<u64>) -> Totals {

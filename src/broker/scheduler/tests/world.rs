@@ -23,6 +23,7 @@ pub(super) enum Due {
     ShimGoes(JobId),
     Connected(HostId, u64),
     Flips(HostId),
+    Holds(HostId, Hold),
     Drain,
 }
 
@@ -53,6 +54,7 @@ pub(super) struct Machine {
     pub(super) connecting: bool,
     pub(super) asked: Option<Moment>,
     pub(super) flips: u64,
+    pub(super) hold: Hold,
     pub(super) used: u32,
 }
 
@@ -84,7 +86,15 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, volunteers: Vec<Volunteer>, builds: Vec<Build>) -> World {
-        let machine = |is| Machine { is, linked: false, connecting: false, asked: None, flips: 0, used: 0 };
+        let machine = |is| Machine {
+            is,
+            linked: false,
+            connecting: false,
+            asked: None,
+            flips: 0,
+            hold: Hold::Free,
+            used: 0,
+        };
         let mut world = World {
             scheduler: Scheduler::new(Config::default(), seed),
             seed,
@@ -117,6 +127,10 @@ impl World {
 
     pub fn drain_after(&mut self, wait: Duration) {
         self.later(wait, Due::Drain);
+    }
+
+    pub fn hold_after(&mut self, wait: Duration, host: HostId, hold: Hold) {
+        self.later(wait, Due::Holds(host, hold));
     }
 
     /// Runs until nothing is left to happen; returns when the last job ended.
@@ -223,6 +237,7 @@ impl World {
             Due::ShimGoes(job) => self.shim_goes(job),
             Due::Connected(host, flips) => self.connected(host, flips),
             Due::Flips(host) => self.flips(host),
+            Due::Holds(host, hold) => self.holds(host, hold),
             Due::Drain => self.feed(Event::Drain),
         }
     }
@@ -398,6 +413,19 @@ impl World {
         }
         self.machine(host).linked = false;
         self.feed(Event::HostDown { host, why: "connection lost".to_owned() });
+    }
+
+    fn holds(&mut self, host: HostId, hold: Hold) {
+        let machine = self.machine(host);
+        if machine.hold != Hold::Distrusted {
+            machine.hold = hold;
+        }
+        let is = machine.hold;
+        self.feed(Event::Hold { host, hold });
+        let left = self.on_host(host);
+        let emptied = matches!(is, Hold::Excluded | Hold::Distrusted);
+        self.ensure(!emptied || left.is_empty(), &format!("{host:?} is {is:?} and has {left:?}"));
+        self.ensure(self.scheduler.hold_of(host) == is, &format!("{host:?} is not {is:?}"));
     }
 
     fn on_host(&self, host: HostId) -> Vec<JobId> {
