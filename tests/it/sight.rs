@@ -1,6 +1,7 @@
 //! What people are shown: each way of looking, against a real broker and real volunteers.
 
 mod alarm;
+mod chrome;
 mod doctor;
 mod explain;
 mod holds;

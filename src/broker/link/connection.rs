@@ -187,7 +187,12 @@ async fn serve(
         Ok(()) => ("closed the connection".to_owned(), true),
         Err(EndOfLink::Peer(error)) => (error.to_string(), false),
         Err(EndOfLink::Io(error)) => {
-            (format!("connection lost: {error}"), is_closed(&error) || is_denied(&error))
+            let why = match error.kind() {
+                // In TLS, an end without a word is an error of many words.
+                io::ErrorKind::UnexpectedEof => "connection lost: it ended without a word".to_owned(),
+                _ => format!("connection lost: {error}"),
+            };
+            (why, is_closed(&error) || is_denied(&error))
         }
         Err(EndOfLink::NoHello) => (Distrust::Mute.to_string(), false),
         Err(EndOfLink::Forgotten) => (Distrust::Forgotten.to_string(), false),

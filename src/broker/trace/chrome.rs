@@ -45,10 +45,14 @@ pub fn name_process(pid: u64, name: &str) -> [Value; 2] {
     [named("process_name", json!({"name": name})), named("process_sort_index", json!({"sort_index": pid}))]
 }
 
-/// What processes are called: this machine, and volunteers by number.
-pub fn name_hosts(hosts: &[String]) -> Vec<Value> {
-    let mut events = name_process(HERE, "this machine").to_vec();
-    for (host, name) in (0..).zip(hosts) {
+/// What processes are called: this machine, and volunteers by number, but for so many that have been named
+/// before, and this machine with them.
+pub fn name_hosts(hosts: &[String], before: Option<usize>) -> Vec<Value> {
+    let mut events = match before {
+        None => name_process(HERE, "this machine").to_vec(),
+        Some(_) => Vec::new(),
+    };
+    for (host, name) in (0..).zip(hosts).skip(before.unwrap_or(0)) {
         events.extend(name_process(process(host), name));
     }
     events

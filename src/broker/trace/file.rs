@@ -48,7 +48,8 @@ pub struct TraceFile<S> {
     at: u64,
     first: bool,
     lanes: BTreeSet<(Option<u32>, u32)>,
-    named: usize,
+    /// How many volunteers have a name in it; none before this machine has one.
+    named: Option<usize>,
     timeline: Timeline,
 }
 
@@ -88,7 +89,7 @@ impl<S: Sink> TraceFile<S> {
             at: 0,
             first: true,
             lanes: BTreeSet::new(),
-            named: 0,
+            named: None,
             timeline: Timeline { pid, ..Timeline::default() },
         };
         begun.write("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
@@ -113,9 +114,9 @@ impl<S: Sink> TraceFile<S> {
             return Ok(());
         }
         let mut events = Vec::new();
-        if hosts.len() > self.named || self.named == 0 {
-            self.named = hosts.len().max(1);
-            events.extend(chrome::name_hosts(hosts));
+        if self.named.is_none_or(|named| hosts.len() > named) {
+            events.extend(chrome::name_hosts(hosts, self.named));
+            self.named = Some(hosts.len());
             hosts.clone_into(&mut self.timeline.hosts);
         }
         for record in records {

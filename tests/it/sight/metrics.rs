@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use super::status::compile;
 use super::trace;
-use crate::farm::{COMMAND_MAX, Farm, SHIM, VolunteerOptions, run, wait_until};
+use crate::farm::{COMMAND_MAX, Farm, Running, SHIM, VolunteerOptions, run, wait_until};
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -96,6 +96,92 @@ fn status_metrics_and_trace_agree_on_the_jobs_of_a_build() {
         Some("HTTP/1.1 421 Misdirected Request")
     );
     assert_eq!(get(port, "/", "127.0.0.1").0.lines().next(), Some("HTTP/1.1 404 Not Found"));
+    farm.finish();
+}
+
+/// A compile of which the compiler proper takes a second or more.
+const SLOW: &str = "constexpr long f(long n) { long s = 0; for (long i = 0; i < n; i++) s += i * i % 7; return s; }\n\
+    static_assert(f(500000) > 0, \"\");\n";
+
+const PATIENT: [&str; 3] =
+    ["-std=c++17", "-fconstexpr-loop-limit=100000000", "-fconstexpr-ops-limit=1000000000"];
+
+/// The counts of jobs, by what became of them, of a report, of metrics, and of a trace.
+fn three_views(farm: &Farm, port: u16, trace: &std::path::Path) -> [BTreeMap<String, u64>; 3] {
+    let ends = ["remote", "cached", "local", "forbidden", "abandoned"];
+    let counts = |count: &dyn Fn(&str) -> u64| ends.map(|end| (end.to_owned(), count(end))).into();
+    let samples = parse(&get(port, "/metrics", "127.0.0.1").1);
+    let traced = trace::jobs(&trace::events(trace));
+    assert!(traced.keys().all(|end| ends.contains(&end.as_str())), "{traced:?}");
+    [
+        counts(&|end| farm.total(end)),
+        counts(&|end| samples[&format!("distcc_jobs_total{{where=\"{end}\"}}")] as u64),
+        counts(&|end| traced.get(end).copied().unwrap_or(0)),
+    ]
+}
+
+#[test]
+fn three_views_agree_on_jobs_that_went_every_way() {
+    let mut farm = Farm::new(2);
+    let (port, trace) = (free_port(), farm.work().join("t.json"));
+    let command = |words: &[&str], hosts: Option<&str>| {
+        let mut command = farm.command(SHIM);
+        command.args(words).env("DISTCC_TRACE", &trace).env("DISTCC_METRICS", port.to_string());
+        command.env("DISTCC_CACHE", farm.directory_of_tests("cache"));
+        command.envs(hosts.map(|hosts| ("DISTCC_HOSTS", hosts)));
+        command
+    };
+    let write = |name: &str, text: &str| std::fs::write(farm.work().join(name), text).expect("our own file");
+    ["a", "b", "c"].into_iter().for_each(|name| write(&format!("{name}.c"), &format!("int {name};\n")));
+    write("wrong.c", "int wrong\n");
+    write("slow.cc", SLOW);
+    for (words, hosts, good) in [
+        (&["gcc", "-c", "a.c"][..], None, true),
+        (&["gcc", "-c", "b.c"], None, true),
+        (&["gcc", "-c", "a.c"], None, true),
+        (&["gcc", "-c", "wrong.c"], None, false),
+        (&["gcc", "-E", "a.c", "-o", "a.i"], None, true),
+    ] {
+        let outcome = run(command(words, hosts), COMMAND_MAX);
+        assert_eq!(outcome.status.success(), good, "{words:?}: {outcome:?}");
+    }
+    let mut forbidden = command(&["gcc", "-c", "c.c"], Some("127.0.0.1:1"));
+    forbidden.env("DISTCC_FALLBACK", "0");
+    assert!(!run(forbidden, COMMAND_MAX).status.success());
+    let mut words = vec!["g++"];
+    words.extend(PATIENT);
+    words.extend(["-c", "slow.cc"]);
+    let slow = Running::start(command(&words, None));
+    let mut host = String::new();
+    wait_until("slow.cc is compiled elsewhere", COMMAND_MAX, || {
+        let report = farm.status();
+        let mut jobs = report["jobs"].as_array().into_iter().flatten();
+        let there = jobs.find(|job| job["phase"] == "remote");
+        host = there.and_then(|job| job["host"].as_str()).unwrap_or_default().to_owned();
+        !host.is_empty()
+    });
+    let struck = farm.volunteers.iter_mut().find(|volunteer| host.ends_with(&volunteer.port.to_string()));
+    struck.expect("one of ours").signal(rustix::process::Signal::KILL);
+    slow.finish(COMMAND_MAX).expect_success("the compile that was tried again");
+    farm.settle();
+    let whole = || {
+        let text = std::fs::read_to_string(&trace).unwrap_or_default();
+        let document = serde_json::from_str::<serde_json::Value>(&text);
+        document.is_ok_and(|document| document["otherData"]["jobs"] == 7)
+    };
+    wait_until("the trace has all jobs", COMMAND_MAX, whole);
+    let [status, metrics, traced] = three_views(&farm, port, &trace);
+    assert_eq!(status, metrics, "{}", farm.status());
+    assert_eq!(status, traced, "{}", farm.status());
+    let expected = [("remote", 3), ("cached", 1), ("local", 2), ("forbidden", 1), ("abandoned", 0)];
+    assert_eq!(status, expected.map(|(end, count)| (end.to_owned(), count)).into(), "{}", farm.status());
+    let failed = trace::events(&trace);
+    let failed = failed.iter().filter(|event| event["ph"] == "X" && event["args"]["failure"].is_string());
+    let retried = parse(&get(port, "/metrics", "127.0.0.1").1)["distcc_retried_attempts_total"] as u64;
+    assert_eq!((failed.count() as u64, farm.total("retried"), retried), (1, 1, 1), "{}", farm.status());
+    farm.shim(["--stop"]).expect_success("--stop");
+    wait_until("the broker has left its cache", COMMAND_MAX, || farm.brokers().is_empty());
+    std::fs::remove_dir_all(farm.directory_of_tests("cache")).expect("the cache");
     farm.finish();
 }
 

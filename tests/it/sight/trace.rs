@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::chrome;
 use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, run};
 
 /// Files for make to compile, and a link.
@@ -28,27 +29,9 @@ fn traced(farm: &Farm, words: &[&str]) -> Outcome {
     run(command, COMMAND_MAX)
 }
 
-/// The events of a file, each checked for what the format asks of it.
+/// The events of a file, which is checked for what the format asks of it.
 pub fn events(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).expect("a trace");
-    let document: Value = serde_json::from_str(&text).expect("a JSON document");
-    let events = document["traceEvents"].as_array().expect("events").clone();
-    let mut open: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for event in &events {
-        for field in ["ts", "pid", "tid"] {
-            assert!(event[field].is_u64(), "{field} in {event}");
-        }
-        let key = || (event["id"].to_string(), event["name"].to_string());
-        match event["ph"].as_str().expect("a phase") {
-            "X" => assert!(event["dur"].as_u64().is_some_and(|dur| dur > 0), "{event}"),
-            "b" => *open.entry(key()).or_default() += 1,
-            "e" => *open.entry(key()).or_default() -= 1,
-            "C" | "i" | "M" => {}
-            other => panic!("{other} in {event}"),
-        }
-    }
-    assert!(open.values().all(|count| *count == 0), "unbalanced: {open:?}");
-    events
+    chrome::check(&fs::read_to_string(path).expect("a trace"))
 }
 
 /// Jobs in a trace, by what became of them.
@@ -104,27 +87,7 @@ fn a_build_is_traced_from_its_first_job_to_its_last() {
     for volunteer in &farm.volunteers {
         assert!(hosts.iter().any(|name| name.contains(&volunteer.port.to_string())), "{hosts:?}");
     }
-    overlap_nowhere(&events);
     farm.finish();
-}
-
-/// In one lane, an event begins when the one before it has ended, or lies within it.
-fn overlap_nowhere(events: &[Value]) {
-    let mut lanes: BTreeMap<(u64, u64), Vec<(u64, u64)>> = BTreeMap::new();
-    let number = |event: &Value, field: &str| event[field].as_u64().expect("a number");
-    for event in events.iter().filter(|event| event["ph"] == "X") {
-        let (begin, lane) = (number(event, "ts"), (number(event, "pid"), number(event, "tid")));
-        lanes.entry(lane).or_default().push((begin, begin + number(event, "dur")));
-    }
-    for (lane, mut spans) in lanes {
-        spans.sort_by_key(|(begin, end)| (*begin, std::cmp::Reverse(*end)));
-        let mut around: Vec<u64> = Vec::new();
-        for (begin, end) in spans {
-            around.retain(|outer| *outer > begin);
-            assert!(around.iter().all(|outer| end <= *outer), "overlap in lane {lane:?} at {begin}");
-            around.push(end);
-        }
-    }
 }
 
 #[test]
