@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// The settings: key, variable, how it is said, what it is when nobody says anything.
-const SETTINGS: [(&str, &str, Kind, &str); 11] = [
+const SETTINGS: [(&str, &str, Kind, &str); 12] = [
     ("hosts", "DISTCC_HOSTS", Kind::Words, ""),
     ("cache", "DISTCC_CACHE", Kind::Value, "5G"),
     ("io-timeout", "DISTCC_IO_TIMEOUT", Kind::Value, "300"),
@@ -43,6 +43,7 @@ const SETTINGS: [(&str, &str, Kind, &str); 11] = [
     ("ssh", "DISTCC_SSH", Kind::Value, "ssh"),
     ("save-temps", "DISTCC_SAVE_TEMPS", Kind::Truth, "false"),
     ("skip-local-retry", "DISTCC_SKIP_LOCAL_RETRY", Kind::Truth, "false"),
+    ("trace", "DISTCC_TRACE", Kind::Value, ""),
     ("verify", "DISTCC_VERIFY", Kind::Value, "0"),
 ];
 
@@ -244,6 +245,28 @@ mod tests {
         assert!(second.show(|_| None).contains("distcc/distcc.toml\n"));
         // One that was named must be there.
         assert!(read("d", Some("gone")).is_err());
+    }
+
+    #[test]
+    fn each_setting_has_an_example_that_counts_once_it_is_no_comment() {
+        let example = include_str!("../../contrib/settings/distcc.toml");
+        let uncommented = example.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if setting.starts_with(|letter: char| letter.is_ascii_lowercase()) => setting,
+            _ => line,
+        });
+        let text: String = uncommented.flat_map(|line| [line, "\n"]).collect();
+        let settings = parse(&text, &SETTINGS.map(|(key, ..)| key)).expect("a good file");
+        let mut found: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+        let mut all = SETTINGS.map(|(key, ..)| key);
+        found.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(found, all);
+        of(&text).expect("values that settings may have");
+        assert_eq!(
+            of(example),
+            Ok(Defaults { path: Some("/f".into()), entries: Vec::new() }),
+            "only comments"
+        );
     }
 
     #[test]

@@ -280,6 +280,29 @@ mod tests {
     }
 
     #[test]
+    fn each_setting_has_an_example_that_counts_once_it_is_no_comment() {
+        let example = include_str!("../../contrib/settings/distccd.toml");
+        let uncommented = example.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if setting.starts_with(|letter: char| letter.is_ascii_lowercase()) => setting,
+            _ => line,
+        });
+        let text: String = uncommented.flat_map(|line| [line, "\n"]).collect();
+        let (_, shown) = read("distccd", &[], Some(&text)).expect("a good file");
+        let command = Config::command();
+        for key in command.get_arguments().filter_map(key_of) {
+            let line = shown.lines().find(|line| line.starts_with(&format!("{key} = ")));
+            assert!(
+                line.is_some_and(|line| line.ends_with(SYSTEM_FILE)),
+                "{key} is not in the example: {shown}"
+            );
+        }
+        // As it is installed, it changes nothing.
+        let (given, _) = read("distccd", &[], Some(example)).expect("read");
+        let (bare, _) = read("distccd", &[], None).expect("read");
+        assert_eq!(format!("{given:?}"), format!("{bare:?}"));
+    }
+
+    #[test]
     fn without_a_file_everything_is_as_it_was() {
         let (config, shown) = read("distccd -p 7", &[], None).expect("read");
         assert_eq!((config.port, config.nice), (7, 5));
