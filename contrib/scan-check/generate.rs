@@ -33,6 +33,7 @@ impl Random {
 }
 
 /// Files by relative path, and the arguments of a compiler.
+#[derive(Clone)]
 pub struct Case {
     /// Path and text.
     pub files: Vec<(String, String)>,

@@ -262,21 +262,23 @@ impl Walk<'_> {
     }
 
     fn question_value(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Stop> {
-        let macros =
-            |token: &Token| token.kind == Kind::Identifier && self.memory.table.get(token.sym).is_some();
-        if self.gcc() && arguments.iter().any(macros) {
+        if self.gcc() && self.has_macro(arguments) {
             return Err(Stop::Expand);
         }
         Ok(self.ask(name, arguments)?)
+    }
+
+    /// Whether any of these is the name of a macro.
+    fn has_macro(&mut self, tokens: &[Token]) -> bool {
+        let table = &mut self.memory.table;
+        tokens.iter().any(|token| token.kind == Kind::Identifier && table.get(token.sym).is_some())
     }
 
     /// What the compiler says to `name(arguments)`.
     pub(super) fn ask(&mut self, name: Sym, arguments: &[Token]) -> Result<Value, Declined> {
         // Which of its questions clang asks of a macro's name, and which of what the macro stands for,
         // is another matter in each version.
-        let table = &self.memory.table;
-        let is_macro = |token: &Token| token.kind == Kind::Identifier && table.get(token.sym).is_some();
-        if !self.gcc() && arguments.iter().any(is_macro) {
+        if !self.gcc() && self.has_macro(arguments) {
             return Err(self.doubt("a question about a name that is a macro"));
         }
         let mut question = self.memory.symbols.text(name).to_vec();

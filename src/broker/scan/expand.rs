@@ -175,6 +175,7 @@ impl Walk<'_> {
         match self.tokens_left.checked_sub(tokens + 1) {
             Some(left) => {
                 self.tokens_left = left;
+                self.steps += tokens as u64 + 1;
                 Ok(())
             }
             None => Err(Declined::Limit("tokens of macro expansion")),
@@ -212,10 +213,14 @@ impl Walk<'_> {
             Builtin::File if self.saw_line => Err(self.doubt("__FILE__ behind #line")),
             Builtin::File => self.file_literal(self.place.path, self.place.relative, token),
             Builtin::BaseFile => {
+                self.recorder.spoil();
                 let relative = !self.request.main.starts_with(b"/");
                 self.file_literal(self.main, relative, token)
             }
-            Builtin::IncludeLevel => Ok(self.number(self.depth as i64 - 1, token)),
+            Builtin::IncludeLevel => {
+                self.recorder.spoil();
+                Ok(self.number(self.depth as i64 - 1, token))
+            }
             Builtin::HasInclude | Builtin::HasIncludeNext => {
                 let found = self.expanded_query(reader, builtin)?;
                 Ok(self.number(i64::from(found), token))

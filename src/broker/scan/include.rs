@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::directive::{self, Include, Unit};
+use super::effects::{NO_SLOT, Way};
 use super::files::{Answer, Content, Stat};
 use super::macros::Builtin;
-use super::search::{Around, Beside, Hit, Outcome, PathId, Start};
+use super::paths::PathId;
+use super::search::{Around, Beside, Found, Hit, Outcome, Start};
 use super::symbols::Sym;
 use super::walk::{Name, Place, Walk};
 use super::{DEPTH_MAX, Declined, ENTRIES_MAX};
@@ -35,6 +37,7 @@ impl Walk<'_> {
         }
         let key = self.once_key(self.place.stat);
         self.once.insert(key);
+        self.recorder.once_marked(key);
     }
 
     pub(super) fn include(&mut self, kind: Include, name: Name) -> Result<(), Declined> {
@@ -72,7 +75,12 @@ impl Walk<'_> {
         }
         let directory = self.memory.paths.parent(self.place.path);
         // The directory is a system one or not as it was when the compiler first made it.
-        let system = *self.beside.entry(directory).or_insert(self.place.system);
+        let before = self.beside.get(&directory).copied();
+        let system = before.unwrap_or(self.place.system);
+        if before.is_none() {
+            self.beside.insert(directory, system);
+        }
+        self.recorder.beside(directory, before, system);
         let beside = Beside { directory, relative: self.place.relative, system };
         let start = self.memory.chains.beside(beside);
         self.place.beside = Some(start);
@@ -92,26 +100,31 @@ impl Walk<'_> {
         let (symbols, paths) = (&mut memory.symbols, &mut memory.paths);
         let mut around = Around { symbols, paths, files: self.files, scan: self.number };
         let (index, is_new) = memory.chains.find(self.chain, start, name, &mut around);
-        let outcome = memory.chains.get(index).outcome;
+        let Found { outcome, .. } = *memory.chains.get(index);
         if is_new {
-            self.searches.push(index);
-            self.trails.extend(memory.chains.use_lane(index, self.number));
-            if let Outcome::Hit(hit) = outcome
-                && hit.stat.fleeting
-            {
-                self.fleeting.push((index, hit));
-            }
+            self.searched_anew(index);
         }
+        self.recorder.searched(index);
         match outcome {
-            Outcome::Hit(hit) => {
-                if hit.via != hit.path {
-                    self.aliases.push(hit.via);
-                }
-                Ok((index, Some(hit)))
-            }
+            Outcome::Hit(hit) => Ok((index, Some(hit))),
             Outcome::Missing => Ok((index, None)),
             Outcome::Unreadable(path) => {
                 Err(Declined::Unreadable(Bytes::from(self.memory.paths.bytes(path))))
+            }
+        }
+    }
+
+    /// Notes a search that is new in this translation unit, and what it rests on.
+    pub(super) fn searched_anew(&mut self, index: u32) {
+        let found = *self.memory.chains.get(index);
+        self.searches.push(index);
+        self.trails.extend(self.memory.chains.use_lane(found.lane(), self.number));
+        if let Outcome::Hit(hit) = found.outcome {
+            if hit.stat.fleeting {
+                self.fleeting.push((index, hit));
+            }
+            if hit.via != hit.path {
+                self.aliases.push(hit.via);
             }
         }
     }
@@ -120,23 +133,28 @@ impl Walk<'_> {
         if self.depth >= DEPTH_MAX {
             return Err(Declined::Limit("includes nested too deeply"));
         }
+        self.recorder.at_depth(self.depth);
         let (index, hit) = self.find(start, name)?;
         if std::mem::take(&mut self.fresh) {
             self.note_precompiled(index)?;
             if let (false, Some(hit)) = (self.precompiled.is_empty(), hit) {
                 let from = self.order.len();
-                self.enter(hit, start == Start::Nowhere)?;
+                self.enter(hit, start == Start::Nowhere, Some(index))?;
                 return self.cover(from);
             }
         }
         let Some(hit) = hit else { return Err(self.missing(name)) };
-        let found = self.memory.chains.get(index);
-        let is_guarded = found.entered_by == self.number
-            && found.guard.is_some_and(|guard| self.memory.table.get(guard).is_some());
-        if found.done_in == self.number || is_guarded {
+        let Found { done_in, entered_by, guard, .. } = *self.memory.chains.get(index);
+        if done_in == self.number {
+            self.recorder.once_asked(self.once_key(hit.stat), true);
+            self.recorder.probed(hit.path, hit.stat.content);
             return Ok(());
         }
-        let entered = self.enter(hit, start == Start::Nowhere)?;
+        if entered_by == self.number && guard.is_some_and(|guard| self.memory.table.get(guard).is_some()) {
+            self.recorder.file(index);
+            return Ok(());
+        }
+        let entered = self.enter(hit, start == Start::Nowhere, Some(index))?;
         let found = self.memory.chains.get(index);
         match entered {
             Entered::Not => found.done_in = self.number,
@@ -221,7 +239,7 @@ impl Walk<'_> {
     /// What was entered from `from` on is what a precompiled header stands for. One that is older than
     /// its text may say something else.
     pub(super) fn cover(&mut self, from: usize) -> Result<(), Declined> {
-        let newest = self.order[from..].iter().filter_map(|(path, _)| self.entered.get(path)).max();
+        let newest = self.modified[from..].iter().max();
         if let Some((path, _)) = self
             .precompiled
             .iter()
@@ -251,23 +269,41 @@ impl Walk<'_> {
             }
         }
         if let Some(hit) = hit {
-            self.probed.push((hit.path, hit.stat.content));
+            self.probe(hit);
         }
         Ok(hit.is_some())
     }
 
-    pub(super) fn enter(&mut self, hit: Hit, unsearched: bool) -> Result<Entered, Declined> {
-        if !self.once.is_empty() && self.once.contains(&self.once_key(hit.stat)) {
-            self.probed.push((hit.path, hit.stat.content));
+    /// Notes a file that is opened and not read.
+    fn probe(&mut self, hit: Hit) {
+        self.probed.push((hit.path, hit.stat.content));
+        self.recorder.probed(hit.path, hit.stat.content);
+    }
+
+    /// Reads a file, found by the search of that index.
+    pub(super) fn enter(
+        &mut self,
+        hit: Hit,
+        unsearched: bool,
+        index: Option<u32>,
+    ) -> Result<Entered, Declined> {
+        let key = self.once_key(hit.stat);
+        let is_done = !self.once.is_empty() && self.once.contains(&key);
+        self.recorder.once_asked(key, is_done);
+        if is_done {
+            self.probe(hit);
             return Ok(Entered::Not);
         }
+        if let Some(index) = index {
+            self.recorder.file(index);
+        }
         let unit = self.unit(hit.path, hit.stat.content)?;
-        let known = self.entered.contains_key(&hit.path);
+        let known = self.memory.paths.is_marked(hit.path, self.number);
         if known && unit.guard.is_some_and(|guard| self.memory.table.get(guard).is_some()) {
             return Ok(Entered::Under(unit.guard));
         }
         if !known {
-            self.note_entry(hit.path, hit.stat, &unit)?;
+            self.note_entry(hit.path, hit.stat, unit.clock)?;
         }
         self.entries += 1;
         if self.entries > ENTRIES_MAX {
@@ -284,18 +320,43 @@ impl Walk<'_> {
             unsearched,
             beside: None,
         };
-        let outside = std::mem::replace(&mut self.place, inside);
-        self.depth += 1;
-        let result = self.run(&unit);
-        self.depth -= 1;
-        self.place = outside;
-        result.map(|()| Entered::Under(unit.guard))
+        let way = index.and_then(|_| self.way(&inside));
+        if let (Some(index), Some(way)) = (index, way) {
+            let slot = self.memory.chains.get(index).slot;
+            if let Some(guard) = self.repeat(slot, way)? {
+                return Ok(Entered::Under(guard));
+            }
+        }
+        self.read(inside, &unit, index.zip(way))?;
+        Ok(Entered::Under(unit.guard))
     }
 
-    pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, unit: &Unit) -> Result<(), Declined> {
-        self.entered.insert(path, stat.identity.modified_s);
+    /// Walks a file, and records what that does where it is worth it.
+    fn read(&mut self, inside: Place, unit: &Unit, search: Option<(u32, Way)>) -> Result<(), Declined> {
+        let before = self.steps;
+        let slot = search.map_or(NO_SLOT, |(index, _)| self.memory.chains.get(index).slot);
+        let is_recorded = search.is_some_and(|(_, way)| self.record(slot, way));
+        let outside = std::mem::replace(&mut self.place, inside);
+        self.depth += 1;
+        let result = self.run(unit);
+        self.depth -= 1;
+        self.place = outside;
+        result?;
+        let Some((index, _)) = search else { return Ok(()) };
+        if is_recorded {
+            self.finish(index, unit.guard);
+        } else {
+            let slot = self.memory.effects.weigh(slot, self.steps - before, self.number);
+            self.memory.chains.get(index).slot = slot;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, clock: bool) -> Result<(), Declined> {
+        self.memory.paths.mark(path, self.number);
         self.order.push((path, stat.content));
-        self.clock |= unit.clock;
+        self.modified.push(stat.identity.modified_s);
+        self.clock |= clock;
         if !self.gcc() {
             let key = (stat.identity.device, stat.identity.inode);
             match self.inodes.get(&key) {

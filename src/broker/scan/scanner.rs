@@ -48,6 +48,8 @@ pub struct Report {
     pub compilers: usize,
     /// Bytes in all, nearly.
     pub size: usize,
+    /// How often the effects of a header were known.
+    pub effects: u64,
     /// How often everything was forgotten because it was too much.
     pub restarts: u64,
 }
@@ -99,6 +101,11 @@ impl Scanner {
     /// A scanner that looks at every file in every scan, as where the kernel tells nothing.
     pub fn without_notifications() -> Self {
         Scanner { disk: Disk::without_notifications(), ..Scanner::default() }
+    }
+
+    /// Keeps effects of every header at once, however small: for tests.
+    pub fn keep_all_effects(&mut self) {
+        self.memory.effects.is_eager = true;
     }
 
     /// The files that a compile reads. `argv` begins with the compiler and has its response
@@ -195,6 +202,7 @@ impl Scanner {
             disk: self.disk.report(),
             units: self.units.len(),
             compilers: self.known.len(),
+            effects: self.memory.effects.uses(),
             size: self.size(),
             restarts: self.restarts,
         }

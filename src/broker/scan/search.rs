@@ -1,68 +1,10 @@
 //! Looking for includes along a chain of directories, with a memory of what was found.
 
-use std::sync::Arc;
-
+use super::effects::NO_SLOT;
 use super::files::{Answer, Files, Stat, Trail};
+use super::paths::{PathId, Paths};
 use super::symbols::{QuickMap, Sym, Symbols};
 use super::{Family, Search};
-
-/// A path, as an index into [`Paths`].
-pub type PathId = Sym;
-
-/// Paths by number.
-#[derive(Debug, Default)]
-pub struct Paths {
-    names: Symbols,
-    parents: QuickMap<PathId, PathId>,
-    shared: QuickMap<PathId, Arc<[u8]>>,
-}
-
-impl Paths {
-    /// The number of a path.
-    pub fn id(&mut self, path: &[u8]) -> PathId {
-        self.names.intern(path)
-    }
-
-    /// The path of a number.
-    pub fn bytes(&self, id: PathId) -> &[u8] {
-        self.names.text(id)
-    }
-
-    /// The path, to give away.
-    pub fn shared(&mut self, id: PathId) -> Arc<[u8]> {
-        let names = &self.names;
-        self.shared.entry(id).or_insert_with(|| Arc::from(names.text(id))).clone()
-    }
-
-    /// The path up to and with its last slash.
-    pub fn parent(&mut self, id: PathId) -> PathId {
-        if let Some(&parent) = self.parents.get(&id) {
-            return parent;
-        }
-        let path = self.names.text(id);
-        let length = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
-        let directory = path[..length].to_vec();
-        let parent = self.names.intern(&directory);
-        self.parents.insert(id, parent);
-        parent
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there is none, which never happens.
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Memory in use, in bytes, nearly.
-    pub fn size(&self) -> usize {
-        // A shared path takes what its spelling takes, some 80 bytes, and a place in the map.
-        self.names.size() + self.parents.len() * 16 + self.shared.len() * 128
-    }
-}
 
 /// Where a search starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,11 +85,22 @@ pub struct Found {
     pub guard: Option<Sym>,
     /// The last translation unit in which the file is not read again, whatever is defined.
     pub done_in: u32,
+    /// Where effects of the file that was found are kept.
+    pub slot: u32,
+    /// [`Chains::version`] when it last ended otherwise than before.
+    version: u64,
     /// Where it looked, and in how many of these places it looked in vain.
     lane: u32,
     vain: u32,
     /// When it looked.
     made_at: u64,
+}
+
+impl Found {
+    /// Where it looked.
+    pub fn lane(&self) -> u32 {
+        self.lane
+    }
 }
 
 /// The directories in which all names with one directory part are looked for, from one start.
@@ -187,6 +140,7 @@ pub struct Chains {
     found: Vec<Found>,
     besides: Vec<Beside>,
     beside_numbers: QuickMap<Beside, u32>,
+    version: u64,
     places: usize,
     buffer: Vec<u8>,
 }
@@ -264,18 +218,45 @@ impl Chains {
             self.chains[chain as usize].found.insert(start.key(name), index);
             return (index, true);
         };
-        let known = &mut self.found[index as usize];
-        if known.used_by == around.scan {
+        if self.found[index as usize].used_by == around.scan {
             return (index, false);
         }
+        self.refresh(chain, index, around);
+        self.found[index as usize].used_by = around.scan;
+        (index, true)
+    }
+
+    /// Makes sure that a finding is of now; [`Self::version`] when it last became another.
+    pub fn refresh(&mut self, chain: u32, index: u32, around: &mut Around<'_>) -> u64 {
+        let known = self.found[index as usize];
         let fleeting = matches!(known.outcome, Outcome::Hit(Hit { stat: Stat { fleeting: true, .. }, .. }));
         let trail = self.lanes[known.lane as usize].trail;
-        if !fleeting && around.files.state(trail) <= known.made_at {
-            known.used_by = around.scan;
-        } else {
-            self.found[index as usize] = self.search(chain, start, name, around);
+        let is_of_now =
+            known.used_by == around.scan || (!fleeting && around.files.state(trail) <= known.made_at);
+        if is_of_now {
+            return known.version;
         }
-        (index, true)
+        let mut found = self.search(chain, known.start, known.name, around);
+        if found.outcome == known.outcome {
+            (found.slot, found.version) = (known.slot, known.version);
+        } else {
+            self.version += 1;
+            found.version = self.version;
+        }
+        // Only who asks for it uses it.
+        found.used_by = known.used_by;
+        self.found[index as usize] = found;
+        found.version
+    }
+
+    /// Grows whenever a search ends otherwise than before.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The trail of a lane.
+    pub fn trail(&self, lane: u32) -> Trail {
+        self.lanes[lane as usize].trail
     }
 
     /// How a search ends now.
@@ -285,9 +266,9 @@ impl Chains {
         self.found[index as usize].outcome
     }
 
-    /// Notes that a finding's lane is used; its trail, if that is new in this scan.
-    pub fn use_lane(&mut self, index: u32, scan: u32) -> Option<Trail> {
-        let lane = &mut self.lanes[self.found[index as usize].lane as usize];
+    /// Notes that a lane is used; its trail, if that is new in this scan.
+    pub fn use_lane(&mut self, lane: u32, scan: u32) -> Option<Trail> {
+        let lane = &mut self.lanes[lane as usize];
         (std::mem::replace(&mut lane.used_by, scan) != scan).then_some(lane.trail)
     }
 
@@ -306,6 +287,8 @@ impl Chains {
             entered_by: 0,
             guard: None,
             done_in: 0,
+            slot: NO_SLOT,
+            version: self.version,
             lane,
             vain: 0,
             made_at,

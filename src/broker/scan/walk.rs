@@ -3,11 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::directive::{self, Directive, Pragma, Unit};
+use super::directive::{Directive, Pragma, Unit};
+use super::effects::Effects;
 use super::files::{Content, Files, Identity, Stat, Trail};
-use super::macros::{self, MacroId, Macros, Table, UNDEFINED};
-use super::search::{Beside, Chains, Hit, PathId, Paths, Start};
+use super::macros::{MacroId, Macros, UNDEFINED};
+use super::paths::{PathId, Paths};
+use super::record::Recorder;
+use super::search::{Chains, Hit, Start};
 use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
+use super::table::Table;
 use super::token::Mode;
 use super::value::Value;
 use super::walked::Walked;
@@ -54,6 +58,7 @@ pub struct Memory {
     pub(super) table: Table,
     pub(super) paths: Paths,
     pub(super) chains: Chains,
+    pub(super) effects: Effects,
     pub(super) units: QuickMap<Content, Vec<(Mode, Arc<Unit>)>>,
     pub(super) unit_bytes: usize,
     pub(super) predefined: QuickMap<u32, Arc<[(Sym, MacroId)]>>,
@@ -72,7 +77,12 @@ impl Memory {
 
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        self.symbols.size() + self.macros.size() + self.paths.size() + self.chains.size() + self.unit_bytes
+        self.symbols.size()
+            + self.macros.size()
+            + self.paths.size()
+            + self.chains.size()
+            + self.unit_bytes
+            + self.effects.size()
     }
 }
 
@@ -114,9 +124,12 @@ pub(super) struct Walk<'a> {
     pub(super) chain: u32,
     pub(super) number: u32,
     pub(super) entries: usize,
-    /// When each was modified.
-    pub(super) entered: QuickMap<PathId, i64>,
+    pub(super) recorder: Recorder,
+    /// What has been done so far: directives and tokens of expansion.
+    pub(super) steps: u64,
     pub(super) order: Vec<(PathId, Content)>,
+    /// When each of those was modified.
+    pub(super) modified: Vec<i64>,
     pub(super) probed: Vec<(PathId, Content)>,
     pub(super) aliases: Vec<PathId>,
     pub(super) searches: Vec<u32>,
@@ -196,8 +209,10 @@ pub fn walk(
         chain: request.chain,
         number,
         entries: 0,
-        entered: QuickMap::default(),
+        recorder: Recorder::default(),
+        steps: 0,
         order: Vec::new(),
+        modified: Vec::new(),
         probed: Vec::new(),
         aliases: Vec::new(),
         searches: Vec::new(),
@@ -252,100 +267,9 @@ impl Walk<'_> {
         self.place.path = self.main;
         self.place.relative = relative;
         self.place.stat = stat;
-        self.note_entry(self.main, stat, &unit)?;
+        self.note_entry(self.main, stat, unit.clock)?;
         self.command_line_includes()?;
         self.run(&unit)
-    }
-
-    fn predefine(&mut self) {
-        let facts = self.request.facts;
-        let memory = &mut *self.memory;
-        if !memory.predefined.contains_key(&facts.number) {
-            let unit = directive::lex(&facts.predefined, facts.mode, &mut memory.symbols, &mut memory.macros);
-            let mut list: Vec<(Sym, MacroId)> = Vec::new();
-            for &(name, builtin) in &facts.builtins {
-                let sym = memory.symbols.intern(name.as_bytes());
-                list.push((sym, memory.macros.add_builtin(sym, builtin)));
-            }
-            for directive in &unit.directives {
-                if let Directive::Define(sym, id) = *directive {
-                    list.push((sym, id));
-                }
-            }
-            memory.predefined.insert(facts.number, list.into());
-        }
-        if let Some(list) = memory.predefined.get(&facts.number) {
-            for &(sym, id) in list.iter() {
-                memory.table.set(sym, id);
-            }
-        }
-    }
-
-    fn settings(&mut self) -> Result<(), Declined> {
-        for setting in self.request.settings {
-            let memory = &mut *self.memory;
-            if let Some(&(sym, id)) = memory.settings.get(setting) {
-                memory.table.set(sym, id);
-                continue;
-            }
-            let bad = |text: &[u8]| Declined::Option(Bytes::from(text));
-            let (sym, id) = match setting {
-                Setting::Define(text) => {
-                    let parsed = macros::parse(text, self.request.facts.mode, &mut memory.symbols);
-                    let definition = parsed.map_err(|_| bad(text))?;
-                    (definition.name, memory.macros.add(definition))
-                }
-                Setting::Undefine(name) => (memory.symbols.intern(name), UNDEFINED),
-            };
-            let mode = self.request.facts.mode;
-            if directive::cannot_be_macro(sym, mode) {
-                return Err(bad(memory.symbols.text(sym)));
-            }
-            memory.settings.insert(setting.clone(), (sym, id));
-            memory.table.set(sym, id);
-        }
-        Ok(())
-    }
-
-    fn command_line_includes(&mut self) -> Result<(), Declined> {
-        let mut directory = self.cwd.clone();
-        if self.gcc() {
-            directory.extend_from_slice(b"./");
-        }
-        let directory = self.memory.paths.id(&directory);
-        for name in self.request.imacros {
-            self.command_line_include(directory, name)?;
-        }
-        if let Some(name) = self.request.facts.preinclude {
-            let sym = self.memory.symbols.intern(name.as_bytes());
-            let quotes = self.memory.chains.quotes(self.chain);
-            // It may be missing, and it does not count as an include where one looks for
-            // precompiled headers.
-            if let (_, Some(hit)) = self.find(Start::Chain(quotes), sym)? {
-                self.enter(hit, false)?;
-            }
-        }
-        if let Some(name) = self.request.precompiled {
-            self.named_precompiled(name, directory)?;
-        }
-        for name in self.request.includes {
-            let from = self.order.len();
-            let taken = !self.gcc() && self.precompiled_prefix(name)?;
-            self.command_line_include(directory, name)?;
-            if taken {
-                self.cover(from)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn command_line_include(&mut self, directory: PathId, name: &Bytes) -> Result<(), Declined> {
-        let sym = self.memory.symbols.intern(name);
-        let start = match name.first() {
-            Some(b'/') => Start::Nowhere,
-            _ => self.memory.chains.beside(Beside { directory, relative: true, system: false }),
-        };
-        self.follow(start, sym)
     }
 
     /// Walks the directives of the file at `self.place`.
@@ -356,9 +280,10 @@ impl Walk<'_> {
         let mut at = 0usize;
         while let Some(&directive) = unit.directives.get(at) {
             at += 1;
+            self.steps += 1;
             match directive {
                 Directive::Define(name, id) => self.memory.table.set(name, id),
-                Directive::Undef(name) => self.undefine(name),
+                Directive::Undef(name) => self.memory.table.set(name, UNDEFINED),
                 Directive::If { first: true, .. } | Directive::Ifdef { first: true, .. } => {
                     at = self.choose(unit, at - 1)?;
                 }
@@ -375,7 +300,10 @@ impl Walk<'_> {
                     self.include(kind, name)?;
                 }
                 Directive::Pragma(pragma) => self.pragma(pragma)?,
-                Directive::Line => self.saw_line = true,
+                Directive::Line => {
+                    self.saw_line = true;
+                    self.recorder.spoil();
+                }
                 Directive::Doubt(what) => return Err(self.doubt(what)),
             }
         }
@@ -410,18 +338,12 @@ impl Walk<'_> {
         }
     }
 
-    fn undefine(&mut self, name: Sym) {
-        if self.memory.table.get(name).is_some() {
-            self.memory.table.set(name, UNDEFINED);
-        }
-    }
-
-    pub(super) fn is_defined(&self, name: Sym) -> Result<bool, Declined> {
+    pub(super) fn is_defined(&mut self, name: Sym) -> Result<bool, Declined> {
         Ok(self.macro_of(name)?.is_some())
     }
 
     /// The macro in force; a doubt if a pragma may have changed it behind our back.
-    pub(super) fn macro_of(&self, name: Sym) -> Result<Option<MacroId>, Declined> {
+    pub(super) fn macro_of(&mut self, name: Sym) -> Result<Option<MacroId>, Declined> {
         if self.doubts_target && !self.inert && self.is_of_target(name) {
             return Err(self.doubt("a predefined macro that #pragma GCC target may have changed"));
         }
@@ -437,7 +359,7 @@ impl Walk<'_> {
             }
             Pragma::PushMacro(name) => self.memory.table.push(name),
             Pragma::PopMacro(name) => self.memory.table.pop(name),
-            Pragma::Poison(name) if self.gcc() => self.undefine(name),
+            Pragma::Poison(name) if self.gcc() => self.memory.table.set(name, UNDEFINED),
             Pragma::Poison(name) if self.memory.table.get(name).is_some() => {
                 return Err(self.doubt("a macro that is poisoned"));
             }
@@ -447,6 +369,7 @@ impl Walk<'_> {
             Pragma::Optimize if self.gcc() => self.optimize_changed = true,
             Pragma::PushOptions => self.target_saved.push((self.target_changed, self.optimize_changed)),
             Pragma::PopOptions => {
+                self.recorder.options_popped(self.target_saved.len());
                 if let Some(saved) = self.target_saved.pop() {
                     (self.target_changed, self.optimize_changed) = saved;
                 }
@@ -457,7 +380,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn is_builtin(&self, name: Sym) -> bool {
+    fn is_builtin(&mut self, name: Sym) -> bool {
         let id = self.memory.table.get(name);
         id.is_some_and(|id| self.memory.macros.get(id).builtin.is_some())
     }
@@ -473,7 +396,7 @@ impl Walk<'_> {
         let mut probed = Vec::new();
         let mut seen = QuickSet::default();
         for &(path, content) in &self.probed {
-            if !self.entered.contains_key(&path) && seen.insert(path) {
+            if !self.memory.paths.is_marked(path, self.number) && seen.insert(path) {
                 probed.push((path, content));
             }
         }

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::files::{Content, Files, Trail};
-use super::search::{Around, Hit, Outcome, PathId, Paths};
+use super::paths::{PathId, Paths};
+use super::search::{Around, Hit, Outcome};
 use super::walk::Memory;
 use super::{Scan, Scanned};
 

@@ -1,6 +1,7 @@
 //! Scans while files change: each answer is the truth of its moment.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
@@ -9,16 +10,20 @@ use distcc::common::bytes::Bytes;
 
 struct Build {
     directory: tempfile::TempDir,
-    /// With notifications, and without.
-    scanners: [Scanner; 2],
+    /// With notifications, and without; the last two keep the effects of all headers, and are
+    /// never asked the same thing twice, so that they use these.
+    scanners: [Scanner; 4],
     path: String,
+    rounds: usize,
 }
 
 impl Build {
     fn new(files: &[(&str, &str)]) -> Self {
-        let scanners = [Scanner::default(), Scanner::without_notifications()];
+        let (told, asked) = (Scanner::default, Scanner::without_notifications);
+        let mut scanners = [told(), asked(), told(), asked()];
+        scanners[2..].iter_mut().for_each(Scanner::keep_all_effects);
         let directory = tempfile::tempdir().expect("a directory");
-        let build = Build { directory, scanners, path: "/usr/bin:/bin".to_owned() };
+        let build = Build { directory, scanners, path: "/usr/bin:/bin".to_owned(), rounds: 0 };
         files.iter().for_each(|(name, text)| build.write(name, text));
         build
     }
@@ -37,16 +42,22 @@ impl Build {
         let argv: Vec<Bytes> = command.split(' ').map(Bytes::from).collect();
         let cwd = Bytes::from(self.directory.path());
         let env = [Bytes::from(format!("PATH={}", self.path).as_str())];
-        let [told, asked] = self.scanners.each_mut().map(|scanner| {
-            let scan = scanner.scan_command(&argv, &cwd, &env)?;
+        self.rounds += 1;
+        let new = [&argv[..], &[Bytes::from(format!("-DROUND={}", self.rounds).as_str())]].concat();
+        let mut number = 0;
+        let answers = self.scanners.each_mut().map(|scanner| {
+            number += 1;
+            let scan = scanner.scan_command(if number > 2 { &new } else { &argv }, &cwd, &env)?;
             let names = scan.files.iter().map(|file| {
                 let name = Bytes(file.path.to_vec()).to_text();
                 name.strip_prefix(&cwd.to_text()).map_or(name.clone(), |name| name[1..].to_owned())
             });
             Ok(names.collect::<Vec<_>>().join(" "))
         });
-        assert_eq!(told, asked);
-        told
+        for (number, answer) in answers.iter().enumerate() {
+            assert_eq!(*answer, answers[0], "scanner {number}");
+        }
+        answers[0].clone()
     }
 
     /// Two times: what was just found is remembered.
@@ -153,6 +164,52 @@ fn another_compiler_in_path_is_asked_anew() {
     build.check(GCC, "a.c h.h");
     fs::remove_file(build.at("bin/gcc")).expect("it goes");
     build.check(GCC, "a.c");
+}
+
+#[test]
+fn a_header_edited_while_more_happens_than_is_told_is_read_anew() {
+    let mut build = Build::new(&[
+        ("a.c", "#include \"d/h.h\"\n#include \"n.h\"\n"),
+        ("d/h.h", "#include \"1.h\"\n"),
+        ("n.h", ""),
+        ("d/1.h", ""),
+        ("d/2.h", ""),
+    ]);
+    build.check(GCC, "a.c d/h.h d/1.h n.h");
+    let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").expect("the kernel tells");
+    let queue: usize = queue.trim().parse().expect("a number");
+    for round in 0..queue / 2 + 100 {
+        // Two names in turn: the kernel joins equal events. What is told of them says nothing of `d`.
+        let name = build.at(if round % 2 == 0 { "a.c" } else { "n.h" });
+        fs::File::options()
+            .append(true)
+            .open(name)
+            .and_then(|mut file| file.write_all(b"\n"))
+            .expect("a write");
+    }
+    build.write("d/h.h", "#include \"2.h\"\n");
+    build.check(GCC, "a.c d/h.h d/2.h n.h");
+}
+
+#[test]
+fn effects_of_headers_are_used_and_end_with_what_they_rest_on() {
+    let command = "gcc -nostdinc -Ione -Itwo -c a.c";
+    let mut build = Build::new(&[
+        ("a.c", "#include <h.h>\n#ifdef DONE\n#include <done.h>\n#endif\n"),
+        ("one/x", ""),
+        ("two/h.h", "#include <i.h>\n#define DONE\n"),
+        ("two/i.h", "#if __has_include(<j.h>)\n#include <j.h>\n#endif\n"),
+        ("two/done.h", ""),
+    ]);
+    build.check(command, "a.c two/h.h two/i.h two/done.h");
+    build.write("one/j.h", "#define J\n");
+    build.check(command, "a.c two/h.h two/i.h one/j.h two/done.h");
+    build.write("two/h.h", "#include <i.h>\n");
+    build.check(command, "a.c two/h.h two/i.h one/j.h");
+    build.write("one/i.h", "");
+    build.check(command, "a.c two/h.h one/i.h");
+    let used = build.scanners.each_ref().map(|scanner| scanner.report().effects > 0);
+    assert!(used[2] && used[3], "{used:?}");
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Disk {
             return entry.state;
         }
         let is_checked = is_current(entry.checked);
+        let is_doubted = entry.checked < self.doubted && entry.presence != Presence::Unknown;
         let (parent, link) = (entry.parent, entry.link.as_ref().map(|link| link.1));
         // At once, so that a ring of links ends.
         self.directories[id as usize].at = (self.now, self.scan);
@@ -187,7 +188,8 @@ impl Disk {
             self.check(id);
         }
         let entry = &self.directories[id as usize];
-        if entry.is_asked_each_time() && entry.checked != self.scan {
+        // Files in it may have changed without a word.
+        if is_doubted || (entry.is_asked_each_time() && entry.checked != self.scan) {
             // Whatever was found in it in an earlier scan must be looked for again.
             self.touch(id);
         }
