@@ -265,19 +265,14 @@ impl Builder<'_> {
     }
 
     fn defined(&mut self, rest: &[u8], negated: bool, first: bool) {
-        if !first && !self.mode.elifdef {
+        let unknown = !first && !self.mode.elifdef;
+        let Some(name) = self.name(rest).filter(|_| !unknown) else {
+            // An error only where it is evaluated.
             let condition = self.unit.conditions.len() as u32;
-            let expression = Expression::Bad("#elifdef");
+            let expression = Expression::Bad(if unknown { "#elifdef" } else { "#ifdef without a name" });
             self.unit.conditions.push(Condition { expression, tokens: Box::default() });
-            return self.branch(
-                Directive::If { condition, first, inert: false, next: 0, end: 0 },
-                first,
-                false,
-            );
-        }
-        let Some(name) = self.name(rest) else {
-            self.breaks("#ifdef without a name");
-            return;
+            let directive = Directive::If { condition, first, inert: false, next: 0, end: 0 };
+            return self.branch(directive, first, false);
         };
         self.branch(Directive::Ifdef { name, negated, first, inert: false, next: 0, end: 0 }, first, false);
     }

@@ -63,7 +63,7 @@ impl Walk<'_> {
                 Ok(Value { unsigned: value.unsigned || self.is_unsigned(other)?, ..value })
             }
             // Macros may make sense of what does not parse as it stands.
-            Expression::Bad("#elifdef") => Err(self.doubt("#elifdef").into()),
+            Expression::Bad(what @ ("#elifdef" | "#ifdef without a name")) => Err(self.doubt(what).into()),
             Expression::Bad(_) => Err(Stop::Expand),
         }
     }
@@ -97,6 +97,9 @@ impl Walk<'_> {
         sides: &(Expression, Expression),
         nesting: usize,
     ) -> Result<Value, Stop> {
+        if let Some(differ) = self.counters_differ(operator, sides)? {
+            return Ok(Value::truth(differ));
+        }
         let left = self.value(&sides.0, nesting)?;
         match (operator, left.is_true()) {
             (symbols::AND_AND, false) | (symbols::OR_OR, true) => {
@@ -112,6 +115,24 @@ impl Walk<'_> {
                 result.map_err(|what| self.doubt(what).into())
             }
         }
+    }
+
+    /// `__COUNTER__ != __COUNTER__`, by which gnulib asks whether the counter counts: its value depends on all
+    /// text before it, but no two in a row are equal.
+    fn counters_differ(
+        &self,
+        operator: Sym,
+        sides: &(Expression, Expression),
+    ) -> Result<Option<bool>, Stop> {
+        let counter = Expression::Name(symbols::COUNTER);
+        if !matches!(operator, symbols::EQUAL | symbols::NOT_EQUAL) || sides.0 != counter || sides.1 != counter {
+            return Ok(None);
+        }
+        let counts = self.macro_of(symbols::COUNTER)?.is_some_and(|id| {
+            // Not one of the source's own.
+            self.memory.macros.get(id).builtin == Some(Builtin::Unknown)
+        });
+        Ok(counts.then_some(operator == symbols::NOT_EQUAL))
     }
 
     /// What is not evaluated must still parse: a call of no macro does not, and a macro that is

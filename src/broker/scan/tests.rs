@@ -240,6 +240,25 @@ fn macros_expand_as_in_compilers() {
 }
 
 #[test]
+fn gnulib_asks_whether_the_counter_counts() {
+    holds("", "defined __COUNTER__ && __COUNTER__ != __COUNTER__", true);
+    holds("", "__COUNTER__ == __COUNTER__", false);
+    holds("#undef __COUNTER__\n#define __COUNTER__ 3\n", "__COUNTER__ != __COUNTER__", false);
+    holds("#undef __COUNTER__\n", "__COUNTER__ != __COUNTER__", false);
+}
+
+#[test]
+fn an_ifdef_without_a_name_matters_only_where_it_is_evaluated() {
+    let within = |outer: &str| {
+        let inner = "#ifdef(__HAIKU__)\n#include <b>\n#else\n#include <b>\n#endif\n";
+        format!("#if {outer}\n{inner}#endif\n#include <a>\n")
+    };
+    check(&within("0"), "/i/a");
+    check(&within("1"), "doubt: #ifdef without a name");
+    check("#ifndef\n#include <a>\n#endif\n", "doubt: #ifdef without a name");
+}
+
+#[test]
 fn calls_are_evaluated_in_place_as_if_expanded() {
     let prereq = "#define G 12\n#define N (-1)\n#define P(a, b) ((G << 16) + 3 >= ((a) << 16) + (b))\n";
     holds(prereq, "P(12, 3) && !P(12, 4) && P(4, 9) && P(G, 3) && P(N, 0) && P(UNDEFINED, 0)", true);
