@@ -245,6 +245,10 @@ impl Task {
             let order = FilesOrder { job: Arc::clone(files), deadline: self.deadline };
             return self.bounded(link.attempt(Work::Files(order))).await;
         }
+        let toolchain = self.plan.compiler.toolchain.id;
+        if let Some(why) = link.lacks_for_texts(&toolchain) {
+            return Err(Failure::NoTexts { why });
+        }
         let order = self.text_order().await?;
         if self.inputs.made_text().is_some_and(|text| text.set.is_some()) {
             // It came up when the job was made ready for others.
@@ -252,7 +256,10 @@ impl Task {
         }
         match self.bounded(link.attempt(Work::Text(order))).await {
             // It needs no compiler of its own for jobs that come as files.
-            Err(Failure::NoToolchain { why }) if link.is_hermetic() => Err(Failure::Unable { why }),
+            Err(Failure::NoToolchain { why }) if link.is_hermetic() => {
+                link.note_lack_for_texts(toolchain, why.clone());
+                Err(Failure::NoTexts { why })
+            }
             outcome => outcome,
         }
     }

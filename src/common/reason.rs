@@ -180,6 +180,9 @@ pub enum LocalReason {
         /// What failed.
         why: String,
     },
+    /// It travels as a text, for which volunteers need a compiler of their own, and none has this one.
+    #[error("it travels as preprocessed text, and no volunteer has this compiler of its own")]
+    NoTextCompiler,
 }
 
 /// Why an option keeps a job here; completes "OPTION …".
@@ -263,6 +266,7 @@ impl LocalReason {
             Self::Audit => "audit",
             Self::UnexpectedOutput { .. } => "unexpected-output",
             Self::NoVolunteer { .. } => "no-volunteer",
+            Self::NoTextCompiler => "no-text-compiler",
             Self::Verification { .. } => "verification",
             Self::Sooner => "sooner",
             Self::Straggler => "straggler",

@@ -67,6 +67,9 @@ pub fn rule(reason: &LocalReason) -> &'static str {
             "a volunteer that sends another object than this machine makes is not believed"
         }
         R::NoVolunteer { .. } => "no listed host could do it, and DISTCC_FALLBACK allows to compile here",
+        R::NoTextCompiler => {
+            "a text is compiled by a compiler of the volunteer's own; only compiles that travel as files bring theirs along"
+        }
         R::Sooner | R::Straggler => "where this machine is sooner it does the work",
         R::Draining => "a broker that was told to stop sends nothing more",
         R::Broker { .. } => "whatever fails, the compile runs here",

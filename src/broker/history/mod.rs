@@ -312,6 +312,7 @@ fn failure_words(failure: &Failure) -> String {
         | Failure::Overloaded { why }
         | Failure::NoToolchain { why }
         | Failure::Unable { why }
+        | Failure::NoTexts { why }
         | Failure::Refused { why } => why.clone(),
         Failure::Deadline => "gave no answer in time".to_owned(),
         Failure::Unpreparable { reason } => reason.to_string(),

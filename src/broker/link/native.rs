@@ -56,6 +56,8 @@ pub struct NativeHandle {
     hermetic: bool,
     /// Toolchains that are there, or on their way.
     toolchains: Arc<Mutex<HashMap<Digest, Provisioned>>>,
+    /// Toolchains that it has not of its own, for compiles that come as texts, and its words.
+    lacking: Arc<Mutex<HashMap<Digest, String>>>,
 }
 
 impl NativeHandle {
@@ -68,7 +70,13 @@ impl NativeHandle {
     /// the logs of both machines.
     pub fn new(numbers: Arc<AtomicU32>) -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let handle = NativeHandle { commands, numbers, hermetic: false, toolchains: Arc::default() };
+        let handle = NativeHandle {
+            commands,
+            numbers,
+            hermetic: false,
+            toolchains: Arc::default(),
+            lacking: Arc::default(),
+        };
         (handle, receiver)
     }
 
@@ -98,6 +106,16 @@ impl NativeHandle {
         guard.armed = false;
         tracing::debug!(attempt = job, answered = matches!(outcome, Ok(Ok(_))), "over");
         outcome.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// What the volunteer said when a text was sent to it that needs this toolchain, if it has not.
+    pub fn lacks_for_texts(&self, toolchain: &Digest) -> Option<String> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get(toolchain).cloned()
+    }
+
+    /// Spares further texts the way, for as long as this link lasts.
+    pub fn note_lack_for_texts(&self, toolchain: Digest, why: String) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(toolchain, why);
     }
 
     /// Waits until a toolchain is there; false when that takes so long that the job should go

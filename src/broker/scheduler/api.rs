@@ -237,6 +237,11 @@ pub enum Failure {
         /// What to tell people.
         why: String,
     },
+    /// The host has this compiler only for compiles that come as files, and this one comes as a text: try another.
+    NoTexts {
+        /// What to tell people.
+        why: String,
+    },
     /// The host will not do this job, whoever asks: try no other, run it here.
     Refused {
         /// What to tell people.

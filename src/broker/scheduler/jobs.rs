@@ -91,6 +91,15 @@ pub struct Route {
     pub overdue_at: Option<usize>,
     /// The last failure.
     pub why: Option<String>,
+    /// Whether all that failed it lack the compiler for texts.
+    pub only_texts_failed: bool,
+}
+
+impl Route {
+    /// Why it is compiled here after it failed elsewhere.
+    pub fn reason_for_home(&self, why: String) -> LocalReason {
+        if self.only_texts_failed { LocalReason::NoTextCompiler } else { LocalReason::NoVolunteer { why } }
+    }
 }
 
 /// One job.

@@ -152,7 +152,10 @@ impl Scheduler {
                 let ratio = self.now.since(attempt.sent).as_secs_f64() / expected.likely;
                 host.speed.learn_overdue(ratio, expected.noise);
             }
-            Failure::Unable { .. } | Failure::Refused { .. } | Failure::Unpreparable { .. } => {}
+            Failure::Unable { .. }
+            | Failure::NoTexts { .. }
+            | Failure::Refused { .. }
+            | Failure::Unpreparable { .. } => {}
         }
     }
 

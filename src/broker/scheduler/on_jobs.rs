@@ -30,6 +30,7 @@ impl Scheduler {
             hedged: false,
             overdue_at: None,
             why: None,
+            only_texts_failed: false,
         };
         self.join_pool(pool);
         let phase = self.first_phase(&arrival.hosts, arrival.local);
@@ -165,6 +166,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(route) = job.route.as_mut() else { return };
         let why = note_failure(route, host, failure);
+        let home = route.reason_for_home(why);
         if matches!(&job.phase, Phase::Remote { attempts, .. } if !attempts.is_empty()) {
             return;
         }
@@ -176,7 +178,7 @@ impl Scheduler {
             || route.attempts >= self.config.attempts_max
             || route.turned_away >= self.config.turned_away_max;
         if enough || self.draining {
-            self.bring_home(id, LocalReason::NoVolunteer { why }, actions);
+            self.bring_home(id, home, actions);
         } else {
             self.enter(id, Phase::Ready);
         }
@@ -254,8 +256,13 @@ impl Scheduler {
 
 /// Writes a failure into the job's history; returns it for people.
 fn note_failure(route: &mut Route, host: usize, failure: &Failure) -> String {
+    let for_texts = matches!(failure, Failure::NoTexts { .. });
+    route.only_texts_failed = for_texts && (route.why.is_none() || route.only_texts_failed);
     let why = match failure {
-        Failure::Host { why } | Failure::Unable { why } | Failure::Refused { why } => {
+        Failure::Host { why }
+        | Failure::Unable { why }
+        | Failure::NoTexts { why }
+        | Failure::Refused { why } => {
             route.mark_tried(host);
             why.clone()
         }

@@ -42,7 +42,10 @@ impl Scheduler {
         if matches!(job.phase, Phase::Preparing) {
             actions.push(Action::CancelPrepare { job: id });
         }
-        let failed = matches!(reason, LocalReason::NoVolunteer { .. } | LocalReason::NoHosts);
+        let failed = matches!(
+            reason,
+            LocalReason::NoVolunteer { .. } | LocalReason::NoTextCompiler | LocalReason::NoHosts
+        );
         if failed && job.route.as_ref().is_some_and(|route| !route.fallback) {
             self.totals.forbidden += 1;
             actions.push(Action::Forbid { job: id, reason });

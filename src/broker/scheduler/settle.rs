@@ -41,7 +41,9 @@ impl Scheduler {
             let hopeless: Vec<JobId> = lane.waiters().map(|waiter| waiter.job).collect();
             for job in hopeless {
                 let why = self.why_hopeless(job, &key);
-                self.bring_home(job, LocalReason::NoVolunteer { why }, actions);
+                let route = self.jobs.get(&job).and_then(|job| job.route.as_ref());
+                let reason = route.map(|route| route.reason_for_home(why));
+                self.bring_home(job, reason.unwrap_or(LocalReason::NoHosts), actions);
             }
         }
     }
@@ -199,6 +201,7 @@ fn teaches(reason: &LocalReason) -> bool {
     matches!(
         reason,
         LocalReason::NoVolunteer { .. }
+            | LocalReason::NoTextCompiler
             | LocalReason::NoHosts
             | LocalReason::EmptyHostList { .. }
             | LocalReason::LocalhostListed

@@ -64,6 +64,7 @@ fn what_each_failure_leads_to() {
         (Failure::NoToolchain { why: why() }, "send 1 to 1"),
         (Failure::Refused { why: why() }, "run 1: no-volunteer"),
         (Failure::Unable { why: why() }, "send 1 to 1"),
+        (Failure::NoTexts { why: why() }, "send 1 to 1"),
         (Failure::Unpreparable { reason: LocalReason::PreprocessorFailed }, "run 1: preprocessor-failed"),
         (Failure::Deadline, "send 1 to 1"),
     ] {
@@ -110,6 +111,19 @@ fn a_host_without_the_toolchain_is_not_asked_again_until_it_reconnects() {
     rig.goes_down(0);
     rig.on(Event::HostUp { host: HostId(0) });
     assert_eq!(rig.ready(), "send 3 to 0");
+}
+
+#[test]
+fn a_text_that_no_volunteer_has_the_compiler_for_did_not_fail_to_be_distributed() {
+    let no_texts = || Failure::NoTexts { why: String::new() };
+    let mut rig = Rig::up(&[1, 1]);
+    rig.ready();
+    assert_eq!(rig.fails(1, 0, no_texts()), "send 1 to 1");
+    assert_eq!(rig.fails(1, 1, no_texts()), "run 1: no-text-compiler");
+    // Other jobs of the toolchain may come as files.
+    assert_eq!(rig.ready(), "send 2 to 0");
+    assert_eq!(rig.fails(2, 0, no_texts()), "send 2 to 1");
+    assert_eq!(rig.fails(2, 1, host_failure()), "run 2: no-volunteer");
 }
 
 #[test]
