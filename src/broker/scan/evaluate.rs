@@ -119,7 +119,11 @@ impl Walk<'_> {
 
     /// `__COUNTER__ != __COUNTER__`, by which gnulib asks whether the counter counts: its value depends on all
     /// text before it, but no two in a row are equal.
-    fn counters_differ(&self, operator: Sym, sides: &(Expression, Expression)) -> Result<Option<bool>, Stop> {
+    fn counters_differ(
+        &mut self,
+        operator: Sym,
+        sides: &(Expression, Expression),
+    ) -> Result<Option<bool>, Stop> {
         let counter = Expression::Name(symbols::COUNTER);
         if !matches!(operator, symbols::EQUAL | symbols::NOT_EQUAL)
             || sides.0 != counter
