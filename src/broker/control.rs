@@ -111,6 +111,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode, String> {
     if let Some(every) = matches.get_one::<Duration>("watch") {
         return watch::run(ask, *every, looks::look());
     }
+    if matches.get_flag("dashboard") {
+        return looks::dashboard();
+    }
     for hold in holds::WORDS {
         if let Some(hosts) = matches.get_many::<String>(hold.word) {
             return holds::hold(hold, &hosts.collect::<Vec<_>>());

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod closure;
 pub mod config;
 pub mod control;
+pub mod dashboard;
 pub mod defaults;
 pub mod deliver;
 pub mod dispatch;
@@ -53,6 +54,7 @@ pub mod toolchain;
 pub mod trace;
 pub mod trust;
 pub mod verify;
+pub mod visitors;
 pub mod volunteers;
 pub mod watch;
 
@@ -103,6 +105,8 @@ pub struct Shared {
     /// Front ends that may run here at once (see [`frontend`]).
     front_ends: Semaphore,
     jobs: AtomicU64,
+    /// Those who want to know where the dashboard is.
+    dashboard: mpsc::Sender<dashboard::Asker>,
     /// Becomes true once, when the broker is to stop.
     stopping: Flag<bool>,
     /// Jobs that need the broker: all but those whose compiler runs here, under a lease.
@@ -243,6 +247,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let (caches, to_write) = Caches::new();
     let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);
     let metrics_wanted = defaults.or_variable("DISTCC_METRICS").unwrap_or_default();
+    let (dashboard, askers) = dashboard::asking();
     let shared = Arc::new(Shared {
         config,
         inbox,
@@ -256,6 +261,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
         preprocessors,
         front_ends,
         jobs: AtomicU64::new(1),
+        dashboard,
         stopping: Flag::new(false),
         working: Flag::new(0),
     });
@@ -264,6 +270,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let on_hangup = read_again_on_hangup(shared.clone());
     let keeper = shared.clone();
     let figures = metrics::serve(metrics::listen(&metrics_wanted).await, shared.clone());
+    let page = dashboard::run(askers, shared.clone());
     let dispatch = dispatcher.run(messages, link_events);
     tokio::select! {
         () = door.serve(shared) => {}
@@ -271,6 +278,7 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
         () = on_signal => {}
         () = on_hangup => {}
         () = figures => {}
+        () = page => {}
         () = keeper.caches.write(to_write) => {}
     }
 }

@@ -37,6 +37,7 @@ use crate::common::settings::Settings;
 
 mod orders;
 
+pub use orders::hold_host;
 use orders::{obey, trace_wish};
 
 /// How long a shim may take to say what it wants, and to take what it is told.

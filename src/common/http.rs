@@ -67,6 +67,23 @@ impl Request {
     }
 }
 
+/// A part of a path with its `%` escapes undone; nothing of what is no such text.
+pub fn unescaped(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// A whole answer; the connection closes behind it.
 pub fn answer(status: &str, content_type: &str, body: &str) -> Vec<u8> {
     answer_with(status, content_type, &[], body)
@@ -105,6 +122,18 @@ mod tests {
         let answer = answer_metrics(head.as_bytes(), || "figures\n".to_owned());
         let text = String::from_utf8_lossy(&answer).into_owned();
         assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {text}");
+    }
+
+    #[test]
+    fn escapes_in_a_path_are_undone() {
+        let check =
+            |text: &str, expected: Option<&str>| assert_eq!(unescaped(text).as_deref(), expected, "{text}");
+        check("build7%3A4000", Some("build7:4000"));
+        check("%e2%82%AC%25", Some("€%"));
+        check("", Some(""));
+        for nonsense in ["%", "%4", "%zz", "%+1", "%ff", "a%"] {
+            check(nonsense, None);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod inputs;
 pub mod invocation;
 pub mod limits;
 pub mod lru;
+pub mod page;
 pub mod place;
 pub mod program;
 pub mod protocol;

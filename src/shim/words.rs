@@ -9,7 +9,7 @@ const IMPLIED_COMPILER: &str = "cc";
 /// First words that are for the broker's program. Some take a value behind `=`.
 ///
 /// Any other first word that begins with `-` is an argument of the implied compiler.
-const CONTROL_WORDS: [&str; 25] = [
+const CONTROL_WORDS: [&str; 26] = [
     "--help",
     "--version",
     "--status",
@@ -21,6 +21,7 @@ const CONTROL_WORDS: [&str; 25] = [
     "--doctor",
     "--trace",
     "--watch",
+    "--dashboard",
     "--drain",
     "--exclude",
     "--use",

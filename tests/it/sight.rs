@@ -2,6 +2,7 @@
 
 mod alarm;
 mod chrome;
+mod dashboard;
 mod doctor;
 mod explain;
 mod holds;

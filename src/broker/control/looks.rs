@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ask, complain, print, style, surroundings};
+use super::{NOT_RUNNING, ask, complain, print, style, surroundings};
 use crate::broker::config::origin;
 use crate::broker::doctor::examine;
 use crate::broker::explain::explain as explain_command;
@@ -38,6 +38,21 @@ pub fn look() -> Look {
     let is_utf8 = |locale: String| locale.contains("utf-8") || locale.contains("utf8");
     let unicode = locale.is_none_or(|locale| is_utf8(locale.to_string_lossy().to_lowercase()));
     Look { colours: style().colours, unicode }
+}
+
+/// Where the broker serves its page.
+pub fn dashboard() -> Result<ExitCode, String> {
+    match ask(&Control::Dashboard)? {
+        Some(ControlReply::Text { text }) => {
+            print(&format!("{text}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(_) => Err("the broker cannot open a port on loopback; its log says why".to_owned()),
+        None => {
+            complain("distcc: no broker is running; the first compile starts one");
+            Ok(ExitCode::from(NOT_RUNNING))
+        }
+    }
 }
 
 /// What would become of a command.

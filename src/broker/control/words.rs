@@ -80,6 +80,7 @@ pub fn distcc_command() -> Command {
                 .value_parser(seconds)
                 .help("Show the same live on the whole screen, anew every second or every so many; ? there explains its keys"),
         )
+        .arg(flag("dashboard", "Print the address of the same as a page for a browser of this machine, which the broker serves from now on, to whoever has the address"))
         .arg(hosts("drain", "Give these hosts no new jobs; those that they have are finished. Lasts as long as the broker"))
         .arg(hosts("exclude", "Give these hosts no jobs, and the jobs that they have to others. Lasts as long as the broker"))
         .arg(hosts("use", "Give these hosts jobs again, after --drain or --exclude"))
@@ -139,10 +140,11 @@ fn with_keys(command: Command) -> Command {
 }
 
 /// The words of `distcc`; one of them at a time.
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 23] = [
     "version",
     "status",
     "watch",
+    "dashboard",
     "drain",
     "exclude",
     "use",

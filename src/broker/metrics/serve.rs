@@ -2,23 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use super::render;
 use crate::broker::Shared;
 use crate::broker::dispatch::Message;
-use crate::common::http::{HEAD_MAX_BYTES, answer_metrics, is_whole};
-
-/// How long a visitor may take.
-const VISIT_MAX: Duration = Duration::from_secs(5);
-
-/// Visitors at a time.
-const VISITORS_MAX: usize = 8;
+use crate::broker::visitors;
+use crate::common::http::answer_metrics;
 
 /// Reads `DISTCC_METRICS`: a port, which means one of loopback, or an address with its port.
 ///
@@ -63,42 +55,17 @@ pub async fn listen(wanted: &str) -> Option<TcpListener> {
 /// Serves figures for as long as it is polled; for ever where there is no port.
 pub async fn serve(listener: Option<TcpListener>, shared: Arc<Shared>) {
     let Some(listener) = listener else { return std::future::pending().await };
-    let places = Arc::new(Semaphore::new(VISITORS_MAX));
-    let mut visits = tokio::task::JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((visitor, _)) => {
-                    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                        let shared = Arc::clone(&shared);
-                        visits.spawn(async move {
-                            // One that takes too long gets nothing more.
-                            let _ = timeout(VISIT_MAX, visit(visitor, &shared)).await;
-                            drop(place);
-                        });
-                    }
-                }
-                // Out of descriptors: those that leave make room.
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            },
-            Some(_) = visits.join_next() => {}
+    visitors::serve(listener, move |head| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (reply, report) = oneshot::channel();
+            // A dispatcher that is gone leaves an empty report.
+            let _ = shared.inbox.send(Message::Status(reply)).await;
+            let report = report.await.unwrap_or_default();
+            answer_metrics(&head, || render(&report))
         }
-    }
-}
-
-async fn visit(mut visitor: TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !is_whole(&head) && head.len() < HEAD_MAX_BYTES {
-        if visitor.read_buf(&mut head).await? == 0 {
-            break;
-        }
-    }
-    let (reply, report) = oneshot::channel();
-    // A dispatcher that is gone leaves an empty report.
-    let _ = shared.inbox.send(Message::Status(reply)).await;
-    let report = report.await.unwrap_or_default();
-    visitor.write_all(&answer_metrics(&head, || render(&report))).await?;
-    visitor.shutdown().await
+    })
+    .await;
 }
 
 #[cfg(test)]

@@ -36,6 +36,19 @@ pub async fn obey(shared: &Shared, control: Control) -> ControlReply {
             let end = |reply| Message::TraceEnd(file.as_path().to_owned(), reply);
             ask(shared, end).await.map_or(ControlReply::Unknown, |text| ControlReply::Text { text })
         }
+        Control::Dashboard => {
+            let (asker, answer) = oneshot::channel();
+            // One that is not there, or has too many askers, drops its end.
+            let _ = shared.dashboard.try_send(asker);
+            match answer.await {
+                Ok(Ok(address)) => ControlReply::Text { text: address },
+                Ok(Err(why)) => {
+                    tracing::warn!(%why, "no dashboard");
+                    ControlReply::Refused
+                }
+                Err(_) => ControlReply::Refused,
+            }
+        }
         Control::Hold { host, held, at_once } => {
             let hold = match (held, at_once) {
                 (false, _) => Hold::Free,

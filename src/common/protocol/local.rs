@@ -242,6 +242,8 @@ pub enum Control {
         /// Whether the jobs that it has are to go elsewhere.
         at_once: bool,
     },
+    /// Serve the dashboard, if that is not done yet, and say where.
+    Dashboard,
 }
 
 /// The answers to [`Control`].

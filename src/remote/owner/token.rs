@@ -4,58 +4,17 @@
 //! of each request. It counts until the daemon ends.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use crate::common::page::Token;
 use crate::common::trust::files::{self, FileError};
-use crate::common::trust::key::{base32, random};
 
 /// The file in the folder of keys that holds the page's address, token included.
 const FILE: &str = "dashboard";
 
 /// The longest address.
 const FILE_MAX_BYTES: u64 = 1 << 10;
-
-/// Bytes of a token: nobody guesses 128 bits.
-const TOKEN_BYTES: usize = 16;
-
-/// The token.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    /// A fresh one; none where the system has no random numbers.
-    pub fn generate() -> Option<Self> {
-        random::<TOKEN_BYTES>().map(|bytes| Token(base32(&bytes)))
-    }
-
-    /// Whether a word is it. How long that takes says nothing about how much of it is right.
-    pub fn is(&self, word: &str) -> bool {
-        // blake3 compares its digests in constant time.
-        blake3::hash(word.as_bytes()) == blake3::hash(self.0.as_bytes())
-    }
-
-    /// The page's address.
-    pub fn address(&self, at: SocketAddr) -> String {
-        format!("http://{}/#{}", reachable(at), self.0)
-    }
-
-    /// That word.
-    #[cfg(test)]
-    pub fn of(word: &str) -> Self {
-        Token(word.to_owned())
-    }
-}
-
-/// Where this machine itself finds a socket that listens there.
-fn reachable(at: SocketAddr) -> SocketAddr {
-    let ip = match at.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, at.port())
-}
 
 /// A daemon's note of its page's address; removed with it, unless another daemon has written its own.
 #[derive(Debug)]
@@ -139,11 +98,5 @@ mod tests {
         for nonsense in ["", "http://x/#a", "http://127.0.0.1:1/#", "http://127.0.0.1:1/#a b"] {
             assert_eq!(read(nonsense), None, "{nonsense}");
         }
-    }
-
-    #[test]
-    fn no_two_daemons_have_the_same_token() {
-        let [one, other] = [0, 1].map(|_| Token::generate().expect("random numbers"));
-        assert!(!one.is(&other.0) && one.0.len() * 5 >= TOKEN_BYTES * 8);
     }
 }
