@@ -20,12 +20,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tracing::Level;
 
 use super::access::Access;
 use super::classic;
 use super::clients::Client;
 use super::hurry::{Crowd, Origin, drain_begins};
 use super::job::Context;
+use super::reticence::Reticence;
 use super::session::{self, Caller, Phase};
 use super::stream::{self, Speech};
 use super::transport::{self, Discreet, Opened};
@@ -44,6 +46,9 @@ const STRANGERS_EACH_MAX: usize = 16;
 
 /// Connections in all. Each costs a few descriptors and some memory.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How often it is said how much was not.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the door stays shut when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -68,6 +73,8 @@ pub struct Welcome {
     pub access: Access,
     /// Keys. `None` where whoever carries the connection has let the client in: ssh.
     pub trust: Option<Arc<Trust>>,
+    /// How much the log says of those who are not let in.
+    pub reticence: Reticence,
 }
 
 impl Welcome {
@@ -86,13 +93,16 @@ pub async fn serve(
     let mut sessions = JoinSet::new();
     let mut strangers = Crowd::new(STRANGERS_MAX, STRANGERS_EACH_MAX);
     let draining = phase.clone();
+    let mut tell = tokio::time::interval(TELL_INTERVAL);
     loop {
         tokio::select! {
+            _ = tell.tick() => welcome.reticence.tell(),
             () = drain_begins(&mut phase) => break,
             Some(_) = sessions.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((_, peer)) if sessions.len() >= CONNECTIONS_MAX => {
-                    tracing::warn!(%peer, "refused: there are {CONNECTIONS_MAX} connections already");
+                    let line = format!("refused: there are {CONNECTIONS_MAX} connections already, from {peer}");
+                    welcome.reticence.say(Level::WARN, &line);
                 }
                 Ok((stream, peer)) => {
                     context.stats.accepted();
@@ -147,7 +157,7 @@ async fn from_network(
     let peer = Peer(Some(peer));
     match transport::prepare(&stream) {
         Ok(()) => connection(stream, peer, evicted, welcome, context, phase).await,
-        Err(error) => tracing::info!(%peer, %error, "closed"),
+        Err(error) => welcome.reticence.say(Level::INFO, &format!("closed: {error}, from {peer}")),
     }
 }
 
@@ -186,15 +196,18 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let closed = |why: &dyn fmt::Display| {
+        welcome.reticence.say(Level::INFO, &format!("closed: {why}, from {peer}"));
+    };
     let met = tokio::select! {
         met = timeout(HELLO_TIMEOUT, meet(stream, peer, &welcome)) => met,
-        Ok(()) = evicted => return tracing::info!(%peer, "closed: no hello, and others wait"),
+        Ok(()) = evicted => return closed(&"no hello, and others wait"),
         () = drain_begins(&mut phase) => return tracing::info!(%peer, "closed: the daemon ends"),
     };
     match met {
-        Err(_) => tracing::info!(%peer, "closed: no hello in {} s", HELLO_TIMEOUT.as_secs()),
-        Ok(Err(Stranger::Io(error))) => tracing::info!(%peer, %error, "closed"),
-        Ok(Err(why)) => tracing::warn!("refused: {why}, from {peer}"),
+        Err(_) => closed(&format!("no hello in {} s", HELLO_TIMEOUT.as_secs())),
+        Ok(Err(Stranger::Io(error))) => closed(&error),
+        Ok(Err(why)) => welcome.reticence.say(Level::WARN, &format!("refused: {why}, from {peer}")),
         Ok(Ok(Guest::Paired(client))) => {
             tracing::info!(%peer, client, "paired: it is authorised from now on");
         }
@@ -203,7 +216,10 @@ async fn connection<S>(
                 peer.0.map_or(Client::Carrier, |address| Client::Address(address.ip().to_canonical()));
             match context.clients.enter(client) {
                 Some(pass) => classic::serve(stream, peer, pass.client(), context, phase).await,
-                None => tracing::warn!("refused: too many connections of this client, from {peer}"),
+                None => {
+                    let line = format!("refused: too many connections of this client, from {peer}");
+                    welcome.reticence.say(Level::WARN, &line);
+                }
             }
         }
         Ok(Ok(Guest::Carried(stream, caller))) => link(stream, caller, context, phase).await,

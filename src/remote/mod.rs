@@ -4,6 +4,7 @@
 //! - [`serve`]: the daemon's life, from start to drain; [`setup`]: what it needs for that;
 //!   [`log`], [`stats`]: what it says of itself;
 //! - [`listen`], [`access`], [`transport`], [`stdio`]: who gets in; [`hurry`]: who must leave;
+//!   [`reticence`]: how much is said of them;
 //! - [`owner`]: what the owner of the machine sees, and the pause; [`visitors`]: who reads pages;
 //! - [`session`]: one link and its jobs; [`stream`], [`outbox`]: its two ends;
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
@@ -36,6 +37,7 @@ pub mod owner;
 pub mod pack;
 pub mod privileges;
 pub mod process;
+pub mod reticence;
 pub mod root;
 pub mod sample;
 pub mod sandbox;

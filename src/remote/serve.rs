@@ -24,6 +24,7 @@ use super::layers::{self, Surroundings};
 use super::listen::Welcome;
 use super::owner::{PauseSignals, ask};
 use super::privileges::{self, Standing};
+use super::reticence::Reticence;
 use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
@@ -127,7 +128,11 @@ fn live(config: &Config) -> Result<i32, StartError> {
     let trust = folder.as_deref().map(setup::open_trust).transpose()?;
     let root = setup::take_root(config)?;
     let context = Arc::new(setup::context(config, &root)?);
-    let welcome = Welcome { access: Access::new(&config.allow), trust: trust.map(Arc::new) };
+    let welcome = Welcome {
+        access: Access::new(&config.allow),
+        trust: trust.map(Arc::new),
+        reticence: Reticence::default(),
+    };
     if let (Some(folder), false) = (&folder, doors.jobs.is_empty()) {
         let addresses: Vec<_> = doors.jobs.iter().filter_map(|door| door.local_addr().ok()).collect();
         pairing::note_serving(folder, &addresses);

@@ -76,6 +76,25 @@ fn a_code_makes_two_know_each_other_once() {
 }
 
 #[test]
+fn a_volunteer_that_was_left_alone_is_tried_at_once_when_it_is_paired() {
+    let farm = Farm::new(1);
+    replace(&known(&farm), "");
+    replace(&authorized(&farm), "");
+    let code = stdout(&daemon_says(&farm, &["--pair"]).expect_success("distccd --pair"));
+    let mut command = farm.command(SHIM);
+    fs::write(farm.work().join("a.c"), "int a;\n").expect("our own file");
+    // It would be left alone for longer than any test takes.
+    command.args(["gcc", "-c", "a.c"]).env("DISTCC_BACKOFF_PERIOD", "3600");
+    run(command, COMMAND_MAX).expect_success("a compile");
+    assert_eq!(host(&farm)["state"], "backed-off", "{}", farm.status());
+    let code = code.strip_prefix("distcc --pair ").expect("a command to be typed");
+    farm.shim(["--pair", code]).expect_success("distcc --pair");
+    compile(&farm, "b");
+    assert_eq!((farm.total("remote"), farm.total("local")), (1, 1), "{}", farm.status());
+    farm.finish();
+}
+
+#[test]
 fn a_volunteer_that_is_not_known_is_not_used_and_the_remedy_is_named() {
     let farm = Farm::new(1);
     replace(&known(&farm), "");

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{NOT_RUNNING, ask, complain, print};
+use crate::broker::status::{HostReport, Report};
 use crate::broker::watch::said;
 use crate::common::exit;
 use crate::common::protocol::local::{Control, ControlReply};
@@ -22,6 +23,18 @@ pub const WORDS: [Hold; 3] = [
     Hold { word: "exclude", held: true, at_once: true },
     Hold { word: "use", held: false, at_once: false },
 ];
+
+/// Has a broker that runs try the hosts that it leaves alone: what kept them away has just been mended.
+/// Where no broker runs, or it is of another version, there is nothing to be mended.
+pub fn forgive_all() {
+    let Ok(Some(ControlReply::Status { json })) = ask(&Control::Status) else { return };
+    let Ok(report) = serde_json::from_str::<Report>(&json) else { return };
+    let left_alone = |host: &&HostReport| ["backed-off", "down"].contains(&host.state.as_str());
+    for host in report.hosts.iter().filter(left_alone).filter(|host| host.hold == "free") {
+        // One that is not known any more needs nothing.
+        let _ = ask(&Control::Hold { host: host.host.clone(), held: false, at_once: false });
+    }
+}
 
 /// Does as a word says with some hosts. Ends well when it is done with all of them.
 pub fn hold(hold: Hold, hosts: &[&String]) -> Result<ExitCode, String> {

@@ -256,6 +256,18 @@ impl Host {
         self.breath_until = now + breath;
     }
 
+    /// Its user says that it is well: whatever it is blamed for is forgotten, and the next job may have a
+    /// link made and wait for it.
+    pub fn forgive(&mut self) {
+        if matches!(self.link, Link::Down { .. }) {
+            self.link = Link::Untried;
+        }
+        self.paused = None;
+        (self.failures, self.strikes, self.breaths) = (0, 0, 0);
+        self.breath_until = Moment(0);
+        (self.trial, self.told) = (false, false);
+    }
+
     /// Ends a back-off on a live link whose time is over.
     pub fn expire_pause(&mut self, now: Moment) {
         if self.paused.as_ref().is_some_and(|(until, _)| *until <= now) {

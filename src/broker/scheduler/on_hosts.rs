@@ -110,6 +110,12 @@ impl Scheduler {
         }
         self.hosts[number].hold = hold;
         self.host_changed();
+        if hold == Hold::Free {
+            self.hosts[number].forgive();
+            if self.hosts[number].wanted > 0 && !self.draining {
+                self.connect(number, actions);
+            }
+        }
         if matches!(hold, Hold::Free | Hold::Drained) {
             return;
         }

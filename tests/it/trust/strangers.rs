@@ -14,7 +14,7 @@ use distcc::common::trust::tls;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, StreamOwned};
 
 use super::{authorized, compile, replace};
-use crate::farm::{COMMAND_MAX, Farm, run, wait_until};
+use crate::farm::{COMMAND_MAX, Farm, VolunteerOptions, run, wait_until};
 
 /// What a busy machine may take on top of the handshake's time.
 const SLACK: Duration = Duration::from_secs(15);
@@ -64,6 +64,26 @@ fn expect_silence(farm: &Farm, said: &[u8], word: &str) {
     stream.write_all(said).expect("a connection");
     assert_eq!(until_closed(&mut stream), b"", "{word}");
     expect_one_line(farm, port, word);
+}
+
+#[test]
+fn a_scan_of_the_port_does_not_fill_the_log_and_is_counted() {
+    let more = &["--log-level", "info"];
+    let farm = Farm::with(&[VolunteerOptions { more, ..VolunteerOptions::default() }]);
+    for _ in 0..200 {
+        let mut stranger =
+            TcpStream::connect(("127.0.0.1", farm.volunteers[0].port)).expect("the port is open");
+        stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+        // Until it has been turned away: the next is another one.
+        until_closed(&mut stranger);
+    }
+    let lines = |words: &str| farm.volunteers[0].log().lines().filter(|line| line.contains(words)).count();
+    wait_until("what was left out is counted", COMMAND_MAX, || {
+        lines("lines about strangers were left out") > 0
+    });
+    let said = lines("is not served");
+    assert!((10..150).contains(&said), "{said} lines of 200: {}", farm.volunteers[0].log());
+    farm.finish();
 }
 
 #[test]

@@ -82,3 +82,14 @@ fn a_host_that_lied_is_not_let_go_by_the_user() {
     assert_eq!(rig.scheduler.hold_of(HostId(0)), Hold::Distrusted);
     assert_eq!(rig.arrives(), "run 1: no-volunteer");
 }
+
+#[test]
+fn a_host_that_is_let_go_is_forgiven() {
+    let mut rig = Rig::up(&[2]);
+    rig.goes_down(0);
+    assert_eq!(rig.arrives(), "run 1: no-volunteer", "it is left alone for a while");
+    assert_eq!(hold(&mut rig, 0, Hold::Free), "");
+    assert_eq!(rig.arrives(), "connect 0, prepare 2");
+    assert_eq!(rig.prepared(2), "", "worth waiting for, as if it had never failed");
+    assert_eq!(rig.on(Event::HostUp { host: HostId(0) }), "send 2 to 0");
+}
