@@ -82,13 +82,14 @@ fn once(confinement: &Confinement, program: &Path, jobs: &Path) -> Run {
         inputs: &[],
         cwd: &work,
         limits: &LIMITS,
+        group: None,
     };
     let null = || File::options().write(true).open("/dev/null").unwrap();
     let (control, guard) = (Control::default(), Guard::none());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let watch = Watch { limits: &LIMITS, control: &control, guard: &guard, deadline };
+    let watch = Watch { limits: &LIMITS, groups: None, control: &control, guard: &guard, deadline };
     let (cpu, begun) = (cpu(), Instant::now());
-    let finished = watch.over(|| Ok(confinement.start(&text, null(), null())?.child), None).unwrap();
+    let finished = watch.over(|_| Ok(confinement.start(&text, null(), null())?.child), None).unwrap();
     let run = Run { wall: begun.elapsed(), cpu: self::cpu() - cpu };
     assert!(finished.ended.is_success());
     fs::remove_dir_all(&work).unwrap();

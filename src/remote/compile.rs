@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Seek};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::groups::Groups;
 use super::guard::Guard;
 use super::pack::{Packed, pack};
 use super::process::{Control, Finished, Limits, Watch};
@@ -35,6 +36,7 @@ pub struct Workshop {
     lifetime: Duration,
     disk_floor: u64,
     confinement: Confinement,
+    groups: Option<Groups>,
     next: AtomicU64,
 }
 
@@ -129,7 +131,18 @@ impl Workshop {
         disk_floor: u64,
         confinement: Confinement,
     ) -> Self {
-        Workshop { jobs, search_path, limits, lifetime, disk_floor, confinement, next: AtomicU64::new(1) }
+        let next = AtomicU64::new(1);
+        Workshop { jobs, search_path, limits, lifetime, disk_floor, confinement, groups: None, next }
+    }
+
+    /// The same with a control group for each job.
+    pub fn with_groups(self, groups: Option<Groups>) -> Self {
+        Workshop { groups, ..self }
+    }
+
+    /// What of a job is limited as a whole, for people.
+    pub fn groups(&self) -> Option<&Groups> {
+        self.groups.as_ref()
     }
 
     /// How jobs that come as texts are kept in.
@@ -201,22 +214,24 @@ impl Workshop {
     ) -> Result<Ran, Refusal> {
         let messages = || messages_file(&directory.path).map_err(|error| disk_refusal("make a file", &error));
         let (stdout, stderr) = (messages()?, messages()?);
+        let environment = self.environment(line.environment);
         let share = |file: &File| file.try_clone().map_err(|error| disk_refusal("share a file", &error));
         let text = Text {
             program: line.program,
             programs: line.programs,
             arguments: line.arguments,
-            environment: &self.environment(line.environment),
+            environment: &environment,
             work: &directory.path,
             inputs: line.inputs,
             cwd: line.cwd,
             limits: &self.limits,
+            group: None,
         };
         let (theirs, theirs_too) = (share(&stdout)?, share(&stderr)?);
         let watch = self.watch(control, guard, deadline);
         let mut left = None;
-        let start = || {
-            let started = self.confinement.start(&text, theirs, theirs_too)?;
+        let start = |group: Option<BorrowedFd<'_>>| {
+            let started = self.confinement.start(&Text { group, ..text }, theirs, theirs_too)?;
             left = Some(started.left);
             Ok(started.child)
         };
@@ -234,7 +249,7 @@ impl Workshop {
     ) -> Watch<'a> {
         let last = Instant::now() + self.lifetime;
         let deadline = deadline.map_or(last, |deadline| deadline.min(last));
-        Watch { limits: &self.limits, control, guard, deadline }
+        Watch { limits: &self.limits, groups: self.groups.as_ref(), control, guard, deadline }
     }
 
     /// Where what does not fit into memory can wait.

@@ -12,7 +12,8 @@
 //! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`acceptable`],
 //!   [`compile`], [`process`] and [`pack`];
 //! - [`hermetic`], [`view`]: jobs that come as files; [`sandbox`]: how every job is kept in;
-//! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind.
+//! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind; [`groups`]: what one may
+//!   use as a whole.
 
 mod acceptable;
 pub mod access;
@@ -23,6 +24,7 @@ pub mod compile;
 pub mod config;
 pub mod daemonize;
 pub mod gate;
+pub mod groups;
 pub mod guard;
 pub mod hermetic;
 pub mod hurry;

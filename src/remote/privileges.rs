@@ -70,6 +70,12 @@ pub fn drop_root(user: Option<&str>) -> Result<Standing, PrivilegeError> {
     Ok(Standing::Ordinary)
 }
 
+/// The user and group that root becomes; `None` where it stays what it is, or is not root.
+pub fn becomes(user: Option<&str>) -> Option<(u32, u32)> {
+    let (_, account) = wanted(user).ok().filter(|_| rustix::process::geteuid().is_root())?;
+    (account.uid != 0).then_some((account.uid, account.gid))
+}
+
 /// Whom root becomes.
 fn wanted(user: Option<&str>) -> Result<(&str, Account), PrivilegeError> {
     match user {

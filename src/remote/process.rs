@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 use tokio::sync::watch;
 
+use super::groups::{self, Groups};
 use super::guard::Guard;
 use super::sandbox::init::{self, Answer};
 use crate::common::action::Ended;
@@ -89,12 +90,15 @@ pub struct Finished {
     /// The most memory that one of its processes had, in bytes; where it has no first process of ours, never
     /// less than what the daemon itself had when it started it.
     pub memory: u64,
+    /// The most memory that all of them had together, where a control group tells, in bytes.
+    pub memory_of_all: Option<u64>,
 }
 
 impl Finished {
     /// What it has used, for the log, with a space before it.
     pub fn used(&self) -> String {
-        format!(" cpu:{}ms memory:{}KiB", self.cpu.as_millis(), self.memory >> 10)
+        let all = self.memory_of_all.map(|all| format!(" of-all:{}KiB", all >> 10)).unwrap_or_default();
+        format!(" cpu:{}ms memory:{}KiB{all}", self.cpu.as_millis(), self.memory >> 10)
     }
 }
 
@@ -169,6 +173,8 @@ impl Control {
 pub struct Watch<'a> {
     /// What it may use.
     pub limits: &'a Limits,
+    /// Who makes its control group, if anybody can.
+    pub groups: Option<&'a Groups>,
     /// Who may end it.
     pub control: &'a Control,
     /// Who ends it when the daemon dies.
@@ -186,22 +192,23 @@ pub trait Talker {
 }
 
 impl Watch<'_> {
-    /// Starts a program by `start`, which returns the leader of a process group of its own, and sees
-    /// to it until its end, or the deadline, or until it is cancelled.
+    /// Starts a program by `start`, which returns the leader of a process group of its own, born into the
+    /// control group that it is given, and sees to it until its end, or the deadline, or until it is cancelled.
     ///
     /// # Errors
     ///
     /// Returns what kept it from starting; a program that started always has a [`Finished`].
     pub fn over(
         &self,
-        start: impl FnOnce() -> io::Result<Child>,
+        start: impl FnOnce(Option<BorrowedFd<'_>>) -> io::Result<Child>,
         talker: Option<&mut dyn Talker>,
     ) -> io::Result<Finished> {
         if self.control.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let begin = Instant::now();
-        let Child { pid, answer } = start()?;
+        let group = self.groups.map(Groups::make).transpose()?;
+        let Child { pid, answer } = start(group.as_ref().map(groups::Group::folder))?;
         self.guard.started(pid);
         self.control.started(pid);
         restrict(pid, self.limits);
@@ -209,6 +216,7 @@ impl Watch<'_> {
         // The leader is a zombie now, or is about to be killed: until it is reaped, nobody else can
         // have its number, so this hits only what it left behind.
         let _ = kill_process_group(pid, Signal::KILL);
+        group.iter().for_each(groups::Group::end);
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         self.control.ended();
         self.guard.ended(pid);
@@ -220,7 +228,8 @@ impl Watch<'_> {
             // There is no first process but the program, or it was killed.
             None => {}
         }
-        Ok(Finished { ended, timed_out, wall, cpu, memory })
+        let memory_of_all = group.as_ref().and_then(groups::Group::memory);
+        Ok(Finished { ended, timed_out, wall, cpu, memory, memory_of_all })
     }
 }
 
@@ -355,8 +364,9 @@ mod tests {
             stderr: tempfile::tempfile().unwrap(),
         };
         let guard = Guard::none();
-        let watch = Watch { limits: &LIMITS, control, guard: &guard, deadline: Instant::now() + deadline };
-        let finished = watch.over(|| spawn(program), None).unwrap();
+        let deadline = Instant::now() + deadline;
+        let watch = Watch { limits: &LIMITS, groups: None, control, guard: &guard, deadline };
+        let finished = watch.over(|_| spawn(program), None).unwrap();
         let mut text = String::new();
         stdout.rewind().unwrap();
         stdout.read_to_string(&mut text).unwrap();

@@ -116,6 +116,8 @@ fn live(config: &Config) -> Result<i32, StartError> {
     // Whoever comes by ssh has shown who it is.
     let needs_keys = role != Role::OneConnection || stdio::is_internet();
     let folder = needs_keys.then(|| setup::state_folder(config)).transpose()?;
+    // Only root can have what root was given.
+    let groups = setup::groups(config);
     let standing = privileges::drop_root(config.user.as_deref())
         .map_err(|error| StartError { status: exit::SETUID_FAILED, why: error.to_string() })?;
     setup::start_log(config, role);
@@ -127,7 +129,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let trust = folder.as_deref().map(setup::open_trust).transpose()?;
     let root = setup::take_root(config)?;
-    let context = Arc::new(setup::context(config, &root)?);
+    let context = Arc::new(setup::context(config, &root, groups)?);
     let welcome = Welcome {
         access: Access::new(&config.allow),
         trust: trust.map(Arc::new),

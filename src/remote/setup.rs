@@ -15,6 +15,7 @@ use super::clients::Clients;
 use super::compile::Workshop;
 use super::config::{Config, LogFormat, Role, SandboxChoice};
 use super::gate::Gate;
+use super::groups::{Groups, GroupsError, Share};
 use super::guard::Guard;
 use super::hermetic::Hermetic;
 use super::job::Context;
@@ -24,6 +25,7 @@ use super::process::Limits;
 use super::root::Root;
 use super::sample;
 use super::sandbox::confine::Confinement;
+use super::sandbox::{HAS_GROUPS, PROCESSES_MAX};
 use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::Toolchains;
@@ -227,7 +229,7 @@ pub fn take_root(config: &Config) -> Result<Root, StartError> {
 
 /// How many jobs run, and what this machine keeps for itself.
 pub fn policy(config: &Config) -> Policy {
-    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u32);
+    let processors = processors();
     let (slots, memory) = (config.slots(processors), sample::memory_total().unwrap_or(u64::MAX));
     Policy {
         slots,
@@ -244,7 +246,11 @@ pub fn policy(config: &Config) -> Policy {
 /// # Errors
 ///
 /// Returns what is missing.
-pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
+pub fn context(
+    config: &Config,
+    root: &Root,
+    groups: Result<Groups, GroupsError>,
+) -> Result<Context, StartError> {
     let policy = policy(config);
     let (slots, disk_floor) = (policy.slots, policy.disk_floor);
     let search_path = search_path();
@@ -261,6 +267,12 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         Ok(hermetic) => tracing::info!("hermetic compiles: {}", hermetic.sandbox.describe()),
         Err(why) => tracing::warn!("no hermetic compiles here: {why}"),
     }
+    match &groups {
+        Ok(groups) => tracing::info!("what a job uses as a whole is limited by {}", groups.describe()),
+        Err(why) => tracing::info!("no control groups, so each process of a job is limited by itself: {why}"),
+    }
+    let workshop =
+        Workshop::new(root.jobs.clone(), search_path.clone(), limits, lifetime, disk_floor, confinement);
     let gate = Gate::new(policy);
     gate.sample(&sample::take(&root.jobs));
     Ok(Context {
@@ -268,8 +280,8 @@ pub fn context(config: &Config, root: &Root) -> Result<Context, StartError> {
         store: Arc::new(store.map_err(failed(exit::IO_FAILED, root.store.display()))?),
         hermetic,
         toolchains: Toolchains::new(search_path.clone(), config.compiler.clone()),
-        classic: Terms::new(whitelist(config, search_path.clone())?, io_timeout()),
-        workshop: Workshop::new(root.jobs.clone(), search_path, limits, lifetime, disk_floor, confinement),
+        classic: Terms::new(whitelist(config, search_path)?, io_timeout()),
+        workshop: workshop.with_groups(groups.ok()),
         guard: Guard::start(&root.jobs).map_err(failed(exit::FAILED, "cannot start the guard"))?,
         slots,
         stats: Stats::default(),
@@ -297,6 +309,26 @@ fn limits(config: &Config) -> Limits {
 fn scratch_bytes(slots: u32) -> u64 {
     let total = sample::memory_total().unwrap_or(0);
     (total / (2 * u64::from(slots))).clamp(SCRATCH_MIN_BYTES, SCRATCH_MAX_BYTES)
+}
+
+/// A control group for each job, where there can be.
+///
+/// # Errors
+///
+/// Returns why there can be none.
+pub fn groups(config: &Config) -> Result<Groups, GroupsError> {
+    if config.sandbox == SandboxChoice::Off || !HAS_GROUPS {
+        return Err(GroupsError::None);
+    }
+    let limits = limits(config);
+    let slots = config.slots(processors());
+    let memory = limits.memory_bytes.or(limits.data_bytes).map(|most| most + scratch_bytes(slots));
+    let share = Share { memory_bytes: memory, processes: PROCESSES_MAX, nice: limits.nice };
+    Groups::take(share, privileges::becomes(config.user.as_deref()))
+}
+
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |number| number.get() as u32)
 }
 
 /// How jobs that come as texts are kept in, which is said.

@@ -200,8 +200,8 @@ impl Toolchains {
         };
         let limits = Limits { file_bytes: ANSWER_MAX_BYTES, ..Limits::default() };
         let (control, deadline) = (Control::default(), Instant::now() + ANSWER_TIMEOUT);
-        let watch = Watch { limits: &limits, control: &control, guard, deadline };
-        let finished = watch.over(|| process::spawn(program), None)?;
+        let watch = Watch { limits: &limits, groups: None, control: &control, guard, deadline };
+        let finished = watch.over(|_| process::spawn(program), None)?;
         if finished.timed_out {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -9,8 +9,12 @@ mod bundles;
 mod classic_packets;
 #[path = "../../fuzz/targets/dependencies.rs"]
 mod dependencies;
+#[path = "../../fuzz/targets/dictionary.rs"]
+mod dictionary;
 #[path = "../../fuzz/targets/elf.rs"]
 mod elf;
+#[path = "../../fuzz/targets/http.rs"]
+mod http;
 #[path = "../../fuzz/targets/link_frames.rs"]
 mod link_frames;
 #[path = "../../fuzz/targets/local_frames.rs"]
@@ -56,7 +60,9 @@ tests! {
     bundles: any_bundles_are_safe_to_read,
     classic_packets: any_classic_packets_are_safe_to_read,
     dependencies: any_dependencies_are_safe_to_read,
+    dictionary: any_dictionary_is_safe_to_read,
     elf: any_elf_are_safe_to_read,
+    http: any_http_is_safe_to_read,
     link_frames: any_link_frames_are_safe_to_read,
     local_frames: any_local_frames_are_safe_to_read,
     lzo: any_lzo_are_safe_to_read,

@@ -9,6 +9,7 @@
 
 mod client;
 mod endings;
+mod groups;
 mod volunteer;
 
 use std::fs;
@@ -145,17 +146,7 @@ pub fn words(text: &str) -> Vec<String> {
 #[test]
 fn without_namespaces_landlock_and_the_filter_are_the_wall() {
     let mut volunteer = Volunteer::start_without_namespaces();
-    let mut link = volunteer.connect();
-    std::io::Write::write_all(&mut link.stream, &OPENING).unwrap();
-    link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
-    let able = link.wait(|message| {
-        matches!(message, ToBroker::Able { .. }) || matches!(message, ToBroker::Hello { .. })
-    });
-    let able = if matches!(able, ToBroker::Able { .. }) {
-        able
-    } else {
-        link.wait(|message| matches!(message, ToBroker::Able { .. }))
-    };
+    let able = volunteer.abilities();
     let says_so = |sandbox: &str| sandbox.starts_with("landlock (version ") && sandbox.contains("weaker");
     assert!(matches!(&able, ToBroker::Able { hermetic: false, sandbox } if says_so(sandbox)), "{able:?}");
     assert!(volunteer.log().contains("weaker than namespaces"), "{}", volunteer.log());

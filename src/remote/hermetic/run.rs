@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::MemfdFlags;
@@ -95,9 +95,11 @@ fn compile(
         cwd: &job.cwd,
         stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
         limits: watch.limits,
+        group: None,
     };
     let mut scratch = None;
-    let start = || {
+    let start = |group: Option<BorrowedFd<'_>>| {
+        let run = Run { group, ..run };
         let Boxed { child, scratch: handed_over } = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
         scratch = Some(handed_over);
         Ok(child)

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,8 @@ pub struct Text<'a> {
     pub cwd: &'a Path,
     /// What it may use.
     pub limits: &'a Limits,
+    /// The control group that it is born into.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 /// A compiler that runs.
@@ -172,6 +174,7 @@ impl Confinement {
             cwd: text.cwd.as_os_str().as_bytes(),
             stdio: [File::open("/dev/null")?.into(), stdout.into(), stderr.into()],
             limits: text.limits,
+            group: text.group,
         };
         match self {
             Confinement::Boxes(sandbox, premises) => in_box(sandbox, premises, text, run),
@@ -180,12 +183,9 @@ impl Confinement {
                 let devices = DEVICES.map(|device| Path::new("/dev").join(device));
                 let ruleset = landlock::ruleset(&readable, &devices, text.work)?;
                 let ruleset = Some(ruleset.as_fd());
-                let ties = Ties { namespaces: false, filter, ruleset, init: None };
-                without_box(text, run, ties)
+                without_box(text, run, filter, ruleset)
             }
-            Confinement::Filter(filter) => {
-                without_box(text, run, Ties { namespaces: false, filter, ruleset: None, init: None })
-            }
+            Confinement::Filter(filter) => without_box(text, run, filter, None),
             Confinement::Off => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -207,7 +207,13 @@ fn in_box(sandbox: &Sandbox, premises: &Premises, text: &Text<'_>, run: Run<'_>)
     Ok(Started { child, left })
 }
 
-fn without_box(text: &Text<'_>, run: Run<'_>, ties: Ties<'_>) -> io::Result<Started> {
+fn without_box(
+    text: &Text<'_>,
+    run: Run<'_>,
+    filter: &[libc::sock_filter],
+    ruleset: Option<BorrowedFd<'_>>,
+) -> io::Result<Started> {
+    let ties = Ties { namespaces: false, filter, ruleset, init: None, group: text.group };
     let steps = plan_without_box(text.work, run.cwd, text.limits).ok_or(io::ErrorKind::InvalidInput)?;
     let born = spawn::spawn(&steps, &run.command()?, ties)?;
     Ok(Started { child: born.child, left: born.scratch })

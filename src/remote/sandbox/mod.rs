@@ -17,6 +17,7 @@
 //! Works for root and for ordinary users, where the kernel lets them; [`Sandbox::probe`] finds out by
 //! doing it. Where it does not, [`confine`] has the next best for jobs that need no view of their own.
 
+mod clone;
 pub mod confine;
 pub mod folders;
 pub mod init;
@@ -29,7 +30,7 @@ mod spawn;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +45,8 @@ use super::process::{Child, Limits};
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
 
-pub use plan::{Input, PRIVATE_LAYER, layer, temporary};
+pub use clone::HAS_GROUPS;
+pub use plan::{Input, PRIVATE_LAYER, PROCESSES_MAX, layer, temporary};
 
 /// What the process of a probe may use: nothing to speak of.
 const PROBE_LIMITS: Limits = Limits {
@@ -83,6 +85,8 @@ pub struct Run<'a> {
     pub stdio: [OwnedFd; 3],
     /// What it may use.
     pub limits: &'a Limits,
+    /// The control group that it is born into.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 /// What a job sees.
@@ -168,7 +172,7 @@ impl Sandbox {
             environment: Vec::new(),
             stdio: [null()?, null()?, null()?],
         };
-        let born = self.start(view, b"/", &PROBE_LIMITS, &command)?;
+        let born = self.start(view, b"/", &PROBE_LIMITS, None, &command)?;
         match waitpid(Some(born.child.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
@@ -181,8 +185,8 @@ impl Sandbox {
     ///
     /// Returns which step failed, and why.
     pub fn run(&self, view: View<'_>, run: Run<'_>) -> io::Result<Boxed> {
-        let (cwd, limits) = (run.cwd, run.limits);
-        self.start(view, cwd, limits, &run.command()?)
+        let (cwd, limits, group) = (run.cwd, run.limits, run.group);
+        self.start(view, cwd, limits, group, &run.command()?)
     }
 
     fn start(
@@ -190,6 +194,7 @@ impl Sandbox {
         view: View<'_>,
         cwd: &[u8],
         limits: &Limits,
+        group: Option<BorrowedFd<'_>>,
         command: &spawn::Command,
     ) -> io::Result<Boxed> {
         let (root, over) = match view {
@@ -202,7 +207,7 @@ impl Sandbox {
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let filter = self.filter.as_deref().unwrap_or_default();
         let init = self.init.as_ref().map(|init| init.as_fd());
-        let ties = Ties { namespaces: true, filter, ruleset: None, init };
+        let ties = Ties { namespaces: true, filter, ruleset: None, init, group };
         let born = spawn::spawn(&steps, command, ties)?;
         Ok(Boxed { child: born.child, scratch: born.scratch })
     }

@@ -21,7 +21,7 @@ const INNER_ID: u32 = 1000;
 
 /// Processes of one job. A compile has three or four at once; with `-flto=jobserver` some more. Root's are
 /// not counted, but where a namespace has a highest process number (Linux 6.14).
-const PROCESSES_MAX: u64 = 512;
+pub const PROCESSES_MAX: u64 = 512;
 
 /// Processes of one user where a job has no namespace in which its own are counted: all of the
 /// daemon's, of its jobs, and of whoever else is the same user.

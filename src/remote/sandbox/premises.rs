@@ -122,7 +122,10 @@ impl Premises {
         {
             paths.extend(parts(&real));
         }
+        // What is a link here is one in the tree, and its target is there.
+        let is_there = |path: &PathBuf| path.ancestors().any(|above| self.within(above).is_symlink());
         paths.retain(|path| !self.common.iter().any(|other| path.starts_with(other)) && path.is_dir());
+        paths.retain(|path| !is_there(path));
         paths.sort_unstable();
         paths.dedup();
         for path in &paths {
@@ -210,6 +213,15 @@ mod tests {
         own.sort();
         let expected = ["gcc-99/arm-none-eabi", "gcc-99/bin", "gcc-99/lib", "gcc-99/libexec", "links"];
         assert_eq!(own, expected.map(Path::new));
+    }
+
+    #[test]
+    fn a_compiler_whose_folder_is_a_link_needs_no_place_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let premises = premises(directory.path());
+        let plain = premises.seen_with(&[]).unwrap();
+        assert_eq!(premises.seen_with(&["/bin/sh".into(), "/usr/bin/env".into()]).unwrap(), plain);
+        assert!(Path::new("/bin").is_symlink() == premises.root().join("bin").is_symlink());
     }
 
     #[test]

@@ -16,12 +16,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use libc::{c_char, c_int, c_void};
 use rustix::process::Pid;
 
+use super::clone;
 use super::init;
 use super::plan::{Act, Step, describe};
 use crate::remote::process::Child;
-
-/// The child's stack until it is the compiler. It calls nothing that is deep.
-const STACK_BYTES: usize = 64 << 10;
 
 /// All that a job has of its own.
 const NAMESPACES: c_int = libc::CLONE_NEWUSER
@@ -55,6 +53,8 @@ pub struct Ties<'a> {
     pub ruleset: Option<BorrowedFd<'a>>,
     /// The program of the first process, whose child the command is then ([`super::init`]).
     pub init: Option<BorrowedFd<'a>>,
+    /// The folder of the control group that it is born into.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 /// A child that lives.
@@ -83,7 +83,6 @@ struct Orders<'a> {
     environment: *const *const c_char,
     stdio: [c_int; 3],
     report: &'a Report,
-    namespaces: bool,
     filter: libc::sock_fprog,
     ruleset: Option<c_int>,
     first: Option<First>,
@@ -116,7 +115,6 @@ pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Bo
         environment: environment.as_ptr(),
         stdio: command.stdio.each_ref().map(AsRawFd::as_raw_fd),
         report: &report,
-        namespaces: ties.namespaces,
         filter: libc::sock_fprog {
             len: u16::try_from(ties.filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             filter: ties.filter.as_ptr().cast_mut(),
@@ -125,7 +123,10 @@ pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Bo
         first: first
             .map(|(program, answer)| First { program: program.as_raw_fd(), answer: answer.as_raw_fd() }),
     };
-    let pid = clone(&orders)?;
+    let namespaces = if ties.namespaces { NAMESPACES } else { 0 };
+    let argument = std::ptr::from_ref(&orders).cast_mut().cast();
+    // SAFETY: `child` keeps to system calls, and `orders` lives until it has left this memory.
+    let pid = unsafe { clone::clone(child, argument, namespaces, ties.group) }?;
     let scratch = report.scratch.load(Ordering::SeqCst);
     // SAFETY: the child opened it in the table of descriptors that it shared with us at that time, for
     // us, and told its number to nobody else.
@@ -162,51 +163,6 @@ fn pointers<'a>(words: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
 /// Reaps a child that ended before it was anything.
 fn wait_for_failed(pid: Pid) {
     let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-}
-
-fn clone(orders: &Orders<'_>) -> io::Result<Pid> {
-    let mut stack = vec![0u8; STACK_BYTES];
-    let signals = Signals::block()?;
-    let namespaces = if orders.namespaces { NAMESPACES } else { 0 };
-    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
-    // SAFETY: the stack is ours, writable, and aligned once its top is rounded down. It and `orders`
-    // live until the child has left this memory, which is what CLONE_VFORK waits for. `child` keeps to
-    // system calls. All signals are blocked, so no handler of ours runs in the child.
-    let pid = unsafe {
-        let top = stack.as_mut_ptr().add(STACK_BYTES);
-        let top = top.sub(top as usize % 16);
-        libc::clone(child, top.cast(), flags, std::ptr::from_ref(orders).cast_mut().cast())
-    };
-    let error = io::Error::last_os_error();
-    drop(signals);
-    drop(stack);
-    match (pid > 0).then(|| Pid::from_raw(pid)).flatten() {
-        Some(pid) => Ok(pid),
-        None => Err(io::Error::new(error.kind(), format!("cannot make namespaces: {error}"))),
-    }
-}
-
-/// All signals of this thread, blocked while this value lives.
-struct Signals(libc::sigset_t);
-
-impl Signals {
-    fn block() -> io::Result<Self> {
-        // SAFETY: both sets are live locals; sigfillset fills what sigmask reads.
-        let (status, old) = unsafe {
-            let (mut all, mut old): (libc::sigset_t, libc::sigset_t) =
-                (std::mem::zeroed(), std::mem::zeroed());
-            libc::sigfillset(&raw mut all);
-            (libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old), old)
-        };
-        if status == 0 { Ok(Signals(old)) } else { Err(io::Error::from_raw_os_error(status)) }
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // SAFETY: the set is what pthread_sigmask filled in.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, null_mut()) };
-    }
 }
 
 /// The child's whole life before the program's.

@@ -75,14 +75,17 @@ fn source(compile: &Resolved) -> String {
 impl Session {
     /// What this volunteer can do, to be said behind the hello.
     pub(super) fn abilities(&self) -> ToBroker {
+        let groups = self.context.workshop.groups();
+        let groups = groups.map(|groups| format!(", {}", groups.describe())).unwrap_or_default();
         match &self.context.hermetic {
             Ok(hermetic) => {
-                ToBroker::Able { hermetic: true, sandbox: hermetic.sandbox.describe().to_owned() }
+                let sandbox = format!("{}{groups}", hermetic.sandbox.describe());
+                ToBroker::Able { hermetic: true, sandbox }
             }
             Err(why) => {
                 let confinement = self.context.workshop.confinement();
                 let weaker = if confinement.weaker().is_some() { ", weaker than namespaces" } else { "" };
-                let sandbox = format!("{}{weaker}; no files: {why}", confinement.describe());
+                let sandbox = format!("{}{groups}{weaker}; no files: {why}", confinement.describe());
                 ToBroker::Able { hermetic: false, sandbox }
             }
         }

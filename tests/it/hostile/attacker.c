@@ -83,9 +83,26 @@ static int takes_memory(void) {
     for (long mib = 0; mib < 1024; mib++) {
         char *block = malloc(1 << 20);
         if (!block) return worked(0, "");
-        memset(block, 1, 1 << 20);
+        for (long at = 0; at < 1 << 20; at += 4096) *(volatile char *)(block + at) = 1;
     }
     return worked(1, "1 GiB of memory");
+}
+
+/* So many processes with so many MiB each, all at once. */
+static int swarms(int count, long mib) {
+    int ready[2];
+    char byte = 'x';
+    if (pipe(ready)) return 1;
+    for (int number = 0; number < count; number++)
+        if (fork() == 0) {
+            volatile char *block = malloc(mib << 20);
+            for (long at = 0; block && at < mib << 20; at += 4096) block[at] = 1;
+            if (write(ready[1], &byte, 1) != 1) _exit(1);
+            for (;;) pause();
+        }
+    for (int number = 0; number < count; number++)
+        if (read(ready[0], &byte, 1) != 1) return worked(0, "");
+    return worked(1, "memory of many processes");
 }
 
 /* Fills up to so many MiB, in files of 100. */
@@ -235,6 +252,7 @@ int main(int argc, char **argv) {
     if (!strcmp(attack, "unix")) return connects_unix(word);
     if (!strcmp(attack, "fork")) return forks();
     if (!strcmp(attack, "memory")) return takes_memory();
+    if (!strcmp(attack, "swarm")) return swarms(atoi(word), atol(argv[3]));
     if (!strcmp(attack, "fill")) return fills(atol(word));
     if (!strcmp(attack, "limits")) return unlimited();
     if (!strcmp(attack, "environment")) return sees_environment();

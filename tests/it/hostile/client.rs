@@ -8,7 +8,9 @@ use super::*;
 
 #[test]
 fn files_of_the_machine_cannot_be_read() {
-    for path in ["/etc/shadow", "/etc/passwd", "/root", "/home", "/var", "/etc/hostname", "/sys"] {
+    let paths = ["/etc/shadow", "/etc/passwd", "/root", "/home", "/var", "/etc/hostname", "/sys"];
+    // The way to a job's own folder is there, with nothing beside it.
+    for path in paths.into_iter().filter(|path| !std::env::temp_dir().starts_with(path)) {
         check(&[], |_| words(&format!("read {path}")));
     }
 }
@@ -294,7 +296,7 @@ fn links_among_the_inputs_lead_nowhere() {
             view.link(&project.path().join(name), Path::new(target));
         }
         let program = attacker().display().to_string();
-        for path in ["passwd", "up", "root/etc/passwd", "root/home"] {
+        for path in ["passwd", "up", "root/etc/passwd", "root/etc/shadow", "root/var/log"] {
             let mut client = Client::new(volunteer.link());
             let answer = client.run(1, &Job::new(&program, &["read", path], project.path(), &view)).unwrap();
             assert_eq!(answer.compiled.ended, Ended::Exited(3), "{path}: {}", answer.text());

@@ -1,6 +1,7 @@
 //! A daemon under test, its machine and its compilers.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use distcc::common::bytes::Bytes;
+use distcc::common::protocol::link::{OPENING, ToBroker, ToVolunteer, VERSION};
 use distcc::common::toolchain::{Digest, QUESTIONS, Toolchain, identify, read_banner};
 use distcc::common::trust::files;
 use distcc::common::trust::key::Identity;
@@ -124,6 +126,15 @@ impl Volunteer {
         Link::connect(self.port, &client_of(self.directory.path()))
     }
 
+    /// What it says that it can do.
+    pub fn abilities(&self) -> ToBroker {
+        let mut link = self.connect();
+        link.stream.write_all(&OPENING).unwrap();
+        link.send(&ToVolunteer::Hello { version: VERSION, build: "test".into(), client: "test".into() });
+        link.wait(|message| matches!(message, ToBroker::Hello { .. }));
+        link.wait(|message| matches!(message, ToBroker::Able { .. }))
+    }
+
     /// The process that a fake compiler runs as.
     pub fn compiler_pid(&self) -> u32 {
         wait_for("the compiler starts", || !self.compilers().is_empty());
@@ -191,6 +202,10 @@ fn without_namespaces(directory: &Path, options: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
     command.arg(daemon.get_program()).args(daemon.get_args()).arg("--no-detach").args(options);
+    if !rustix::process::geteuid().is_root() {
+        // In there, it is root.
+        command.args(["--user", "root"]);
+    }
     for (name, value) in daemon.get_envs() {
         command.env(name, value.unwrap());
     }
@@ -215,7 +230,7 @@ pub fn daemon_command(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_distccd"));
     let path = |name: &str| directory.join(name).display().to_string();
     // Root in a container has to say that it means it.
-    if fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0) {
+    if rustix::process::geteuid().is_root() {
         command.args(["--user", "root"]);
     }
     command
