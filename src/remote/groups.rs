@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::common::action::Ended;
     use crate::remote::guard::Guard;
-    use crate::remote::process::{Control, Limits, Watch};
+    use crate::remote::process::{Control, Finished, Limits, Watch};
     use crate::remote::sandbox::confine::{Confinement, Text};
 
     const SHARE: Share = Share { memory_bytes: Some(1 << 30), processes: 512, nice: 5 };
@@ -313,27 +313,14 @@ mod tests {
         assert_eq!(text(&path.join("cgroup.kill")), "1");
     }
 
-    /// Where this machine lets us make groups, a job is born into one, and all of it ends with that.
-    #[test]
-    fn a_job_is_born_into_its_group() {
-        let read = |name: &str| fs::read(Path::new("/proc/self").join(name)).unwrap();
-        let Some(own) = own(&read("cgroup"), &read("mountinfo")) else {
-            assert!(matches!(Groups::take(SHARE, None), Err(GroupsError::None)));
-            return;
-        };
-        let place = own.join(format!("{PREFIX}test-{}", std::process::id()));
-        if fs::create_dir(&place).is_err() {
-            // Who may not make one has none.
-            assert!(Groups::take(SHARE, None).is_err());
-            return;
-        }
-        let groups = Groups { place, has: Vec::new(), share: SHARE, next: AtomicU64::new(1) };
+    /// Runs a shell's script in a box, in a group of these; how it ended, and what it said.
+    fn shell(groups: &Groups, script: &str) -> (Finished, String) {
         let jobs = tempfile::tempdir().unwrap();
         let (confinement, _) = Confinement::probe(jobs.path(), 1 << 28).unwrap();
         let work = jobs.path().join("1");
         fs::create_dir(&work).unwrap();
         let limits = Limits { file_bytes: 1 << 20, ..Limits::default() };
-        let arguments = ["-c".into(), "cat /proc/self/cgroup; sleep 61 & exit 7".into()];
+        let arguments = ["-c".into(), script.into()];
         let text = Text {
             program: Path::new("/bin/sh"),
             programs: &[],
@@ -349,20 +336,57 @@ mod tests {
         let (control, guard) = (Control::default(), Guard::none());
         let deadline = Instant::now() + Duration::from_secs(60);
         let watch =
-            Watch { limits: &limits, groups: Some(&groups), control: &control, guard: &guard, deadline };
+            Watch { limits: &limits, groups: Some(groups), control: &control, guard: &guard, deadline };
         let theirs = stdout.try_clone().unwrap();
         let start = |group: Option<BorrowedFd<'_>>| {
             Ok(confinement.start(&Text { group, ..text }, theirs, stderr)?.child)
         };
         let finished = watch.over(start, None).unwrap();
-        assert_eq!(finished.ended, Ended::Exited(7));
         let mut said = String::new();
         stdout.rewind().unwrap();
         stdout.read_to_string(&mut said).unwrap();
+        (finished, said)
+    }
+
+    /// Where this machine lets us make groups, a job is born into one, and all of it ends with that.
+    #[test]
+    fn a_job_is_born_into_its_group() {
+        let read = |name: &str| fs::read(Path::new("/proc/self").join(name)).unwrap();
+        let Some(own) = own(&read("cgroup"), &read("mountinfo")) else {
+            assert!(matches!(Groups::take(SHARE, None), Err(GroupsError::None)));
+            return;
+        };
+        let place = own.join(format!("{PREFIX}test-{}", std::process::id()));
+        if fs::create_dir(&place).is_err() {
+            // Who may not make one has none.
+            assert!(Groups::take(SHARE, None).is_err());
+            return;
+        }
+        let groups = Groups { place, has: Vec::new(), share: SHARE, next: AtomicU64::new(1) };
+        let (finished, said) = shell(&groups, "cat /proc/self/cgroup; sleep 61 & exit 7");
+        assert_eq!(finished.ended, Ended::Exited(7));
         assert!(said.contains("/job-1\n"), "{said}");
         assert!(!groups.place.join("job-1").exists());
-        let place = groups.place.clone();
-        fs::remove_dir(&place).unwrap();
+        fs::remove_dir(&groups.place).unwrap();
+    }
+
+    /// Where memory can be shared out, a job that wants more than its share ends whole.
+    #[test]
+    fn a_job_of_many_processes_has_one_share() {
+        let share = Share { memory_bytes: Some(64 << 20), processes: 64, nice: 5 };
+        let groups = match Groups::take(share, None) {
+            Ok(groups) if groups.has.contains(&"memory") => groups,
+            Ok(groups) => return assert!(!groups.describe().contains("memory")),
+            Err(why) => return assert!(!why.to_string().is_empty()),
+        };
+        let small = "(head -c 8000000 /dev/zero | tail -c 1) & wait; exit 7";
+        let (finished, _) = shell(&groups, small);
+        assert_eq!(finished.ended, Ended::Exited(7));
+        assert!(finished.memory_of_all.is_none_or(|most| most > 4 << 20), "{finished:?}");
+        // `tail` keeps all of it; each of them would be allowed to.
+        let each = "(head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 2; cat > /dev/null)) &";
+        let (finished, _) = shell(&groups, &format!("{each} {each} {each} {each} wait; exit 7"));
+        assert_eq!(finished.ended, Ended::Killed(9), "{finished:?}");
     }
 
     #[test]
