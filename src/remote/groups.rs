@@ -379,7 +379,7 @@ mod tests {
             Ok(groups) => return assert!(!groups.describe().contains("memory")),
             Err(why) => return assert!(!why.to_string().is_empty()),
         };
-        let small = "(head -c 8000000 /dev/zero | tail -c 1) & wait; exit 7";
+        let small = "head -c 8000000 /dev/zero | tail -c 8000000 > /dev/null; exit 7";
         let (finished, _) = shell(&groups, small);
         assert_eq!(finished.ended, Ended::Exited(7));
         assert!(finished.memory_of_all.is_none_or(|most| most > 4 << 20), "{finished:?}");
