@@ -22,6 +22,7 @@
 mod builds;
 mod classic;
 mod closure;
+mod compilers;
 mod detaching;
 mod exact;
 mod farm;

@@ -180,8 +180,9 @@ impl Walk<'_> {
                     vain.push(path);
                     return true;
                 }
-                Answer::File(stat) => stat,
-                Answer::Directory | Answer::Unreadable => return false,
+                Answer::File(stat) if !stat.fleeting => stat,
+                // Nobody tells when it changes.
+                Answer::File(_) | Answer::Directory | Answer::Unreadable => return false,
             };
             // One without the mark is opened and passed over. Of the others it is the compiler that
             // knows which it takes.

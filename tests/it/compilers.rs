@@ -1,0 +1,114 @@
+//! Compilers of every kind on a volunteer that has none: outside of /usr, replaced between two jobs,
+//! behind links and scripts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, run};
+
+const SOURCE: &str =
+    "#include <stddef.h>\n#include \"own.h\"\nint f(int n) { unsigned m = OWN; return n < m; }\n";
+
+/// A farm whose volunteer has nothing, and a folder with something to compile.
+fn bare() -> (Farm, PathBuf) {
+    let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);
+    let folder = farm.work().join("project");
+    fs::create_dir(&folder).expect("our own folder");
+    fs::write(folder.join("a.c"), SOURCE).expect("written");
+    fs::write(folder.join("own.h"), "#define OWN (unsigned)sizeof(size_t)\n").expect("written");
+    (farm, folder)
+}
+
+fn asked(compiler: &str, question: &str) -> PathBuf {
+    let output = Command::new(compiler).arg(question).output().expect("gcc answers");
+    fs::canonicalize(String::from_utf8_lossy(&output.stdout).trim()).expect("a file of gcc's")
+}
+
+/// gcc with its compiler proper, its headers and its plugin in a folder of its own.
+fn copy_gcc(into: &Path) -> PathBuf {
+    let driver = fs::canonicalize("/usr/bin/gcc").expect("gcc");
+    let proper = asked("gcc", "-print-prog-name=cc1");
+    let library = proper.parent().expect("a folder");
+    let version = library.file_name().expect("a version");
+    let machine = library.parent().and_then(Path::file_name).expect("a machine");
+    let place = into.join("lib/gcc").join(machine).join(version);
+    fs::create_dir_all(&place).expect("our own folder");
+    fs::create_dir_all(into.join("bin")).expect("our own folder");
+    fs::copy(driver, into.join("bin/gcc")).expect("copied");
+    fs::copy(&proper, place.join("cc1")).expect("copied");
+    fs::copy(asked("gcc", "-print-file-name=liblto_plugin.so"), place.join("liblto_plugin.so"))
+        .expect("copied");
+    let headers = asked("gcc", "-print-file-name=include");
+    let copied = Command::new("cp").arg("-r").arg(headers).arg(place.join("include")).status();
+    assert!(copied.expect("cp runs").success());
+    place.join("cc1")
+}
+
+/// Compiles here and through the shim; both must be equal, and the second remote.
+fn check(farm: &Farm, folder: &Path, line: &str) {
+    compare(farm, folder, line, &format!("{SHIM} {line}"));
+}
+
+fn compare(farm: &Farm, folder: &Path, line: &str, through_the_shim: &str) {
+    let play = |line: &str| -> (Outcome, Vec<u8>) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = farm.command(words[0]);
+        command.args(&words[1..]).current_dir(folder);
+        fs::remove_file(folder.join("a.o")).ok();
+        let outcome = run(command, COMMAND_MAX);
+        (outcome, fs::read(folder.join("a.o")).expect("an object"))
+    };
+    let before = farm.total("remote");
+    let (here, there) = (play(line), play(through_the_shim));
+    assert_eq!(String::from_utf8_lossy(&here.0.stderr), String::from_utf8_lossy(&there.0.stderr), "{line}");
+    assert!(here.1 == there.1, "{line}: another object");
+    assert_eq!(farm.total("remote"), before + 1, "{line}: {}", farm.status());
+}
+
+fn toolchains(farm: &Farm) -> usize {
+    farm.status()["hosts"][0]["toolchains"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn a_compiler_outside_of_usr_travels_and_is_another_one_when_it_was_replaced() {
+    let (farm, folder) = bare();
+    let proper = copy_gcc(&farm.work().join("opt"));
+    let line = format!("{} -g -Wall -Wextra -MD -c a.c", farm.work().join("opt/bin/gcc").display());
+    check(&farm, &folder, &line);
+    check(&farm, &folder, &line);
+    assert_eq!(toolchains(&farm), 1);
+    // One byte behind what is loaded: it does the same, and is another compiler.
+    let mut bytes = fs::read(&proper).expect("read");
+    bytes.push(0);
+    fs::write(proper.with_extension("new"), bytes).expect("written");
+    fs::set_permissions(proper.with_extension("new"), fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::rename(proper.with_extension("new"), &proper).expect("replaced");
+    check(&farm, &folder, &line);
+    assert_eq!(toolchains(&farm), 2, "{}", farm.status());
+    assert_eq!(farm.total("sent_files"), 3);
+    farm.finish();
+}
+
+#[test]
+fn links_are_seen_through_and_scripts_are_not_believed() {
+    let (farm, folder) = bare();
+    let bin = farm.bin();
+    // ccache's way, and ours: a link of a compiler's name in front of the compiler.
+    std::os::unix::fs::symlink("/usr/bin/gcc", bin.join("my-gcc")).expect("a link");
+    std::os::unix::fs::symlink("my-gcc", bin.join("other-gcc")).expect("a link");
+    check(&farm, &folder, "my-gcc -g -c a.c");
+    check(&farm, &folder, "other-gcc -g -Wextra -c a.c");
+    std::os::unix::fs::symlink(SHIM, bin.join("gcc")).expect("a link");
+    compare(&farm, &folder, "/usr/bin/gcc -g -O1 -c a.c", "gcc -g -O1 -c a.c");
+    let script = bin.join("scripted-gcc");
+    fs::write(&script, "#!/bin/sh\nexec /usr/bin/gcc -DX \"$@\"\n").expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    let mut explained = farm.command(SHIM);
+    explained.args(["--explain", "scripted-gcc", "-g", "-c", "a.c"]).current_dir(&folder);
+    let explained = run(explained, COMMAND_MAX);
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(text.contains("is a script: what it runs cannot be told"), "{text}");
+    farm.finish();
+}
