@@ -22,14 +22,16 @@ use super::guard;
 use super::job::Context;
 use super::layers::{self, Surroundings};
 use super::listen::Welcome;
-use super::owner::{PauseSignals, ask};
+use super::owner::PauseSignals;
+use super::owner::ask::{self, AskError};
 use super::privileges::{self, Standing};
 use super::reticence::Reticence;
 use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
 use super::stdio::{self, Stdio};
-use super::trust::{self, pairing};
+use super::trust;
+use super::trust::pairing::{self, PairError};
 use super::{daemonize, listen, sample};
 use crate::common::exit;
 use crate::common::trust::invitation;
@@ -168,25 +170,33 @@ fn say_what_is_odd(config: &Config, standing: Standing) {
     }
 }
 
-/// The folder of a daemon that may run, as its user from now on.
-fn folder_of_daemon(config: &Config) -> Result<PathBuf, StartError> {
-    let folder = setup::state_folder(config)?;
-    match folder.exists() {
-        true => privileges::become_owner_of(&folder).map_err(failed(exit::SETUID_FAILED, folder.display())),
-        false => Ok(folder),
-    }
+/// The folder of a daemon that may run, as its user from now on: where it is to be found by that user, and
+/// what people call it.
+fn folder_of_daemon(config: &Config) -> Result<(PathBuf, PathBuf), StartError> {
+    let called = setup::state_folder(config)?;
+    let found = match called.exists() {
+        true => {
+            privileges::become_owner_of(&called).map_err(failed(exit::SETUID_FAILED, called.display()))?
+        }
+        false => called.clone(),
+    };
+    Ok((found, called))
 }
 
 /// Has a daemon that runs do something, and prints what it says.
 fn ask_daemon(config: &Config, request: ask::Request) -> Result<i32, StartError> {
-    let said = ask::ask(&folder_of_daemon(config)?, request);
+    let (folder, called) = folder_of_daemon(config)?;
+    let said = ask::ask(&folder, request).map_err(|error| match error {
+        AskError::NoPage(_) => AskError::NoPage(called),
+        other => other,
+    });
     print!("{}", said.map_err(|error| StartError { status: exit::FAILED, why: error.to_string() })?);
     Ok(0)
 }
 
 /// Prints the key, or a code for one client.
 fn talk_of_keys(config: &Config) -> Result<i32, StartError> {
-    let folder = folder_of_daemon(config)?;
+    let (folder, called) = folder_of_daemon(config)?;
     let unusable =
         |error: &dyn std::fmt::Display| StartError { status: exit::FAILED, why: error.to_string() };
     let Some(address) = &config.pair else {
@@ -194,7 +204,11 @@ fn talk_of_keys(config: &Config) -> Result<i32, StartError> {
         println!("{}", identity.public());
         return Ok(0);
     };
-    let invitation = pairing::invite(&folder, address.as_deref()).map_err(|error| unusable(&error))?;
+    let invited = pairing::invite(&folder, address.as_deref()).map_err(|error| match error {
+        PairError::NotServing(_) => PairError::NotServing(called),
+        other => other,
+    });
+    let invitation = invited.map_err(|error| unusable(&error))?;
     let minutes = invitation::LIFETIME.as_secs() / 60;
     eprintln!(
         "For one client, within {minutes} minutes, this volunteer's key being {}:",
