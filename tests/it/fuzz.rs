@@ -7,6 +7,8 @@
 mod bundles;
 #[path = "../../fuzz/targets/classic_packets.rs"]
 mod classic_packets;
+#[path = "../../fuzz/targets/conditions.rs"]
+mod conditions;
 #[path = "../../fuzz/targets/dependencies.rs"]
 mod dependencies;
 #[path = "../../fuzz/targets/dictionary.rs"]
@@ -59,6 +61,7 @@ macro_rules! tests {
 tests! {
     bundles: any_bundles_are_safe_to_read,
     classic_packets: any_classic_packets_are_safe_to_read,
+    conditions: any_conditions_are_safe_to_evaluate,
     dependencies: any_dependencies_are_safe_to_read,
     dictionary: any_dictionary_is_safe_to_read,
     elf: any_elf_are_safe_to_read,

@@ -3,5 +3,6 @@
 mod bounds;
 mod fresh;
 mod graphs;
+mod mounts;
 mod options;
 mod sets;

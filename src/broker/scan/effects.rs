@@ -21,7 +21,7 @@ const WEIGHT_MIN: u64 = 150;
 /// Effects of one header that are kept, by what was in force.
 const VARIANTS_MAX: usize = 4;
 /// What effects may take in all, in bytes.
-const BYTES_MAX: usize = 80 << 20;
+const BYTES_MAX: usize = 48 << 20;
 
 /// No slot.
 pub(super) const NO_SLOT: u32 = u32::MAX;

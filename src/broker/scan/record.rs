@@ -112,11 +112,7 @@ impl Recorder {
     }
 
     fn clear(&mut self) {
-        self.files.clear();
-        self.probed.clear();
-        self.searches.clear();
-        self.once.clear();
-        self.besides.clear();
+        *self = Recorder { deepest: self.deepest, ..Recorder::default() };
     }
 
     fn weight(&self) -> Option<u64> {

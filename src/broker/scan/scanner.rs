@@ -105,7 +105,7 @@ impl Scanner {
 
     /// Keeps effects of every header at once, however small: for tests.
     pub fn keep_all_effects(&mut self) {
-        self.memory.effects.is_eager = true;
+        self.memory.keep_all_effects();
     }
 
     /// The files that a compile reads. `argv` begins with the compiler and has its response

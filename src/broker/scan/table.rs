@@ -7,6 +7,9 @@ use super::symbols::Sym;
 /// In the log: the macro was defined or undefined. No definition has this number.
 const WRITTEN: u32 = u32::MAX - 1;
 
+/// Room for entries of the log that is kept from one recording to the next.
+const LOG_KEPT: usize = 1 << 16;
+
 /// What a stretch of text asked of the table, and what it left there.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
@@ -144,6 +147,9 @@ impl Table {
         }
         self.log.truncate(mark.log);
         self.serial = if mark.is_inner { self.next_serial() } else { 0 };
+        if !mark.is_inner {
+            self.log.shrink_to(LOG_KEPT);
+        }
         if mark.is_inner {
             self.log.extend_from_slice(&reads);
             self.log.extend(writes.iter().map(|&(sym, _)| (sym, WRITTEN)));

@@ -151,7 +151,7 @@ impl Case {
         let first = scan(&request, &mut memory, &mut map, &mut answers);
         // With effects of all headers kept, however small, it must come out the same.
         let mut eager = Memory::default();
-        eager.effects.is_eager = true;
+        eager.keep_all_effects();
         let request = Request { chain: eager.chain(&search, b"/w", &facts), ..request };
         for _ in 0..3 {
             let again = scan(&request, &mut eager, &mut map, &mut answers);

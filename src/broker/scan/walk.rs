@@ -69,6 +69,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Keeps effects of every header at once, however small: for tests.
+    pub fn keep_all_effects(&mut self) {
+        self.effects.is_eager = true;
+    }
+
     /// The number of a search chain.
     pub fn chain(&mut self, search: &Search, cwd: &[u8], facts: &Facts) -> u32 {
         let slash: &[u8] = if cwd.ends_with(b"/") { b"" } else { b"/" };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use distcc::broker::scan::{Declined, Scanner};
 use distcc::common::bytes::Bytes;
 
-struct Build {
+pub(super) struct Build {
     directory: tempfile::TempDir,
     /// With notifications, and without; the last two keep the effects of all headers, and are
     /// never asked the same thing twice, so that they use these.
@@ -18,7 +18,7 @@ struct Build {
 }
 
 impl Build {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
         let (told, asked) = (Scanner::default, Scanner::without_notifications);
         let mut scanners = [told(), asked(), told(), asked()];
         scanners[2..].iter_mut().for_each(Scanner::keep_all_effects);
@@ -28,17 +28,17 @@ impl Build {
         build
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         let path = self.at(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(path, text).expect("a file");
     }
 
-    fn scan(&mut self, command: &str) -> Result<String, Declined> {
+    pub(super) fn scan(&mut self, command: &str) -> Result<String, Declined> {
         let argv: Vec<Bytes> = command.split(' ').map(Bytes::from).collect();
         let cwd = Bytes::from(self.directory.path());
         let env = [Bytes::from(format!("PATH={}", self.path).as_str())];
@@ -61,7 +61,7 @@ impl Build {
     }
 
     /// Two times: what was just found is remembered.
-    fn check(&mut self, command: &str, expected: &str) {
+    pub(super) fn check(&mut self, command: &str, expected: &str) {
         for _ in 0..2 {
             assert_eq!(self.scan(command).as_deref(), Ok(expected), "{command}");
         }
