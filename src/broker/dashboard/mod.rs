@@ -131,6 +131,9 @@ async fn answer(head: &[u8], token: &Token, used: &Mutex<Instant>, shared: &Shar
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::common::page::tests::check_page;
 
@@ -143,7 +146,9 @@ mod tests {
             let (at, address) = (listener.local_addr().expect("an address"), door.address.clone());
             let (asker, answer) = oneshot::channel();
             sender.send(asker).await.expect("somebody listens");
-            let visits = visitors::serve(listener, |head| async { head });
+            // Only this page answers so, whoever is given its port afterwards.
+            let mark = address.clone();
+            let visits = visitors::serve(listener, move |_| std::future::ready(mark.clone().into_bytes()));
             let served = door.serve(visits, &mut askers, Duration::from_millis(100));
             tokio::time::timeout(Duration::from_secs(20), served).await.expect("it closes");
             assert_eq!(
@@ -151,10 +156,22 @@ mod tests {
                 Ok(address.clone()),
                 "who asks again is told the same"
             );
-            assert!(tokio::net::TcpStream::connect(at).await.is_err(), "the port is still open");
+            assert_ne!(told_at(at).await, address.as_bytes(), "the port is still open");
             tokens.push(address.split_once('#').expect("a token").1.to_owned());
         }
         assert_ne!(tokens[0], tokens[1]);
+    }
+
+    /// What is said to whoever comes to that address.
+    async fn told_at(at: SocketAddr) -> Vec<u8> {
+        let Ok(mut stream) = TcpStream::connect(at).await else { return Vec::new() };
+        let mut told = Vec::new();
+        let talk = async {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+            (&mut stream).take(1000).read_to_end(&mut told).await
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), talk).await;
+        told
     }
 
     #[test]

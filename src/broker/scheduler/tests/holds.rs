@@ -88,8 +88,8 @@ fn a_host_that_is_let_go_is_forgiven() {
     let mut rig = Rig::up(&[2]);
     rig.goes_down(0);
     assert_eq!(rig.arrives(), "run 1: no-volunteer", "it is left alone for a while");
-    assert_eq!(hold(&mut rig, 0, Hold::Free), "");
-    assert_eq!(rig.arrives(), "connect 0, prepare 2");
+    assert_eq!(hold(&mut rig, 0, Hold::Free), "connect 0", "for the build that goes on");
+    assert_eq!(rig.arrives(), "prepare 2");
     assert_eq!(rig.prepared(2), "", "worth waiting for, as if it had never failed");
     assert_eq!(rig.on(Event::HostUp { host: HostId(0) }), "send 2 to 0");
 }

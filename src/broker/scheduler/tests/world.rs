@@ -419,6 +419,10 @@ impl World {
         let machine = self.machine(host);
         if machine.hold != Hold::Distrusted {
             machine.hold = hold;
+            if hold == Hold::Free {
+                // Its user says that it is well: it may be tried at once.
+                machine.asked = None;
+            }
         }
         let is = machine.hold;
         self.feed(Event::Hold { host, hold });
