@@ -100,14 +100,19 @@ pub fn answer_with(status: &str, content_type: &str, fields: &[(&str, &str)], bo
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
+/// The answer to a request that is not [for an address](Request::is_for_an_address).
+pub fn misdirected() -> Vec<u8> {
+    let why = "ask by address, as in http://127.0.0.1:PORT or http://[fd00::7]:PORT, or as localhost: a stranger's page may \
+               have made any other name lead here\n";
+    answer("421 Misdirected Request", "text/plain; charset=utf-8", why)
+}
+
 /// The answer to a question for figures at `/metrics`, which `figures` makes.
 pub fn answer_metrics(head: &[u8], figures: impl FnOnce() -> String) -> Vec<u8> {
     const TEXT: &str = "text/plain; charset=utf-8";
     match Request::read(head) {
         None => answer("400 Bad Request", TEXT, "this is no request\n"),
-        Some(request) if !request.is_for_an_address() => {
-            answer("421 Misdirected Request", TEXT, "ask by address\n")
-        }
+        Some(request) if !request.is_for_an_address() => misdirected(),
         Some(request) if request.method != "GET" => answer("405 Method Not Allowed", TEXT, "only GET\n"),
         Some(request) if request.path != "/metrics" => answer("404 Not Found", TEXT, "see /metrics\n"),
         Some(_) => answer("200 OK", super::exposition::Exposition::CONTENT_TYPE, &figures()),

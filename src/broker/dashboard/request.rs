@@ -14,7 +14,7 @@
 
 use crate::broker::dispatch::Held;
 use crate::broker::scheduler::api::Hold;
-use crate::common::http::{Request, answer, is_whole, unescaped};
+use crate::common::http::{Request, answer, is_whole, misdirected, unescaped};
 use crate::common::page::Token;
 
 /// The longest name of a host that is looked for.
@@ -44,7 +44,7 @@ pub fn read(head: &[u8], token: &Token) -> Result<Wish, Vec<u8>> {
     let request =
         whole.and_then(Request::read).ok_or_else(|| refuse("400 Bad Request", "this is no request"))?;
     if !request.is_for_an_address() {
-        return Err(refuse("421 Misdirected Request", "ask by address"));
+        return Err(misdirected());
     }
     let unknown = || refuse("404 Not Found", "there is no such page");
     let (method, wish) = match request.path.as_str() {

@@ -36,7 +36,7 @@ pub fn answer(request: Option<&Request>, token: &Token, grant: impl FnOnce(Wish)
     let refuse = |status: &str, why: &str| http::answer(status, TEXT, &format!("{why}\n"));
     let Some(request) = request else { return refuse("400 Bad Request", "this is no request") };
     if !request.is_for_an_address() {
-        return refuse("421 Misdirected Request", "ask by address");
+        return http::misdirected();
     }
     let (method, wish) = match request.path.as_str() {
         "/" => ("GET", None),
