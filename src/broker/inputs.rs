@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::Shared;
 use super::cache::Slot;
 use super::hermetic::{FilesJob, NotHermetic, audit};
-use super::link::FilesAnswer;
+use super::link::{Author, FilesAnswer};
 use super::plan::Plan;
 use super::prepare::{self, Prepared, Workshop};
 use super::volunteers::Form;
@@ -86,10 +86,10 @@ impl Inputs {
         tokio::task::spawn_blocking(move || shared.caches.find(&slot)).await.ok()?
     }
 
-    /// Keeps a result that has been delivered.
-    pub fn keep_result(&self, answer: &Arc<FilesAnswer>) {
+    /// Keeps a result of this author that has been delivered.
+    pub fn keep_result(&self, answer: &Arc<FilesAnswer>, author: &Author) {
         if let Some(slot) = self.slot.as_ref().filter(|_| !self.source.plan.job.hermetic.varies) {
-            self.source.shared.caches.keep(slot.clone(), answer);
+            self.source.shared.caches.keep(slot.clone(), answer, author);
         }
     }
 

@@ -242,9 +242,9 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
     let (inbox, messages) = mpsc::channel(4096);
     let hermetic = Arc::new(Hermetic::default());
     let trust = Arc::new(Trust::of_environment());
+    let (caches, to_write) = Caches::new(trust.folder().ok());
     let (dispatcher, link_events) = Dispatcher::new(config.clone(), clock, Arc::clone(&hermetic), trust);
     let front_ends = Semaphore::new(config.local_slots.compile as usize);
-    let (caches, to_write) = Caches::new();
     let preprocessors = Semaphore::new(config.local_slots.preprocess as usize);
     let metrics_wanted = defaults.or_variable("DISTCC_METRICS").unwrap_or_default();
     let (dashboard, askers) = dashboard::asking();

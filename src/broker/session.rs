@@ -18,7 +18,7 @@ use super::dispatch::{About, Command, Message, NewJob, Whither};
 use super::hermetic::result;
 use super::history::Note;
 use super::inputs::{Inputs, Source};
-use super::link::{Answer, FilesOrder, LinkHandle, NativeHandle, Order, Work};
+use super::link::{Answer, Author, FilesOrder, LinkHandle, NativeHandle, Order, Work};
 use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
@@ -185,6 +185,7 @@ enum Progress {
 struct Attempt {
     host: HostId,
     name: Arc<str>,
+    author: Author,
     task: AbortHandle,
 }
 
@@ -400,17 +401,18 @@ impl Session {
             false => deadline,
         };
         let task = Task { plan, invocation: self.invocation.clone(), inputs, deadline };
+        let author = way.link.author();
         let work = async move { Progress::Attempted(host, way.attempt(&task).await) };
         let task = self.work.spawn(work.in_current_span());
-        self.attempts.push(Attempt { host, name, task });
+        self.attempts.push(Attempt { host, name, author, task });
     }
 
     fn take(&mut self, host: HostId) {
         let (Some(plan), Some(inputs)) = (self.plan.clone(), self.inputs.clone()) else { return };
         let Some(at) = self.answers.iter().position(|(answered, _)| *answered == host) else { return };
+        // An attempt and its answer go together.
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.host == host) else { return };
         let (_, answer) = self.answers.swap_remove(at);
-        let name =
-            self.attempts.iter().find(|attempt| attempt.host == host).map(|attempt| attempt.name.clone());
         let settlement = Settlement {
             shared: self.shared.clone(),
             plan,
@@ -418,7 +420,8 @@ impl Session {
             inputs,
             settings: self.settings,
             host,
-            name,
+            name: Some(attempt.name.clone()),
+            author: attempt.author.clone(),
         };
         self.work.spawn(async move { Progress::Finished(settlement.settle(answer).await) });
     }

@@ -6,7 +6,7 @@ use super::Shared;
 use super::dispatch::Message;
 use super::hermetic::result::{self, Examined};
 use super::inputs::Inputs;
-use super::link::{Answer, FilesAnswer, TextAnswer};
+use super::link::{Answer, Author, FilesAnswer, TextAnswer};
 use super::outcome::{self, Outcome};
 use super::plan::Plan;
 use super::prepare::Prepared;
@@ -33,6 +33,8 @@ pub struct Settlement {
     pub host: HostId,
     /// Its name, for people.
     pub name: Option<Arc<str>>,
+    /// Who it is.
+    pub author: Author,
 }
 
 impl Settlement {
@@ -69,7 +71,7 @@ impl Settlement {
         } else {
             result::finish(&self.plan, &self.invocation, Arc::clone(&answer), is_final).await?
         };
-        self.inputs.keep_result(&answer);
+        self.inputs.keep_result(&answer, &self.author);
         Ok(outcome)
     }
 
@@ -103,6 +105,8 @@ impl Settlement {
             Ok(folder) => folder.display().to_string(),
             Err(error) => format!("nothing was kept: {error}"),
         };
+        let (shared, author) = (Arc::clone(&self.shared), self.author.clone());
+        let _ = tokio::task::spawn_blocking(move || shared.caches.distrust(&author)).await;
         // A dispatcher that is gone asks nobody any more.
         let _ = self.shared.inbox.send(Message::Quarantine { host: self.host, report }).await;
         Err(LocalReason::Verification { host })

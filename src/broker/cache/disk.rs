@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::distrust::Origin;
 use super::entry;
 use crate::broker::link::FilesAnswer;
 use crate::common::limits::OUTPUT_MAX_BYTES;
@@ -43,8 +44,8 @@ impl Disk {
         self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
-    /// The result under a key. One that is not whole is removed.
-    pub fn read(&self, key: &Digest) -> Option<FilesAnswer> {
+    /// The result under a key, and where it is from. One that is not whole is removed.
+    pub fn read(&self, key: &Digest) -> Option<(FilesAnswer, Origin)> {
         let path = self.path(key);
         let mut file = File::open(&path).ok()?;
         let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
@@ -53,11 +54,10 @@ impl Disk {
         }
         let mut bytes = Vec::with_capacity(length as usize);
         (&mut file).take(length).read_to_end(&mut bytes).ok()?;
-        let answer = entry::decode(&bytes);
-        if answer.is_none() {
-            tracing::warn!(path = %path.display(), "a kept result is damaged; it is removed");
-            self.index().as_mut().map(|index| index.remove(key));
-            let _ = fs::remove_file(&path);
+        let found = entry::decode(&bytes);
+        if found.is_none() {
+            tracing::warn!(path = %path.display(), "a kept result is damaged, or of another version; it is removed");
+            self.forget(key);
             return None;
         }
         // Only the order of use is lost where this fails.
@@ -65,7 +65,13 @@ impl Disk {
         if let Some(index) = self.index().as_mut() {
             index.insert(*key, length);
         }
-        answer
+        found
+    }
+
+    /// Removes a result.
+    pub fn forget(&self, key: &Digest) {
+        self.index().as_mut().map(|index| index.remove(key));
+        let _ = fs::remove_file(self.path(key));
     }
 
     /// Keeps a result.
@@ -73,9 +79,9 @@ impl Disk {
     /// # Errors
     ///
     /// Returns what the file system returned; nothing is left behind.
-    pub fn write(&self, key: &Digest, answer: &FilesAnswer) -> io::Result<()> {
+    pub fn write(&self, key: &Digest, answer: &FilesAnswer, origin: &Origin) -> io::Result<()> {
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
-        let bytes = entry::encode(answer);
+        let bytes = entry::encode(answer, origin);
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.directory);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -141,7 +147,7 @@ fn is_old(meta: &fs::Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::answer;
+    use super::super::entry::tests::{ORIGIN, answer};
     use super::*;
 
     fn key(number: u8) -> Digest {
@@ -159,8 +165,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let disk = open(directory.path(), 1 << 20);
         assert!(disk.read(&key(1)).is_none());
-        disk.write(&key(1), &answer(b"one")).expect("kept");
-        assert_eq!(open(directory.path(), 1 << 20).read(&key(1)).expect("there").packed, b"one");
+        disk.write(&key(1), &answer(b"one"), &ORIGIN).expect("kept");
+        assert_eq!(open(directory.path(), 1 << 20).read(&key(1)).expect("there").0.packed, b"one");
     }
 
     #[test]
@@ -168,7 +174,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let disk = open(directory.path(), 10_000);
         for number in 0..12 {
-            disk.write(&key(number), &answer(&[number; 1000])).expect("kept");
+            disk.write(&key(number), &answer(&[number; 1000]), &ORIGIN).expect("kept");
             let _ = disk.read(&key(0));
         }
         let there: Vec<u8> = (0..12).filter(|number| disk.read(&key(*number)).is_some()).collect();
@@ -179,7 +185,7 @@ mod tests {
     fn a_damaged_result_is_no_result_and_goes() {
         let directory = tempfile::tempdir().expect("a directory");
         let disk = open(directory.path(), 1 << 20);
-        disk.write(&key(1), &answer(b"one")).expect("kept");
+        disk.write(&key(1), &answer(b"one"), &ORIGIN).expect("kept");
         let path = disk.path(&key(1));
         let mut bytes = fs::read(&path).expect("there");
         bytes[20] ^= 1;
@@ -191,7 +197,7 @@ mod tests {
     fn a_result_larger_than_its_share_is_not_kept() {
         let directory = tempfile::tempdir().expect("a directory");
         let disk = open(directory.path(), 8000);
-        assert!(disk.write(&key(1), &answer(&[0; 2000])).is_err());
+        assert!(disk.write(&key(1), &answer(&[0; 2000]), &ORIGIN).is_err());
         assert!(disk.read(&key(1)).is_none());
     }
 }

@@ -1,19 +1,22 @@
-//! One result as a file: a mark, the length of what follows, the announcement, the packed bytes, and
-//! the digest of all that.
+//! One result as a file: a mark, its author's digest and its time, the length of what follows, the announcement,
+//! the packed bytes, and the digest of all that.
 
+use super::distrust::Origin;
 use crate::broker::link::{FilesAnswer, Times};
 use crate::common::protocol::link::Compiled;
 use crate::common::protocol::wire;
 use crate::common::toolchain::Digest;
 
 /// What such files begin with; the number is raised when anything behind it changes.
-const MARK: [u8; 8] = *b"DCCache1";
+const MARK: [u8; 8] = *b"DCCache2";
 
 /// The bytes of an entry.
-pub fn encode(answer: &FilesAnswer) -> Vec<u8> {
+pub fn encode(answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {
     let announcement = wire::encode(&answer.compiled);
-    let mut bytes = Vec::with_capacity(announcement.len() + answer.packed.len() + 64);
+    let mut bytes = Vec::with_capacity(announcement.len() + answer.packed.len() + 128);
     bytes.extend_from_slice(&MARK);
+    bytes.extend_from_slice(&origin.author.0);
+    bytes.extend_from_slice(&origin.kept.to_le_bytes());
     bytes.extend_from_slice(&(announcement.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&announcement);
     bytes.extend_from_slice(&answer.packed);
@@ -22,16 +25,19 @@ pub fn encode(answer: &FilesAnswer) -> Vec<u8> {
     bytes
 }
 
-/// The result in an entry; `None` for anything but a whole one.
-pub fn decode(bytes: &[u8]) -> Option<FilesAnswer> {
+/// The result in an entry, and where it is from; `None` for anything but a whole one.
+pub fn decode(bytes: &[u8]) -> Option<(FilesAnswer, Origin)> {
     let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if Digest::of(body).0 != *digest {
         return None;
     }
-    let (length, rest) = body.strip_prefix(&MARK)?.split_first_chunk()?;
+    let (author, rest) = body.strip_prefix(&MARK)?.split_first_chunk()?;
+    let (kept, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let origin = Origin { author: Digest(*author), kept: u64::from_le_bytes(*kept) };
     let (announcement, packed) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     let compiled: Compiled = wire::decode(announcement).ok()?;
-    Some(FilesAnswer { compiled, packed: packed.to_vec(), times: Times::default() })
+    Some((FilesAnswer { compiled, packed: packed.to_vec(), times: Times::default() }, origin))
 }
 
 #[cfg(test)]
@@ -55,15 +61,18 @@ pub mod tests {
         FilesAnswer { compiled, packed: packed.to_vec(), times: Times::default() }
     }
 
+    pub const ORIGIN: Origin = Origin { author: Digest([7; 32]), kept: 1_700_000_000 };
+
     #[test]
     fn an_entry_comes_back_as_it_was() {
-        let (answer, back) = (answer(b"packed"), decode(&encode(&answer(b"packed"))).expect("an entry"));
-        assert_eq!((back.compiled, back.packed), (answer.compiled, answer.packed));
+        let answer = answer(b"packed");
+        let (back, origin) = decode(&encode(&answer, &ORIGIN)).expect("an entry");
+        assert_eq!((back.compiled, back.packed, origin), (answer.compiled, answer.packed, ORIGIN));
     }
 
     #[test]
     fn an_entry_that_rotted_or_was_cut_off_is_none() {
-        let whole = encode(&answer(b"packed"));
+        let whole = encode(&answer(b"packed"), &ORIGIN);
         for cut in 0..whole.len() {
             assert!(decode(&whole[..cut]).is_none(), "{cut}");
         }

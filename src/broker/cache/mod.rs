@@ -2,21 +2,25 @@
 //!
 //! The key holds everything that the result depends on ([`action_digest`]): a hermetic compile sees
 //! nothing else. Only results that were audited and do not depend on the time of day are kept; each
-//! is checked by its digest whenever it is read, and a volunteer never sees this directory.
+//! is checked by its digest whenever it is read, and a volunteer never sees this directory. What a volunteer
+//! sent that was caught lying later ([`distrust`]) is not served.
 
 mod disk;
+mod distrust;
 mod entry;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use self::disk::Disk;
+use self::distrust::{Distrusted, Origin};
 use super::hermetic::FilesJob;
-use super::link::FilesAnswer;
+use super::link::{Author, FilesAnswer};
 use crate::common::inputs::{Entry, EntryKind, Item};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Audit;
@@ -42,7 +46,8 @@ pub struct Slot {
 /// All caches of one broker.
 pub struct Caches {
     open: Mutex<HashMap<PathBuf, Arc<Disk>>>,
-    to_write: mpsc::Sender<(Slot, Arc<FilesAnswer>)>,
+    to_write: mpsc::Sender<Kept>,
+    distrusted: Arc<Distrusted>,
     counts: Counts,
 }
 
@@ -54,14 +59,23 @@ pub struct Counts {
     stored: AtomicU64,
 }
 
+/// A result on its way to the disk.
+#[derive(Debug)]
+pub struct Kept {
+    slot: Slot,
+    answer: Arc<FilesAnswer>,
+    origin: Origin,
+}
+
 /// Results on their way to the disk.
-pub type ToWrite = mpsc::Receiver<(Slot, Arc<FilesAnswer>)>;
+pub type ToWrite = mpsc::Receiver<Kept>;
 
 impl Caches {
-    /// Caches, and what [`Caches::write`] is to be given.
-    pub fn new() -> (Self, ToWrite) {
+    /// Caches, and what [`Caches::write`] is to be given. Who was caught lying is kept in `keys`.
+    pub fn new(keys: Option<&Path>) -> (Self, ToWrite) {
         let (to_write, waiting) = mpsc::channel(WAITING_MAX);
-        (Caches { open: Mutex::default(), to_write, counts: Counts::default() }, waiting)
+        let distrusted = Arc::new(Distrusted::listed_in(keys.map(|keys| keys.join("distrusted"))));
+        (Caches { open: Mutex::default(), to_write, distrusted, counts: Counts::default() }, waiting)
     }
 
     /// Where the result of a job is, if it is anywhere: `None` when its environment wants no cache.
@@ -82,24 +96,40 @@ impl Caches {
 
     /// The kept result, if there is one. Blocking.
     pub fn find(&self, slot: &Slot) -> Option<FilesAnswer> {
-        let found = slot.disk.read(&slot.key);
+        let found = slot.disk.read(&slot.key).and_then(|(answer, origin)| {
+            let counts = !self.distrusted.refuses(&origin);
+            if !counts {
+                slot.disk.forget(&slot.key);
+            }
+            counts.then_some(answer)
+        });
         let count = if found.is_some() { &self.counts.hits } else { &self.counts.misses };
         count.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// Keeps a result that has been delivered, if it is one to keep.
-    pub fn keep(&self, slot: Slot, answer: &Arc<FilesAnswer>) {
+    /// Nothing that this author has sent counts any more. Blocking.
+    pub fn distrust(&self, author: &Author) {
+        self.distrusted.add(author);
+    }
+
+    /// Keeps a result of this author that has been delivered, if it is one to keep.
+    pub fn keep(&self, slot: Slot, answer: &Arc<FilesAnswer>, author: &Author) {
         if answer.compiled.audit == Audit::Agrees && answer.compiled.ended.is_success() {
             // When the disk cannot follow, the next build will bring it again.
-            let _ = self.to_write.try_send((slot, Arc::clone(answer)));
+            let (answer, origin) = (Arc::clone(answer), Origin::now(author));
+            let _ = self.to_write.try_send(Kept { slot, answer, origin });
         }
     }
 
     /// Writes results to disk, one after the other, for as long as the broker lives.
     pub async fn write(&self, mut waiting: ToWrite) {
-        while let Some((slot, answer)) = waiting.recv().await {
-            let write = tokio::task::spawn_blocking(move || slot.disk.write(&slot.key, &answer));
+        while let Some(Kept { slot, answer, origin }) = waiting.recv().await {
+            let distrusted = Arc::clone(&self.distrusted);
+            let write = tokio::task::spawn_blocking(move || match distrusted.refuses(&origin) {
+                true => Err(io::Error::other("its author was caught lying")),
+                false => slot.disk.write(&slot.key, &answer, &origin),
+            });
             match write.await {
                 Ok(Ok(())) => drop(self.counts.stored.fetch_add(1, Ordering::Relaxed)),
                 Ok(Err(error)) => tracing::debug!(%error, "a result was not kept"),

@@ -22,7 +22,7 @@ mod request;
 pub use self::dependencies::Columns;
 use super::traffic::{Traffic, Way};
 use super::transport::{CONNECT_TIMEOUT, Carrier, ConnectError, Farewell, Route, Stream};
-use super::{Answer, Order, Packing, TextAnswer, Times};
+use super::{Answer, Author, Order, Packing, TextAnswer, Times};
 use crate::broker::scheduler::api::Failure;
 use crate::broker::sets::FileSet;
 use crate::common::action::Ended;
@@ -81,6 +81,11 @@ impl ClassicHandle {
     pub fn new(route: Arc<Route>, traffic: Arc<Traffic>) -> (Self, mpsc::Receiver<String>) {
         let (lost, receiver) = mpsc::channel(1);
         (ClassicHandle { route, lost, traffic }, receiver)
+    }
+
+    /// Who is at the other end: nobody proves anything in this protocol.
+    pub fn author(&self) -> Author {
+        Author(self.route.address.to_string().into())
     }
 
     /// Runs one attempt to its end. Dropping the future cancels it: the connection closes, and the

@@ -21,7 +21,7 @@ use super::peer::{LinkError, News, Peer};
 use super::supply::{Bundle, ToPack};
 use super::traffic::{Traffic, Way};
 use super::transport::{ConnectError, Connection, Farewell, Route};
-use super::{LinkCommand, LinkHandle, NativeHandle};
+use super::{Author, LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
 use crate::broker::hermetic::Hermetic;
 use crate::broker::scheduler::api::HostId;
@@ -171,11 +171,13 @@ async fn serve(
     surroundings: &Surroundings,
     reporter: &Reporter,
 ) -> End {
-    let (handle, mut commands) = NativeHandle::new(Arc::clone(&surroundings.numbers));
+    let address = route.address.to_string();
+    let author = connection.key.map_or_else(|| address.clone(), |key| key.to_string());
+    let author = Author(author.into());
+    let (handle, mut commands) = NativeHandle::new(author, Arc::clone(&surroundings.numbers));
     let traffic = Arc::clone(&surroundings.traffic);
     let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone(), traffic);
     let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
-    let address = route.address.to_string();
     let trusted = connection.key.map(|key| move || surroundings.trust.knows(&address, &key));
     let work = exchange(connection, &mut link, &mut commands, surroundings, reporter);
     let ended = tokio::select! {

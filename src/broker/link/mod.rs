@@ -155,6 +155,10 @@ pub enum Packing {
     Plain,
 }
 
+/// Who sent an answer: a volunteer by its key, or by its address where it has proved none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author(pub Arc<str>);
+
 /// How to reach a link that is up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum LinkHandle {
@@ -162,4 +166,14 @@ pub enum LinkHandle {
     Native(NativeHandle),
     /// Over a connection of its own for each job.
     Classic(ClassicHandle),
+}
+
+impl LinkHandle {
+    /// Who answers on this link.
+    pub fn author(&self) -> Author {
+        match self {
+            LinkHandle::Native(link) => link.author().clone(),
+            LinkHandle::Classic(link) => link.author(),
+        }
+    }
 }

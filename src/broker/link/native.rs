@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Answer, Work};
+use super::{Answer, Author, Work};
 use crate::broker::hermetic::ToolchainSet;
 use crate::broker::scheduler::api::Failure;
 use crate::common::toolchain::Digest;
@@ -50,6 +50,7 @@ type Provisioned = Arc<OnceCell<Result<(), Failure>>>;
 /// How to reach a native link that is up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NativeHandle {
+    author: Author,
     commands: mpsc::UnboundedSender<LinkCommand>,
     numbers: Arc<AtomicU32>,
     /// Whether it takes hermetic compiles.
@@ -68,9 +69,10 @@ impl NativeHandle {
     ///
     /// `numbers` is one for all links of a broker, so that a number is one attempt's alone: it is in
     /// the logs of both machines.
-    pub fn new(numbers: Arc<AtomicU32>) -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
+    pub fn new(author: Author, numbers: Arc<AtomicU32>) -> (Self, mpsc::UnboundedReceiver<LinkCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let handle = NativeHandle {
+            author,
             commands,
             numbers,
             hermetic: false,
@@ -83,6 +85,11 @@ impl NativeHandle {
     /// The same link, known to take hermetic compiles or not.
     pub fn able(self, hermetic: bool) -> Self {
         NativeHandle { hermetic, ..self }
+    }
+
+    /// Who is at the other end.
+    pub fn author(&self) -> &Author {
+        &self.author
     }
 
     /// Whether it takes hermetic compiles.

@@ -330,6 +330,46 @@ fn a_volunteer_whose_object_differs_is_found_out_and_used_no_more() {
     assert_eq!(farm.total("remote"), 0, "{}", farm.status());
 }
 
+/// What a compile with these words leaves as a.o, of a client that keeps results.
+fn kept_compile(farm: &Farm, words: &[&str], verify: &str) -> Vec<u8> {
+    let mut command = farm.command(crate::farm::SHIM);
+    command.args(["gcc", "-c", "a.c", "-o", "a.o"]).args(words);
+    command.env("DISTCC_CACHE", farm.directory_of_tests("cache")).env("DISTCC_VERIFY", verify);
+    crate::farm::run(command, crate::farm::COMMAND_MAX).expect_success("a compile");
+    fs::read(farm.work().join("a.o")).unwrap()
+}
+
+#[test]
+fn results_of_a_volunteer_that_was_caught_are_served_no_more() {
+    let mut farm = Farm::new(0);
+    fs::write(farm.work().join("a.c"), "int f(void) { return 1; }\n").unwrap();
+    let liar = Liar::start(&farm, trojan);
+    let hosts = [format!("127.0.0.1:{}/4", liar.port)];
+    farm.more_hosts = hosts.to_vec();
+    let bad = b"an object with something in it";
+    assert_eq!(kept_compile(&farm, &[], "0"), bad);
+    // It is served from the cache until somebody looks.
+    let cache = farm.directory_of_tests("cache");
+    let kept =
+        |folder: String| crate::farm::names(&cache.join(folder)).iter().any(|name| !name.starts_with('.'));
+    wait_for("the result is kept", || crate::farm::names(&cache).into_iter().any(kept));
+    assert_eq!(kept_compile(&farm, &[], "0"), bad);
+    assert_eq!(farm.total("cached"), 1, "{}", farm.status());
+    assert_ne!(kept_compile(&farm, &["-DX"], "1"), bad);
+    assert_eq!(farm.local_reason("verification"), 1, "{}", farm.status());
+    let good = kept_compile(&farm, &["-DX"], "0");
+    assert_ne!(good, bad);
+    // Neither this broker serves what was kept before, nor one that has never met the liar.
+    for _ in 0..2 {
+        assert_eq!(kept_compile(&farm, &[], "0"), good, "{}", farm.status());
+        farm.shim(["--stop"]);
+        wait_for("the broker ends", || farm.brokers().is_empty());
+        farm.more_hosts = vec!["127.0.0.1:1".to_owned()];
+    }
+    let list = fs::read_to_string(farm.home().join("keys/distrusted")).unwrap();
+    assert_eq!(list.lines().count(), 1, "{list}");
+}
+
 #[test]
 fn an_honest_volunteer_stands_the_test() {
     let farm = Farm::new(1);
