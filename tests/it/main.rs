@@ -3,6 +3,7 @@
 //! - [`farm`]: the fixture, and the check that nothing of it is left behind;
 //! - [`exact`]: what a user gets equals what a local compile gives, byte for byte;
 //! - [`hermetic`]: the same where a volunteer has nothing but what the client sends;
+//! - [`cached`]: results that were kept, against what other caches took for the same;
 //! - [`faults`]: whatever dies, fills up, stops or lies, the build ends well;
 //! - [`shim`]: the shim alone, against a broker made by the test;
 //! - [`detaching`]: a broker holds nothing of the build that started it;
@@ -20,6 +21,7 @@
 //! - [`licences`]: rules about the dependencies.
 
 mod builds;
+mod cached;
 mod classic;
 mod closure;
 mod compilers;

@@ -1,11 +1,13 @@
 //! A directory of results: one file each, bounded, what was used longest ago goes first.
 //!
 //! Files are written beside their place and renamed, so there are whole ones or none; several
-//! brokers may share a directory. The order of use survives restarts in the files' times.
+//! brokers may share a directory. The order of use survives restarts in the files' times. Nothing in
+//! it is trusted: a file counts when it is plain, this user's own, and holds what was written under this
+//! very name.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,9 @@ const SHARE_MAX: u64 = 8;
 /// So much of the file system is left to others.
 const FREE_MIN_BYTES: u64 = 512 << 20;
 
+/// After writing such a share of the whole, it is looked anew what is there: other brokers write, too.
+const LOOK_AGAIN: u64 = 16;
+
 /// A directory of results.
 #[derive(Debug)]
 pub struct Disk {
@@ -31,12 +36,22 @@ pub struct Disk {
     max_bytes: AtomicU64,
     /// What is there; found when it is first needed.
     index: Mutex<Option<Lru<Digest>>>,
+    /// What was written since that was last looked at, in bytes.
+    unseen: AtomicU64,
+}
+
+/// What there is under a key.
+enum Found {
+    Nothing,
+    /// Something that was not written for this key, or by this user.
+    Damaged,
+    Whole(File, u64, Box<(FilesAnswer, Origin)>),
 }
 
 impl Disk {
     /// Of this directory, which is made when there is something to keep.
     pub fn new(directory: PathBuf) -> Self {
-        Disk { directory, max_bytes: AtomicU64::new(0), index: Mutex::new(None) }
+        Disk { directory, max_bytes: AtomicU64::new(0), index: Mutex::new(None), unseen: AtomicU64::new(0) }
     }
 
     /// How much may be kept; the last word counts.
@@ -47,28 +62,24 @@ impl Disk {
     /// The result under a key, and where it is from. One that is not whole is removed.
     pub fn read(&self, key: &Digest) -> Option<(FilesAnswer, Origin)> {
         let path = self.path(key);
-        let mut file = File::open(&path).ok()?;
-        let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-        if length > OUTPUT_MAX_BYTES * 2 {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(length as usize);
-        (&mut file).take(length).read_to_end(&mut bytes).ok()?;
-        let found = entry::decode(&bytes);
-        if found.is_none() {
-            tracing::warn!(path = %path.display(), "a kept result is damaged, or of another version; it is removed");
-            self.forget(key);
-            return None;
-        }
+        let (file, length, found) = match find(&path, key) {
+            Found::Nothing => return None,
+            Found::Damaged => {
+                tracing::warn!(path = %path.display(), "a kept result is damaged, or of another version; it is removed");
+                self.forget(key);
+                return None;
+            }
+            Found::Whole(file, length, found) => (file, length, found),
+        };
         // Only the order of use is lost where this fails.
         let _ = file.set_modified(SystemTime::now());
         if let Some(index) = self.index().as_mut() {
             index.insert(*key, length);
         }
-        found
+        Some(*found)
     }
 
-    /// Removes a result.
+    /// Removes a result. What cannot be removed is found to be damaged again.
     pub fn forget(&self, key: &Digest) {
         self.index().as_mut().map(|index| index.remove(key));
         let _ = fs::remove_file(self.path(key));
@@ -81,27 +92,43 @@ impl Disk {
     /// Returns what the file system returned; nothing is left behind.
     pub fn write(&self, key: &Digest, answer: &FilesAnswer, origin: &Origin) -> io::Result<()> {
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
-        let bytes = entry::encode(answer, origin);
-        let path = self.path(key);
-        let folder = path.parent().unwrap_or(&self.directory);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let bytes = entry::encode(key, answer, origin);
         if bytes.len() as u64 > max_bytes / SHARE_MAX {
             return Err(io::Error::other("it is too large for the cache"));
         }
+        let path = self.path(key);
+        let folder = path.parent().unwrap_or(&self.directory);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         if fs2::available_space(folder)? < FREE_MIN_BYTES {
             return Err(io::Error::other("the disk is nearly full"));
         }
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
         file.write_all(&bytes)?;
+        // The order of use is finer than the clock of most file systems.
+        let _ = file.as_file().set_modified(SystemTime::now());
         file.persist(&path).map_err(|error| error.error)?;
+        self.make_room(key, bytes.len() as u64, max_bytes);
+        Ok(())
+    }
+
+    /// Notes what was written, and removes what is too much.
+    fn make_room(&self, key: &Digest, length: u64, max_bytes: u64) {
+        let unseen = self.unseen.fetch_add(length, Ordering::Relaxed) + length;
+        // Looked at without the lock, which those who read want.
+        let anew = (unseen > max_bytes / LOOK_AGAIN).then(|| {
+            self.unseen.store(0, Ordering::Relaxed);
+            scan(&self.directory)
+        });
         let surplus = {
             let mut index = self.index();
+            if anew.is_some() {
+                *index = anew;
+            }
             let index = index.get_or_insert_with(|| scan(&self.directory));
-            index.insert(*key, bytes.len() as u64);
+            index.insert(*key, length);
             index.shrink(max_bytes)
         };
         surplus.iter().for_each(|key| drop(fs::remove_file(self.path(key))));
-        Ok(())
     }
 
     fn path(&self, key: &Digest) -> PathBuf {
@@ -116,9 +143,33 @@ impl Disk {
     }
 }
 
+/// Looks for the result under a key. Whatever lies there, this returns at once.
+fn find(path: &Path, key: &Digest) -> Found {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Found::Damaged,
+        Err(_) => return Found::Nothing,
+    };
+    let Ok(meta) = file.metadata() else { return Found::Nothing };
+    let is_own = meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw();
+    let length = meta.len();
+    if !is_own || length > OUTPUT_MAX_BYTES * 2 {
+        return Found::Damaged;
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    if (&mut file).take(length).read_to_end(&mut bytes).is_err() {
+        return Found::Nothing;
+    }
+    match entry::decode(key, &bytes) {
+        Some(found) => Found::Whole(file, length, Box::new(found)),
+        None => Found::Damaged,
+    }
+}
+
 /// What is there. What dead brokers left unfinished is removed.
 fn scan(directory: &Path) -> Lru<Digest> {
-    let mut found: Vec<(i64, Digest, u64)> = Vec::new();
+    let mut found: Vec<((i64, i64), Digest, u64)> = Vec::new();
     for folder in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
         let Some(prefix) = folder.file_name().to_str().map(str::to_owned) else { continue };
         for file in fs::read_dir(folder.path()).into_iter().flatten().filter_map(Result::ok) {
@@ -127,7 +178,7 @@ fn scan(directory: &Path) -> Lru<Digest> {
                 continue;
             };
             match Digest::parse(&format!("{prefix}{name}")) {
-                Some(key) => found.push((meta.mtime(), key, meta.len())),
+                Some(key) => found.push(((meta.mtime(), meta.mtime_nsec()), key, meta.len())),
                 None if name.starts_with(".new-") && is_old(&meta) => drop(fs::remove_file(file.path())),
                 None => {}
             }
@@ -181,16 +232,108 @@ mod tests {
         assert!(there.contains(&0) && there.contains(&11) && !there.contains(&1), "{there:?}");
     }
 
-    #[test]
-    fn a_damaged_result_is_no_result_and_goes() {
+    /// Keeps two results, does something to the file of the first, and asks for it.
+    fn spoil(harm: impl FnOnce(&Path, &Path)) -> Option<Vec<u8>> {
         let directory = tempfile::tempdir().expect("a directory");
         let disk = open(directory.path(), 1 << 20);
-        disk.write(&key(1), &answer(b"one"), &ORIGIN).expect("kept");
+        for number in [1, 2] {
+            disk.write(&key(number), &answer(&[number; 300]), &ORIGIN).expect("kept");
+        }
         let path = disk.path(&key(1));
-        let mut bytes = fs::read(&path).expect("there");
-        bytes[20] ^= 1;
-        fs::write(&path, bytes).expect("written");
-        assert!(disk.read(&key(1)).is_none() && !path.exists());
+        harm(&path, &disk.path(&key(2)));
+        let found = disk.read(&key(1)).map(|(answer, _)| answer.packed);
+        assert!(found.is_some() || fs::symlink_metadata(&path).is_err(), "what is damaged goes");
+        found
+    }
+
+    #[test]
+    fn a_damaged_result_is_no_result_and_goes() {
+        for at in (0..entry_length()).step_by(13) {
+            let flip = |path: &Path, _: &Path| {
+                let mut bytes = fs::read(path).expect("there");
+                bytes[at] ^= 1;
+                fs::write(path, bytes).expect("written");
+            };
+            assert!(spoil(flip).is_none(), "{at}");
+            let cut = |path: &Path, _: &Path| {
+                let file = File::options().write(true).open(path).expect("there");
+                file.set_len(at as u64).expect("cut");
+            };
+            assert!(spoil(cut).is_none(), "{at}");
+        }
+        assert_eq!(spoil(|_, _| ()).expect("whole"), [1; 300]);
+    }
+
+    fn entry_length() -> usize {
+        entry::encode(&key(1), &answer(&[1; 300]), &ORIGIN).len()
+    }
+
+    #[test]
+    fn a_result_of_another_compile_is_none_under_this_name() {
+        assert!(spoil(|this, other| drop(fs::copy(other, this))).is_none());
+        assert!(spoil(|this, other| fs::rename(other, this).expect("renamed")).is_none());
+    }
+
+    #[test]
+    fn what_is_no_plain_file_of_this_user_is_no_result() {
+        use std::os::unix::fs::{chown, symlink};
+        // Even a whole result is not taken from where a link leads.
+        let link = |path: &Path, _: &Path| {
+            let aside = path.with_extension("aside");
+            fs::rename(path, &aside).expect("renamed");
+            symlink(&aside, path).expect("linked");
+        };
+        assert!(spoil(link).is_none());
+        let pipe = |path: &Path, _: &Path| {
+            fs::remove_file(path).expect("removed");
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+        };
+        assert!(spoil(pipe).is_none());
+        if rustix::process::geteuid().is_root() {
+            assert!(spoil(|path, _| chown(path, Some(1), None).expect("given away")).is_none());
+        }
+    }
+
+    #[test]
+    fn two_brokers_keep_one_bound_together() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let brokers = [open(directory.path(), 16_000), open(directory.path(), 16_000)];
+        for number in 0..120 {
+            let broker = &brokers[usize::from(number % 2)];
+            broker.write(&key(number), &answer(&[number; 1000]), &ORIGIN).expect("kept");
+        }
+        let there: u64 = scan(&directory.path().join("results")).total_bytes();
+        assert!(there <= 18_000, "{there} bytes");
+        assert!(brokers[0].read(&key(119)).is_some(), "what one wrote, the other finds");
+    }
+
+    #[test]
+    fn what_makes_room_while_it_is_read_is_read_whole_or_not_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let disk = open(directory.path(), 40_000);
+        std::thread::scope(|scope| {
+            let writers = [0, 1].map(|first| {
+                let disk = &disk;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let number = (first + 2 * round % 50) as u8;
+                        disk.write(&key(number), &answer(&[number; 3000]), &ORIGIN).expect("kept");
+                    }
+                })
+            });
+            let mut hits = 0;
+            while !writers.iter().all(|writer| writer.is_finished()) {
+                for number in 0..50 {
+                    if let Some((found, _)) = disk.read(&key(number)) {
+                        assert_eq!(found.packed, [number; 3000]);
+                        hits += 1;
+                    }
+                }
+            }
+            assert!(hits > 0);
+        });
+        assert!(scan(&directory.path().join("results")).total_bytes() <= 40_000);
     }
 
     #[test]

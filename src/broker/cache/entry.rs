@@ -1,5 +1,6 @@
 //! One result as a file: a mark, its author's digest and its time, the length of what follows, the announcement,
-//! the packed bytes, and the digest of all that.
+//! the packed bytes, and the digest of all that and of the key that it is kept under: a result under another
+//! key is none.
 
 use super::distrust::Origin;
 use crate::broker::link::{FilesAnswer, Times};
@@ -8,10 +9,10 @@ use crate::common::protocol::wire;
 use crate::common::toolchain::Digest;
 
 /// What such files begin with; the number is raised when anything behind it changes.
-const MARK: [u8; 8] = *b"DCCache2";
+const MARK: [u8; 8] = *b"DCCache3";
 
 /// The bytes of an entry.
-pub fn encode(answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {
+pub fn encode(key: &Digest, answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {
     let announcement = wire::encode(&answer.compiled);
     let mut bytes = Vec::with_capacity(announcement.len() + answer.packed.len() + 128);
     bytes.extend_from_slice(&MARK);
@@ -20,15 +21,19 @@ pub fn encode(answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {
     bytes.extend_from_slice(&(announcement.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&announcement);
     bytes.extend_from_slice(&answer.packed);
-    let digest = Digest::of(&bytes);
-    bytes.extend_from_slice(&digest.0);
+    let digest = seal(key, &bytes);
+    bytes.extend_from_slice(&digest);
     bytes
 }
 
-/// The result in an entry, and where it is from; `None` for anything but a whole one.
-pub fn decode(bytes: &[u8]) -> Option<(FilesAnswer, Origin)> {
+fn seal(key: &Digest, body: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new_keyed(&key.0).update(body).finalize().as_bytes()
+}
+
+/// The result in an entry, and where it is from; `None` for anything but a whole one of this key.
+pub fn decode(key: &Digest, bytes: &[u8]) -> Option<(FilesAnswer, Origin)> {
     let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).0 != *digest {
+    if seal(key, body) != *digest {
         return None;
     }
     let (author, rest) = body.strip_prefix(&MARK)?.split_first_chunk()?;
@@ -65,21 +70,28 @@ pub mod tests {
 
     #[test]
     fn an_entry_comes_back_as_it_was() {
-        let answer = answer(b"packed");
-        let (back, origin) = decode(&encode(&answer, &ORIGIN)).expect("an entry");
+        let (answer, key) = (answer(b"packed"), Digest::of(b"key"));
+        let (back, origin) = decode(&key, &encode(&key, &answer, &ORIGIN)).expect("an entry");
         assert_eq!((back.compiled, back.packed, origin), (answer.compiled, answer.packed, ORIGIN));
     }
 
     #[test]
     fn an_entry_that_rotted_or_was_cut_off_is_none() {
-        let whole = encode(&answer(b"packed"), &ORIGIN);
+        let key = Digest::of(b"key");
+        let whole = encode(&key, &answer(b"packed"), &ORIGIN);
         for cut in 0..whole.len() {
-            assert!(decode(&whole[..cut]).is_none(), "{cut}");
+            assert!(decode(&key, &whole[..cut]).is_none(), "{cut}");
         }
         for at in 0..whole.len() {
             let mut rotten = whole.clone();
             rotten[at] ^= 1;
-            assert!(decode(&rotten).is_none(), "{at}");
+            assert!(decode(&key, &rotten).is_none(), "{at}");
         }
+    }
+
+    #[test]
+    fn an_entry_of_another_key_is_none() {
+        let whole = encode(&Digest::of(b"key"), &answer(b"packed"), &ORIGIN);
+        assert!(decode(&Digest::of(b"other"), &whole).is_none());
     }
 }
