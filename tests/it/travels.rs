@@ -177,3 +177,61 @@ fn what_the_scanner_does_not_follow_the_compiler_lists() {
     );
     theatre.close();
 }
+
+/// They were compiled here, each of them: no preprocessor tells what they read, and none need tell it.
+#[test]
+fn assembler_texts_travel() {
+    let theatre = Theatre::bare();
+    let text = ".text\n.globl f\nf:\n\tret\n\t.section .note.GNU-stack,\"\",@progbits\n";
+    for command in [
+        "gcc -c a.s",
+        "gcc -g -O2 -Wa,--noexecstack -Iinc -MMD -MF a.d -MT a.o -c -o a.o a.s",
+        "clang -g -c a.s -o b.o",
+        "gcc -x assembler -c a.s -o b.o",
+    ] {
+        theatre.check(Place::Remote, &Scene::new(command).file("a.s", text).file("inc/keep", ""));
+    }
+    // What it reads besides is found where it is spelt out; else it is assembled here.
+    let blob = Scene::new("gcc -c a.s").file("a.s", ".data\n.incbin \"blob.bin\"\n").file("blob.bin", "data");
+    theatre.check(Place::Remote, &blob);
+    let elsewhere =
+        Scene::new("gcc -Iinc -c a.s").file("a.s", ".include \"x.inc\"\n").file("inc/x.inc", "nop\n");
+    theatre.check(Place::Either, &elsewhere);
+    theatre.check(Place::Local("language"), &Scene::new("gcc -S a.s -o b.s").file("a.s", text));
+    theatre.close();
+}
+
+/// clang's own intermediate code was not taken for an object.
+#[test]
+fn intermediate_code_travels() {
+    let theatre = Theatre::bare();
+    for command in [
+        "clang -emit-llvm -O1 -g -MD -c a.c",
+        "clang -emit-llvm -S a.c",
+        "clang -c -emit-llvm a.c -o x.o",
+        "clang -flto=thin -O2 -c a.c",
+        "gcc -flto -frandom-seed=a -O2 -c a.c",
+    ] {
+        theatre.check(
+            Place::Remote,
+            &Scene::new(command).file("a.c", "int f(int x) { return x + __LINE__; }\n"),
+        );
+    }
+    theatre.close();
+}
+
+/// Options that only the linker hears made the scanner decline, so that the compiler preprocessed each file.
+#[test]
+fn what_the_linker_is_told_does_not_keep_files_from_being_scanned() {
+    let theatre = Theatre::bare();
+    let source = "#include <stdio.h>\nint f(void) { return puts(__FILE__); }\n";
+    for command in [
+        "gcc -g -static-libgcc -fuse-ld=bfd -Wl,-z,now -z now -L/x -lm -nolibc -c a.c",
+        "g++ -g -static-libstdc++ -static-libgcc -rdynamic -finput-charset=UTF-8 -c a.c",
+        "clang -g -static-libgcc -no-canonical-prefixes -c a.c",
+    ] {
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", source));
+    }
+    assert_eq!(theatre.farm().status()["totals"]["listed"], 0);
+    theatre.close();
+}

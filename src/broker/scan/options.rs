@@ -7,6 +7,7 @@ use super::Declined;
 use super::known::{FRONT_END, FRONT_END_ALONE, PLAIN, REFUSED, SPARED, STARTS, Use, WITH_NEXT, WITH_VALUE};
 use super::walk::Setting;
 use crate::common::bytes::Bytes;
+use crate::common::classify::only_links;
 
 /// A language whose sources are scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +132,10 @@ impl Reader {
         }
         if argument.len() == 1 {
             return Err(Declined::Source("the source is standard input"));
+        }
+        if let Some(value_follows) = only_links(argument).filter(|_| !is_asked_about(argument)) {
+            // What the linker is told changes nothing of what is read.
+            return if value_follows && rest.next().is_none() { refuse() } else { Ok(()) };
         }
         let spared = SPARED.iter().any(|name| argument[..] == **name);
         if !spared && REFUSED.iter().any(|start| argument.starts_with(start)) {
@@ -285,6 +290,11 @@ impl Reader {
     }
 }
 
+/// Options for the linker that also change which macros some compilers define.
+fn is_asked_about(argument: &[u8]) -> bool {
+    PLAIN.iter().any(|(name, use_)| argument == *name && *use_ == Use::Base)
+}
+
 fn macro_name(setting: &Setting) -> &[u8] {
     let text: &[u8] = match setting {
         Setting::Define(text) | Setting::Undefine(text) => text,
@@ -373,13 +383,53 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_the_linker_is_told_is_not_asked_about() {
+        for option in [
+            "-static-libgcc",
+            "-static-libstdc++",
+            "-fuse-ld=gold",
+            "-Wl,-z,now",
+            "-L/x",
+            "-L /x",
+            "-lm",
+            "-l m",
+            "-s",
+            "-rdynamic",
+            "-nostdlib",
+            "-nolibc",
+            "-z now",
+            "-Xlinker x.c",
+            "-T x.c",
+            "-u x",
+            "--rtlib=libgcc",
+            "-unwindlib=libgcc",
+        ] {
+            let line = parse(&format!("gcc {option} -O2 -c a.c")).expect(option);
+            assert_eq!((line.base, line.source), (vec![Bytes::from("-O2")], Bytes::from("a.c")), "{option}");
+        }
+        assert!(parse("gcc -c a.c -T").is_err());
+        for option in ["-static", "-static-pie", "-no-pie", "-shared"] {
+            assert_eq!(parse(&format!("gcc {option} -c a.c")).unwrap().base, [Bytes::from(option)]);
+        }
+    }
+
+    #[test]
+    fn sources_in_utf8_are_followed_even_if_the_command_says_so() {
+        assert!(parse("gcc -finput-charset=UTF-8 -fextended-identifiers -c a.c").is_ok());
+        assert!(parse("gcc -finput-charset=latin1 -c a.c").is_err());
+    }
+
     /// What the classifier lets run among the client's own files, the scanner must follow.
     #[test]
     fn what_may_run_among_the_clients_files_is_followed() {
-        let declined = ["-traditional", "-finput", "-c a.i", "@args", "-fpreprocessed"];
+        let declined = ["-traditional", "-finput", "a.i", "a.s", "assembler", "@args", "-fpreprocessed"];
         let table = include_str!("../../common/classify/hermetic.txt");
+        let is_declined = |word: &str| {
+            declined.iter().any(|name| word == *name || name.starts_with('-') && word.starts_with(name))
+        };
         let rows = table.lines().filter_map(|row| row.split_once(" => files:"));
-        let followed = rows.filter(|(line, _)| !declined.iter().any(|option| line.contains(option)));
+        let followed = rows.filter(|(line, _)| !line.split(' ').any(is_declined));
         let count = followed.inspect(|(line, _)| assert!(parse(line).is_ok(), "{:?}", parse(line))).count();
         assert!(count >= 80, "{count}");
     }

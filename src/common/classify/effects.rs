@@ -65,6 +65,8 @@ pub(super) enum Effect {
     MessageOutput,
     /// Link-time optimisation, in whose objects gcc puts a random name.
     LinkTime,
+    /// clang's intermediate code in the place of machine code.
+    Bitcode,
 }
 
 /// What the words of a command said, in their order.

@@ -41,6 +41,7 @@ pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use names::is_probe_directory;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
+pub use table::only_links;
 pub use tree::{Place, TreeCommand, depth, in_tree};
 
 /// What becomes of an invocation, as far as its command line tells.

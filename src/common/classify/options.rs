@@ -4,9 +4,9 @@
 //! compilers differ, a row holds for both: what one does not know, its own `-E` will refuse.
 
 use super::effects::Effect::{
-    self, AutoProfile, Auxiliary, Dumps, LinkTime, MessageFormat, MessageOutput, Notes, Plugin, Precompiled,
-    Profile, ProfileFolder, Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses, Remarks, Specs,
-    SplitDebug, Stamp, Temporaries, TimeTrace, Word, Writes,
+    self, AutoProfile, Auxiliary, Bitcode, Dumps, LinkTime, MessageFormat, MessageOutput, Notes, Plugin,
+    Precompiled, Profile, ProfileFolder, Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses,
+    Remarks, Specs, SplitDebug, Stamp, Temporaries, TimeTrace, Word, Writes,
 };
 use super::table::Class::{
     Annotations, AssemblerWord, AssemblerWords, CodeWord, Dependency, FrontEndWord, InputCharset, Kept,
@@ -151,6 +151,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     here("-dumpversion", Alone, Prints),
     entry("-e", Separate, Nothing, Link),
     here("-emit-", Prefix, NotACompile),
+    among("-emit-llvm", Alone, NotACompile, Bitcode),
     here("-fada", Prefix, WritesFiles),
     here("-fanalyzer-dump", Prefix, WritesFiles),
     here("-fapinotes", Prefix, ReadsFiles),

@@ -125,14 +125,14 @@ impl Compile<'_> {
     pub fn varies(&self, effects: &Effects) -> bool {
         let dumps = |(effect, value): &(Effect, Bytes)| match effect {
             Effect::Dumps => !dumps_nothing(value),
-            Effect::Record | Effect::Notes | Effect::Stamp => !self.clang,
+            Effect::Record | Effect::Notes | Effect::Stamp | Effect::LinkTime => !self.clang,
             Effect::TimeTrace => true,
             // With the times of its start and end.
             Effect::MessageFormat | Effect::MessageOutput => value.starts_with(b"sarif"),
             _ => false,
         };
         let stamped = |(effect, _): &&(Effect, Bytes)| {
-            !(effects.seeded && matches!(effect, Effect::Notes | Effect::Stamp))
+            !(effects.seeded && matches!(effect, Effect::Notes | Effect::Stamp | Effect::LinkTime))
         };
         self.header && !self.clang || effects.seen.iter().filter(stamped).any(dumps)
     }

@@ -178,6 +178,12 @@ pub(super) fn find(word: &[u8]) -> Option<(&'static Entry, Value<'_>)> {
     })
 }
 
+/// Whether an option is for the linker alone; then, whether its value is the next word.
+pub fn only_links(word: &[u8]) -> Option<bool> {
+    let (row, value) = find(word)?;
+    (row.class == Class::Link).then_some(value == Value::Next)
+}
+
 /// Where the value is, or `None` when this is another option that only begins alike.
 fn value_of<'a>(takes: Takes, rest: &'a [u8], name: &[u8]) -> Option<Value<'a>> {
     match (takes, rest) {

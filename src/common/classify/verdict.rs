@@ -57,7 +57,7 @@ pub(super) fn conclude(
     // What the words of the preprocessor's command mean to one family only is nothing to a command that
     // stays as it is.
     let family = if needed.is_some() { None } else { family };
-    let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times)?;
+    let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times);
     let mut job = CompileJob {
         compiler: compiler.clone(),
         language,
@@ -107,7 +107,9 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
         needed.get_or_insert(reason);
     }
     let named = only_output(&mut scan.outputs)?;
-    let output = named.clone().unwrap_or_else(|| usual_output(&kind.source, kind.form, emit));
+    let output = named
+        .clone()
+        .unwrap_or_else(|| usual_output(&kind.source, kind.form, emit, scan.effects.has(Effect::Bitcode)));
     if is_probe(&kind.source, &output) {
         return Err(LocalReason::Probe { source_name: kind.source });
     }
@@ -128,12 +130,7 @@ fn among_files(
     effects: &Effects,
     needed: Option<LocalReason>,
     without_times: bool,
-) -> Result<(Hermetic, Option<Family>), LocalReason> {
-    if let (false, false, Some(reason), true) =
-        (facts.clang, effects.seeded, &needed, effects.has(Effect::LinkTime))
-    {
-        return Err(reason.clone());
-    }
+) -> (Hermetic, Option<Family>) {
     let other = Compile { clang: !facts.clang, ..facts };
     let (products, reads) = (facts.products(effects), facts.reads(effects));
     let same = products == other.products(effects) && reads == other.reads(effects) && !facts.header;
@@ -148,7 +145,7 @@ fn among_files(
         times: facts.clang && precompiled,
         varies: facts.varies(effects),
     };
-    Ok((hermetic, family))
+    (hermetic, family)
 }
 
 /// What means this machine means another one elsewhere, and there the words stay as they are.
@@ -216,11 +213,13 @@ fn only_source(sources: &mut Vec<Source>, precompiles: bool) -> Result<Kind, Loc
 }
 
 /// Where the output goes without `-o`. gcc puts a precompiled header beside its header.
-fn usual_output(source: &Bytes, form: Form, emit: Emit) -> Bytes {
-    match (form, emit) {
-        (Form::Header, _) => [source, &b".gch"[..]].concat().into(),
-        (_, Emit::Object) => default_output(source, ".o"),
-        (_, Emit::Assembly) => default_output(source, ".s"),
+fn usual_output(source: &Bytes, form: Form, emit: Emit, bitcode: bool) -> Bytes {
+    match (form, emit, bitcode) {
+        (Form::Header, ..) => [source, &b".gch"[..]].concat().into(),
+        (_, Emit::Object, false) => default_output(source, ".o"),
+        (_, Emit::Assembly, false) => default_output(source, ".s"),
+        (_, Emit::Object, true) => default_output(source, ".bc"),
+        (_, Emit::Assembly, true) => default_output(source, ".ll"),
     }
 }
 

@@ -61,7 +61,7 @@ pub fn read(words: &[Bytes]) -> Result<Command, String> {
     Ok(Command { compiler: job.compiler, arguments: job.compile, input, output, source: job.source })
 }
 
-/// Our own client keeps these at home, because their objects differ from one time to the next; that
+/// Our own client sends no text with these, because their objects differ from one time to the next; that
 /// does a client no harm that sends them all the same.
 fn is_link_time_optimization(word: &[u8]) -> bool {
     let plain = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_alphanumeric() || b"=-".contains(byte));
