@@ -129,6 +129,11 @@ impl Admission {
         self.policy.slots + lookahead(self.policy.slots)
     }
 
+    /// Whether so little of the disk is free that whatever is kept only to save time must go.
+    pub fn is_short_of_disk(&self, sample: &Sample) -> bool {
+        sample.disk.is_some_and(|free| free < 2 * self.policy.disk_floor)
+    }
+
     /// Why no job is taken at all, if none is.
     pub fn closed(&self) -> Option<&str> {
         if self.paused { Some(PAUSED) } else { self.closed.as_deref() }

@@ -1,18 +1,67 @@
 //! What each client has of this volunteer, over all of its links: nobody gets more by connecting more
 //! often.
+//!
+//! Whatever a client can have the daemon hold or do is a [`Good`], of which each client may have so much. What it
+//! takes is given back when the [`Held`] that stands for it is dropped, so whoever works for a client
+//! holds one for as long as the work goes on, whether or not the client still wants it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
 
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
+
+use crate::common::limits::{self, INPUT_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::trust::key::PublicKey;
 
 /// Links of one key. A broker has one; a user may have some brokers.
-const LINKS_MAX: u32 = 16;
+const LINKS_MAX: u64 = 16;
 
 /// Connections of one address of the classic protocol, which has one for each job. More than may begin a
 /// request at the same time, so that those who dawdle make room for others from there.
-const CONNECTIONS_MAX: u32 = 896;
+const CONNECTIONS_MAX: u64 = 896;
+
+/// Entries of the input sets of a client's unfinished jobs, together: some hundred jobs that read ten thousand
+/// files each, and at most half a gigabyte.
+pub const ENTRIES_MAX: u64 = 4 << 20;
+
+/// Bytes of a client's files that come, and of its texts until they are compiled, together. More is not taken, and told.
+pub const ARRIVING_MAX_BYTES: u64 = 8 * INPUT_MAX_BYTES;
+
+/// Packed bytes of results that a client has not taken yet, together; they are on the disk.
+pub const LEAVING_MAX_BYTES: u64 = 8 * OUTPUT_MAX_BYTES;
+
+/// What the tables of all links of a client may hold, in bytes.
+pub const ITEMS_MAX_BYTES: u64 = 2 * limits::ITEMS_MAX_BYTES as u64;
+
+/// Of the memory that requests of the classic protocol share, so much is any one client's at a time, in MiB.
+const MEMORY_UNITS: usize = 256;
+
+/// What a client has in measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Good {
+    /// Connections.
+    Links,
+    /// Jobs without an answer, or with one that the client has not taken whole.
+    Jobs,
+    /// Jobs and provisions that are worked at, cancelled ones included.
+    Tasks,
+    /// Provisions.
+    Provisions,
+    /// Bytes of what numbers mean.
+    Items,
+    /// Entries of sets of inputs.
+    Entries,
+    /// Bundles that come.
+    Bundles,
+    /// Bytes of files that come, unpacked.
+    Arriving,
+    /// Bytes of results that have not left.
+    Leaving,
+}
+
+const GOODS: usize = Good::Leaving as usize + 1;
 
 /// Who a client is, for sharing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +90,7 @@ impl Client {
         ClientId(first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    fn links_max(&self) -> u32 {
+    fn links_max(&self) -> u64 {
         match self {
             Client::Key(_) | Client::Carrier => LINKS_MAX,
             Client::Address(_) => CONNECTIONS_MAX,
@@ -49,31 +98,35 @@ impl Client {
     }
 }
 
-/// What one client has at the moment.
-#[derive(Debug, Default)]
-struct Count {
-    links: u32,
-    jobs: u32,
-}
+/// What one client has at the moment, of each [`Good`].
+type Count = [u64; GOODS];
 
 /// The clients that are here.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Client, Weak<Share>>>);
+pub struct Clients(std::sync::Mutex<HashMap<Client, Weak<Share>>>);
 
 /// One client's share of the volunteer.
 #[derive(Debug)]
 pub struct Share {
     id: ClientId,
-    count: Mutex<Count>,
+    count: std::sync::Mutex<Count>,
+    /// Whose turn it is among the client's links.
+    turn: Arc<Mutex<()>>,
+    /// What the client may hold of memory that all of the classic protocol share.
+    memory: Semaphore,
 }
 
 /// The right to one link; given back when it is dropped.
 #[derive(Debug)]
-pub struct LinkPass(Arc<Share>);
+pub struct LinkPass(Held);
 
-/// The right to one unfinished job; given back when it is dropped.
+/// So much of a good; given back when it is dropped.
 #[derive(Debug)]
-pub struct JobPass(Arc<Share>);
+pub struct Held {
+    share: Arc<Share>,
+    good: Good,
+    amount: AtomicU64,
+}
 
 impl Clients {
     /// One more link of a client; `None` when it has as many as it may.
@@ -83,19 +136,18 @@ impl Clients {
             Some(share) => share,
             None => {
                 known.retain(|_, share| share.strong_count() > 0);
-                let share = Arc::new(Share { id: client.id(), count: Mutex::default() });
+                let share = Arc::new(Share {
+                    id: client.id(),
+                    count: std::sync::Mutex::default(),
+                    turn: Arc::default(),
+                    memory: Semaphore::new(MEMORY_UNITS),
+                });
                 known.insert(client, Arc::downgrade(&share));
                 share
             }
         };
         drop(known);
-        let may = {
-            let mut count = share.count();
-            let may = count.links < client.links_max();
-            count.links += u32::from(may);
-            may
-        };
-        may.then(|| LinkPass(share))
+        share.take(Good::Links, 1, client.links_max()).map(LinkPass)
     }
 }
 
@@ -103,34 +155,65 @@ impl Share {
     fn count(&self) -> std::sync::MutexGuard<'_, Count> {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn none(self: &Arc<Self>, good: Good) -> Held {
+        Held { share: Arc::clone(self), good, amount: AtomicU64::new(0) }
+    }
+
+    fn take(self: &Arc<Self>, good: Good, amount: u64, max: u64) -> Option<Held> {
+        let held = self.none(good);
+        held.grow(amount, max).then_some(held)
+    }
 }
 
 impl LinkPass {
     /// Whose link it is.
     pub fn client(&self) -> ClientId {
-        self.0.id
+        self.0.share.id
     }
 
-    /// One more unfinished job of the client, of `max` that it may have over all its links.
-    pub fn job(&self, max: u32) -> Option<JobPass> {
-        let mut count = self.0.count();
-        if count.jobs >= max {
-            return None;
+    /// So much more of a good, of `max` that the client may have over all its links.
+    pub fn take(&self, good: Good, amount: u64, max: u64) -> Option<Held> {
+        self.0.share.take(good, amount, max)
+    }
+
+    /// Nothing of a good yet.
+    pub fn none(&self, good: Good) -> Held {
+        self.0.share.none(good)
+    }
+
+    /// Waits until none of the client's links is at work: one that has many gets no more done than one with one.
+    pub fn turn(&self) -> impl Future<Output = OwnedMutexGuard<()>> + use<> {
+        Arc::clone(&self.0.share.turn).lock_owned()
+    }
+
+    /// So many units of memory, of [`MEMORY_UNITS`]; waits while others of the client's connections hold too many.
+    pub async fn memory(&self, units: u32) -> Option<SemaphorePermit<'_>> {
+        let most = u32::try_from(MEMORY_UNITS).unwrap_or(u32::MAX);
+        // Never closed.
+        self.0.share.memory.acquire_many(units.min(most)).await.ok()
+    }
+}
+
+impl Held {
+    /// Takes so much more, of `max` that the client may have; whether it could be had.
+    pub fn grow(&self, amount: u64, max: u64) -> bool {
+        let mut count = self.share.count();
+        let Some(has) = count.get_mut(self.good as usize) else { return false };
+        let may = has.checked_add(amount).is_some_and(|sum| sum <= max);
+        if may {
+            *has += amount;
+            self.amount.fetch_add(amount, Ordering::Relaxed);
         }
-        count.jobs += 1;
-        Some(JobPass(Arc::clone(&self.0)))
+        may
     }
 }
 
-impl Drop for LinkPass {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.0.count().links -= 1;
-    }
-}
-
-impl Drop for JobPass {
-    fn drop(&mut self) {
-        self.0.count().jobs -= 1;
+        if let Some(has) = self.share.count().get_mut(self.good as usize) {
+            *has -= self.amount.load(Ordering::Relaxed);
+        }
     }
 }
 
@@ -155,11 +238,23 @@ mod tests {
     fn jobs_count_over_all_links_of_a_client() {
         let clients = Clients::default();
         let (one, other) = (clients.enter(ANN).expect("a link"), clients.enter(ANN).expect("a link"));
-        let _held = [one.job(2).expect("a job"), other.job(2).expect("a job")];
-        assert!(one.job(2).is_none() && other.job(2).is_none());
-        assert!(clients.enter(BOB).expect("a link").job(2).is_some());
-        drop(_held);
-        assert!(one.job(2).is_some());
+        let job = |link: &LinkPass| link.take(Good::Jobs, 1, 2);
+        let held = [job(&one).expect("a job"), job(&other).expect("a job")];
+        assert!(job(&one).is_none() && job(&other).is_none());
+        assert!(job(&clients.enter(BOB).expect("a link")).is_some());
+        drop(held);
+        assert!(job(&one).is_some());
+    }
+
+    #[test]
+    fn what_is_held_grows_up_to_the_bound_and_comes_back_whole() {
+        let clients = Clients::default();
+        let link = clients.enter(ANN).expect("a link");
+        let held = link.none(Good::Items);
+        assert!(held.grow(7, 10) && !held.grow(4, 10) && held.grow(3, 10) && !held.grow(u64::MAX, u64::MAX));
+        assert!(link.take(Good::Items, 1, 10).is_none() && link.take(Good::Entries, 10, 10).is_some());
+        drop(held);
+        assert!(link.take(Good::Items, 10, 10).is_some());
     }
 
     #[test]

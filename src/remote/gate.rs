@@ -85,6 +85,11 @@ impl Gate {
         state.carry_out(decisions);
     }
 
+    /// See [`Admission::is_short_of_disk`].
+    pub fn is_short_of_disk(&self, sample: &Sample) -> bool {
+        self.state().admission.is_short_of_disk(sample)
+    }
+
     /// The owner pauses the volunteer, or lets it go on; whether that is news.
     pub fn pause(&self, paused: bool) -> bool {
         let mut state = self.state();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::clients::Held;
 use super::view::catalogue::{Catalogue, Known, Set, set};
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Item, ItemError, Runs, is_plain_path};
@@ -69,11 +70,13 @@ pub struct Input {
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The files in it.
-    pub files: Vec<Input>,
+    pub files: Arc<[Input]>,
     /// All of it.
     pub set: Set,
     /// In which epoch of the link's numbers.
     pub epoch: u64,
+    /// What its client has less of as long as somebody works with it.
+    pub held: Vec<Arc<Held>>,
 }
 
 /// A compile without numbers.
@@ -119,6 +122,11 @@ impl Dictionary {
         Ok(())
     }
 
+    /// What it takes in memory, in bytes, nearly.
+    pub fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
     /// Forgets all meanings.
     pub fn forget(&mut self) {
         *self = Dictionary { epoch: self.epoch + 1, ..Dictionary::default() };
@@ -159,7 +167,7 @@ impl Dictionary {
             }
             entries.push(Arc::clone(known));
         }
-        Ok(Inputs { files, set: set(entries), epoch: self.epoch })
+        Ok(Inputs { files: files.into(), set: set(entries), epoch: self.epoch, held: Vec::new() })
     }
 
     /// What a compile's numbers mean.

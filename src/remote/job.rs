@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::acceptable;
 use super::classic::Terms;
-use super::clients::Clients;
+use super::clients::{Clients, Held};
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
 use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
@@ -116,6 +116,8 @@ pub struct Order {
     pub control: Arc<Control>,
     /// Its input, once it has asked for it.
     pub input: mpsc::Receiver<Vec<u8>>,
+    /// What its client has less of as long as somebody works at it.
+    pub held: Arc<[Held; 2]>,
 }
 
 /// Does a job and reports to `events`.
@@ -159,8 +161,9 @@ struct Ready {
 }
 
 async fn prepare(order: &Order, context: &Arc<Context>, store: Store) -> Result<Ready, Refusal> {
-    let (action, context) = (Arc::clone(&order.action), Arc::clone(context));
+    let (action, context, held) = (Arc::clone(&order.action), Arc::clone(context), Arc::clone(&order.held));
     blocking(move || {
+        let _held = held;
         acceptable::check(&action)?;
         let compiler = context.toolchains.find(&action.toolchain, &context.guard)?;
         let directory = context.workshop.directory()?;
@@ -187,8 +190,9 @@ async fn receive(
             piece = order.input.recv() => piece.ok_or_else(cancelled)?,
             () = order.control.cancelled() => return Err(cancelled()),
         };
-        let bytes = piece.len() as u64;
+        let (bytes, held) = (piece.len() as u64, Arc::clone(&order.held));
         intake = blocking(move || {
+            let _held = held;
             intake.push(&piece).map_err(intake_refusal)?;
             Ok(intake)
         })
@@ -207,7 +211,9 @@ async fn compile(
     let (action, control, context) =
         (Arc::clone(&order.action), Arc::clone(&order.control), Arc::clone(context));
     let deadline = order.deadline;
+    let held = Arc::clone(&order.held);
     blocking(move || {
+        let _held = held;
         let Ready { compiler, directory, .. } = ready;
         let workshop = &context.workshop;
         let product = workshop.compile(&compiler, &action, &directory, &control, &context.guard, deadline);

@@ -215,7 +215,7 @@ async fn connection<S>(
             let client =
                 peer.0.map_or(Client::Carrier, |address| Client::Address(address.ip().to_canonical()));
             match context.clients.enter(client) {
-                Some(pass) => classic::serve(stream, peer, pass.client(), context, phase).await,
+                Some(pass) => classic::serve(stream, peer, &pass, context, phase).await,
                 None => {
                     let line = format!("refused: too many connections of this client, from {peer}");
                     welcome.reticence.say(Level::WARN, &line);

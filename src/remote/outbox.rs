@@ -9,6 +9,7 @@ use std::io::{self, Read};
 
 use serde::Serialize;
 
+use super::clients::Held;
 use crate::common::limits::LINK_CHUNK_MAX_BYTES;
 use crate::common::protocol::io::{push_data, push_message};
 
@@ -27,6 +28,8 @@ struct Stream {
     window: u64,
     left: u64,
     sources: VecDeque<Source>,
+    /// What its client has less of until it has taken all.
+    _held: Vec<Held>,
 }
 
 /// Everything that waits.
@@ -42,10 +45,10 @@ impl Outbox {
         push_message(&mut self.messages, message);
     }
 
-    /// Queues a job's data, `bytes` in all, behind the message that announces it.
-    pub fn data(&mut self, job: u32, window: u64, bytes: u64, sources: VecDeque<Source>) {
+    /// Queues a job's data, `bytes` in all, behind the message that announces it; `held` until all has left.
+    pub fn data(&mut self, job: u32, window: u64, bytes: u64, sources: VecDeque<Source>, held: Vec<Held>) {
         if bytes > 0 {
-            self.streams.push_back(Stream { job, window, left: bytes, sources });
+            self.streams.push_back(Stream { job, window, left: bytes, sources, _held: held });
         }
     }
 
@@ -151,8 +154,8 @@ mod tests {
     fn messages_go_before_data_and_jobs_take_turns() {
         let mut outbox = Outbox::default();
         let large = vec![0; 3 * CHUNK as usize];
-        outbox.data(1, 1 << 20, large.len() as u64, sources(&[&large]));
-        outbox.data(2, 1 << 20, 5, sources(&[b"", b"he", b"", b"llo"]));
+        outbox.data(1, 1 << 20, large.len() as u64, sources(&[&large]), Vec::new());
+        outbox.data(2, 1 << 20, 5, sources(&[b"", b"he", b"", b"llo"]), Vec::new());
         outbox.message(&ToBroker::Draining);
         let first = frames(&outbox.next_batch().unwrap());
         assert_eq!(first[0].0, FrameKind::Message);
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn nothing_goes_beyond_the_window() {
         let mut outbox = Outbox::default();
-        outbox.data(1, 10, 25, sources(&[&[7; 25]]));
+        outbox.data(1, 10, 25, sources(&[&[7; 25]]), Vec::new());
         assert_eq!(frames(&outbox.next_batch().unwrap()), [(FrameKind::Data, 1, 10)]);
         assert!(!outbox.is_ready() && !outbox.is_empty());
         outbox.grant(1, 100);
@@ -179,22 +182,22 @@ mod tests {
     #[test]
     fn a_job_whose_window_is_shut_does_not_hold_up_the_others() {
         let mut outbox = Outbox::default();
-        outbox.data(1, 0, 5, sources(&[b"12345"]));
-        outbox.data(2, 9, 5, sources(&[b"12345"]));
+        outbox.data(1, 0, 5, sources(&[b"12345"]), Vec::new());
+        outbox.data(2, 9, 5, sources(&[b"12345"]), Vec::new());
         assert_eq!(frames(&outbox.next_batch().unwrap()), [(FrameKind::Data, 2, 5)]);
     }
 
     #[test]
     fn an_empty_result_has_no_data() {
         let mut outbox = Outbox::default();
-        outbox.data(1, 10, 0, sources(&[b""]));
+        outbox.data(1, 10, 0, sources(&[b""]), Vec::new());
         assert!(outbox.is_empty());
     }
 
     #[test]
     fn data_that_is_shorter_than_announced_is_an_error_not_a_hang() {
         let mut outbox = Outbox::default();
-        outbox.data(1, 10, 5, sources(&[b"123"]));
+        outbox.data(1, 10, 5, sources(&[b"123"]), Vec::new());
         assert_eq!(outbox.next_batch().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

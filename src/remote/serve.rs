@@ -54,6 +54,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that move bytes; all else has its own or is another program.
 const WORKERS: usize = 2;
 
+/// Threads that may wait for disks and compilers: those of one client, which has some two for each slot, are a
+/// small part of them. They are there while they are needed.
+fn blocking_threads(slots: u32) -> usize {
+    512 + 8 * slots as usize
+}
+
 /// Runs `distccd` with this process's arguments.
 pub fn run() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -227,7 +233,9 @@ fn serve(
     root: &Root,
     context: &Arc<Context>,
 ) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(WORKERS).max_blocking_threads(blocking_threads(context.slots)).enable_all();
+    let runtime = builder.build();
     let runtime = runtime.map_err(failed(exit::FAILED, "cannot start threads"))?;
     let served = runtime.block_on(async {
         let welcome = Arc::new(welcome);
@@ -336,8 +344,17 @@ async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let directory = directory.clone();
-        let sample = tokio::task::spawn_blocking(move || sample::take(&directory)).await;
+        let (directory, shared) = (directory.clone(), Arc::clone(&context));
+        let look = move || {
+            let sample = sample::take(&directory);
+            if let Ok(hermetic) = &shared.hermetic
+                && shared.gate.is_short_of_disk(&sample)
+            {
+                hermetic.pool.forsake();
+            }
+            sample
+        };
+        let sample = tokio::task::spawn_blocking(look).await;
         if let Ok(sample) = sample {
             context.gate.sample(&sample);
         }

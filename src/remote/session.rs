@@ -24,7 +24,7 @@ use tracing::Instrument;
 use self::desk::Desk;
 use self::feed::Feed;
 use super::admit::Credit;
-use super::clients::{JobPass, LinkPass};
+use super::clients::{ARRIVING_MAX_BYTES, Good, Held, LinkPass};
 use super::compile;
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
@@ -36,7 +36,7 @@ use super::stats::Outcome;
 use super::stream;
 use super::trust::Right;
 use crate::common::action::Action;
-use crate::common::limits::LINK_WINDOW_BYTES;
+use crate::common::limits::{LINK_WINDOW_BYTES, PREPROCESSED_MAX_BYTES, PROVISIONS_MAX};
 use crate::common::protocol::io::{push_message, read_link};
 use crate::common::protocol::link::{
     FrameHeader, FrameKind, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
@@ -96,7 +96,7 @@ struct LiveJob {
     /// What the client takes of the result.
     result_window: u64,
     /// Counts it among the client's.
-    _pass: JobPass,
+    pass: Held,
 }
 
 /// A job's input on its way from the reader to the job.
@@ -129,6 +129,8 @@ struct Session {
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
     draining: bool,
+    /// Data that may still come of jobs that are over.
+    late: u64,
 }
 
 /// Serves a link whose client has said its hello ([`stream::greet`]), until it ends. All of its
@@ -162,6 +164,7 @@ where
         tasks: JoinSet::new(),
         events,
         draining: false,
+        late: 0,
     };
     session.outbox.message(&session.hello());
     session.outbox.message(&session.abilities());
@@ -216,11 +219,17 @@ impl Session {
             }
             let step = tokio::select! {
                 frame = frames.recv(), if self.outbox.has_room() => match frame {
-                    Some(Ok((header, body))) => self.on_frame(header, &body),
+                    Some(Ok((header, body))) => {
+                        let _turn = self.pass.turn().await;
+                        self.on_frame(header, &body)
+                    }
                     Some(Err(error)) => Err(broken(error)),
                     None => Err(LinkEnd::Closed),
                 },
-                Some(event) = told.recv() => self.on_event(event),
+                Some(event) = told.recv() => {
+                    let _turn = self.pass.turn().await;
+                    self.on_event(event)
+                }
                 permit = batches.reserve(), if self.outbox.is_ready() => match permit {
                     Ok(permit) => self.outbox.next_batch().map(|batch| permit.send(batch)).map_err(LinkEnd::Broken),
                     Err(_) => Err(LinkEnd::Broken(std::io::ErrorKind::BrokenPipe.into())),
@@ -259,27 +268,46 @@ impl Session {
         Ok(())
     }
 
-    /// The right to a new job; if there is none now, the job is refused.
-    fn may_begin(&mut self, job: u32) -> Result<Option<JobPass>, LinkEnd> {
+    /// The right to a new job, and to work at it; if there is none now, the job is refused.
+    fn may_begin(&mut self, job: u32) -> Result<Option<(Held, Held)>, LinkEnd> {
         if self.jobs.contains_key(&job) || self.outbox.holds(job) {
             return Err(LinkEnd::Protocol(format!("job {job} twice")));
         }
-        let max = u32::try_from(self.context.gate.credit_max()).unwrap_or(u32::MAX);
-        let pass = match self.why_not_now() {
+        let max = self.context.gate.credit_max() as u64;
+        let passes = match self.why_not_now() {
             Some(why) => Err(why),
-            None => self.pass.job(max).ok_or_else(|| format!("{max} jobs of this client are unfinished")),
+            None => match (self.pass.take(Good::Jobs, 1, max), self.task()) {
+                (Some(pass), Some(task)) => Ok((pass, task)),
+                (None, _) => Err(format!("{max} jobs of this client are unfinished")),
+                (_, None) => Err("jobs that this client has cancelled are not over yet".to_owned()),
+            },
         };
-        match pass {
-            Ok(pass) => Ok(Some(pass)),
+        match passes {
+            Ok(passes) => Ok(Some(passes)),
             Err(detail) => {
-                self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+                self.refuse(job, detail);
                 Ok(None)
             }
         }
     }
 
+    fn refuse(&mut self, job: u32, detail: String) {
+        self.outbox.message(&ToBroker::Refused { job, why: Refusal::Overloaded { detail } });
+    }
+
+    /// The right to work at something. Jobs that were cancelled are worked at until that has been noticed.
+    fn task(&self) -> Option<Held> {
+        let max = 2 * self.context.gate.credit_max() + PROVISIONS_MAX;
+        self.pass.take(Good::Tasks, 1, max as u64)
+    }
+
     fn on_job(&mut self, job: u32, action: Action, deadline_ms: u32) -> Result<(), LinkEnd> {
-        let Some(pass) = self.may_begin(job)? else { return Ok(()) };
+        let Some((pass, task)) = self.may_begin(job)? else { return Ok(()) };
+        let text = compile::source(&action).size.min(PREPROCESSED_MAX_BYTES);
+        let Some(room) = self.pass.take(Good::Arriving, text, ARRIVING_MAX_BYTES) else {
+            self.refuse(job, "this client's texts are many gigabytes".to_owned());
+            return Ok(());
+        };
         let control = Arc::new(Control::default());
         let (feed, input) = Feed::new(compile::source(&action).packed);
         let compiler = action.toolchain.names.first().map(|name| name.to_text()).unwrap_or_default();
@@ -290,7 +318,7 @@ impl Session {
             entry,
             input: Some(Input { feed, window: LINK_WINDOW_BYTES }),
             result_window: LINK_WINDOW_BYTES,
-            _pass: pass,
+            pass,
         };
         let patience = Duration::from_millis(u64::from(deadline_ms));
         let order = Order {
@@ -300,6 +328,7 @@ impl Session {
             deadline_seconds: patience.as_secs(),
             control,
             input,
+            held: Arc::new([task, room]),
         };
         self.jobs.insert(job, live);
         let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));
@@ -322,10 +351,17 @@ impl Session {
 
     fn on_cancel(&mut self, job: u32) {
         self.outbox.forget(job);
-        if let Some(live) = self.jobs.remove(&job) {
+        if let Some(live) = self.over(job) {
             live.control.cancel();
             self.log(job, &live, Outcome::Disconnected, "cancelled", None);
         }
+    }
+
+    /// A job that is not waited for any more. What its client may send is still under way.
+    fn over(&mut self, job: u32) -> Option<LiveJob> {
+        let live = self.jobs.remove(&job)?;
+        self.late = self.late.saturating_add(live.input.as_ref().map_or(0, |input| input.window));
+        Some(live)
     }
 
     fn on_window(&mut self, job: u32, bytes: u64) {
@@ -335,10 +371,14 @@ impl Session {
         }
     }
 
-    /// Data of a job that is over is late, not wrong.
+    /// Data of a job that is over is late, not wrong, as long as it was granted.
     fn on_data(&mut self, job: u32, bytes: &[u8]) -> Result<(), LinkEnd> {
-        let Some(live) = self.jobs.get_mut(&job) else { return Ok(()) };
         let length = bytes.len() as u64;
+        let Some(live) = self.jobs.get_mut(&job) else {
+            let late = self.late.checked_sub(length);
+            self.late = late.ok_or_else(|| LinkEnd::Protocol(format!("job {job}: data of no job")))?;
+            return Ok(());
+        };
         let granted = live.input.as_mut().filter(|input| length <= input.window);
         let taken = granted.is_some_and(|input| {
             input.window -= length;
@@ -363,8 +403,8 @@ impl Session {
             Event::BundleConsumed { bundle, bytes } => self.on_bundle_consumed(bundle, bytes),
             Event::BundleDone { bundle, outcome } => return self.on_bundle_done(bundle, outcome),
             Event::Done { job, outcome } => {
-                if let Some(live) = self.jobs.remove(&job) {
-                    self.on_done(job, &live, outcome);
+                if let Some(live) = self.over(job) {
+                    self.on_done(job, live, outcome);
                 }
             }
         }

@@ -16,12 +16,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::time::timeout;
 
 use self::receive::Received;
 use super::admit::PAUSED;
-use super::clients::ClientId;
+use super::clients::{Good, Held, LinkPass};
 use super::hurry::{Crowd, Hurried};
 use super::job::Context;
 use super::listen::Peer;
@@ -74,11 +74,13 @@ impl Terms {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner).admit(None)
     }
 
-    /// The right to hold so many bytes; waits while others hold too many.
-    async fn memory(&self, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    /// The right to hold so many bytes; waits while others hold too many. Each client waits for its own first, so
+    /// that nobody stands behind a crowd of another's.
+    async fn memory<'a>(&'a self, bytes: u64, client: &'a LinkPass) -> [Option<SemaphorePermit<'a>>; 2] {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(BUDGET_UNITS);
+        let own = client.memory(units).await;
         // Never closed.
-        self.memory.acquire_many(units).await.ok()
+        [own, self.memory.acquire_many(units).await.ok()]
     }
 }
 
@@ -118,7 +120,7 @@ impl Closed {
 pub async fn serve<S>(
     mut stream: S,
     peer: Peer,
-    client: ClientId,
+    client: &LinkPass,
     context: Arc<Context>,
     phase: watch::Receiver<Phase>,
 ) where
@@ -130,8 +132,8 @@ pub async fn serve<S>(
     let begun = Instant::now();
     let mut about = About { compiler: "-".to_owned(), source: "-".to_owned() };
     let from = peer.0.map_or_else(|| peer.to_string(), |address| address.ip().to_canonical().to_string());
-    let who = Who { client, name: format!("{from} (distcc 3.4)"), from: peer.to_string() };
-    let answered = deliver(&mut stream, &who, &context, phase, &mut about).await;
+    let who = Who { client: client.client(), name: format!("{from} (distcc 3.4)"), from: peer.to_string() };
+    let answered = deliver(&mut stream, (&who, client), &context, phase, &mut about).await;
     let (outcome, ended) = match &answered {
         Ok((ended, _)) => (outcome_of(*ended), *ended),
         Err(closed) => {
@@ -185,7 +187,7 @@ impl About {
 /// Answers, but for the last byte: who has the whole answer finds its line in the log.
 async fn deliver<S>(
     stream: &mut S,
-    who: &Who,
+    who: (&Who, &LinkPass),
     context: &Arc<Context>,
     phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -193,7 +195,7 @@ async fn deliver<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let Encoded { mut bytes, ended, .. } = answer(stream, who, context, phase, about).await?;
+    let Encoded { mut bytes, ended, held: _held, .. } = answer(stream, who, context, phase, about).await?;
     let last = bytes.split_off(bytes.len().saturating_sub(1));
     send(stream, &bytes, context.classic.silence_max).await?;
     Ok((ended, last))
@@ -201,7 +203,7 @@ where
 
 async fn answer<S>(
     stream: &mut S,
-    who: &Who,
+    (who, client): (&Who, &LinkPass),
     context: &Arc<Context>,
     mut phase: watch::Receiver<Phase>,
     about: &mut About,
@@ -210,11 +212,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut request = Hurried::new(stream, context.classic.upload(), phase.clone());
-    let received = receive::receive(&mut request, context, about).await?;
+    let received = receive::receive(&mut request, context, client, about).await?;
     drop(request);
     let control = Arc::new(Control::default());
     let entry = context.roster.begin(who, about.compiler.clone(), about.source.clone(), &control);
-    let work = response(received, who.client, context, Arc::clone(&control));
+    let work = response(received, client, context, Arc::clone(&control));
     tokio::pin!(work);
     let answered = tokio::select! {
         response = &mut work => response,
@@ -272,12 +274,14 @@ struct Encoded {
     ended: Ended,
     /// What the compiler took of the processor.
     cpu: Duration,
+    /// What the client has less of until it has taken the bytes.
+    held: Option<Held>,
 }
 
 /// Waits for a slot, compiles, and packs what came of it. Some failures are answers, too.
 async fn response(
     received: Received,
-    client: ClientId,
+    client: &LinkPass,
     context: &Arc<Context>,
     control: Arc<Control>,
 ) -> Result<Encoded, Closed> {
@@ -293,16 +297,20 @@ async fn response(
         }
         Err(rejection) => return Err(rejection.into()),
     };
-    let member = context.gate.join(client);
+    let member = context.gate.join(client.client());
     let mut place = member.enter();
     tokio::select! {
         granted = place.granted() => granted?,
         () = control.cancelled() => return Err(Closed::Gone),
     }
-    match run::run(received, program, context, control, place).await {
-        Ok((finished, response)) => {
-            Ok(Encoded { bytes: response.encode(version), ended: finished.ended, cpu: finished.cpu })
-        }
+    let room = client.none(Good::Leaving);
+    match run::run(received, program, context, control, (place, room)).await {
+        Ok((finished, response, held)) => Ok(Encoded {
+            bytes: response.encode(version),
+            ended: finished.ended,
+            cpu: finished.cpu,
+            held: Some(held),
+        }),
         Err(Refusal::TimedOut { seconds }) => {
             Ok(failed(version, exit::TIMEOUT, &format!("the compiler ran longer than {seconds} s")))
         }
@@ -314,5 +322,34 @@ async fn response(
 fn failed(version: Version, status: i32, why: &str) -> Encoded {
     let stderr = format!("distccd[{}] ERROR: {why}\n", std::process::id()).into_bytes();
     let response = Response { status: (status as u32) << 8, stderr, ..Response::default() };
-    Encoded { bytes: response.encode(version), ended: Ended::Exited(status), cpu: Duration::ZERO }
+    Encoded { bytes: response.encode(version), ended: Ended::Exited(status), cpu: Duration::ZERO, held: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::clients::{Client, Clients};
+    use crate::remote::whitelist::Policy;
+
+    #[tokio::test]
+    async fn nobody_waits_for_memory_behind_the_crowd_of_another_address() {
+        let terms = Terms::new(Whitelist::new(Policy::Everything, "/usr/bin".into()), Duration::from_secs(1));
+        let clients = Clients::default();
+        let [crowd, other] =
+            ["192.0.2.1", "192.0.2.2"].map(|address| Client::Address(address.parse().expect("an address")));
+        let links: Vec<LinkPass> = (0..20).map(|_| clients.enter(crowd).expect("a connection")).collect();
+        let largest = 600 << 20;
+        let first = terms.memory(largest, &links[0]).await;
+        let mut waiting: Vec<_> =
+            links[1..].iter().map(|link| Box::pin(terms.memory(largest, link))).collect();
+        for waiting in &mut waiting {
+            assert!(timeout(Duration::from_millis(1), waiting.as_mut()).await.is_err(), "one at a time");
+        }
+        let other = clients.enter(other).expect("a connection");
+        let mine = timeout(Duration::from_secs(10), terms.memory(100 << 20, &other)).await;
+        assert!(mine.expect("no wait").iter().all(Option::is_some));
+        drop(first);
+        let next = timeout(Duration::from_secs(10), waiting[0].as_mut()).await;
+        assert!(next.expect("its turn").iter().all(Option::is_some));
+    }
 }

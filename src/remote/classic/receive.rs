@@ -19,6 +19,8 @@ use crate::common::bytes::Bytes;
 use crate::common::classify::{Place, TreeCommand, in_tree};
 use crate::common::limits::{CLASSIC_FILES_MAX_BYTES, PREPROCESSED_MAX_BYTES};
 use crate::common::protocol::classic::{HEADER_LEN, Part, RequestOrder, Token, Version, lzo};
+use crate::common::protocol::link::Refusal;
+use crate::remote::clients::{ARRIVING_MAX_BYTES, Good, Held, LinkPass};
 use crate::remote::compile::{JobDirectory, disk_refusal};
 use crate::remote::job::Context;
 use crate::remote::sandbox::Input;
@@ -43,6 +45,25 @@ pub struct Received {
     pub work: Work,
     /// Where; the input is there.
     pub directory: JobDirectory,
+    /// What its client has less of until it is over.
+    _room: Held,
+}
+
+/// What a request takes of this machine.
+struct Room<'a> {
+    client: &'a LinkPass,
+    held: Held,
+}
+
+impl Room<'_> {
+    /// So many more bytes of it are on the disk.
+    fn grow(&self, bytes: u64) -> Result<(), Closed> {
+        let detail = || "this client's requests are many gigabytes".to_owned();
+        match self.held.grow(bytes, ARRIVING_MAX_BYTES) {
+            true => Ok(()),
+            false => Err(Refusal::Overloaded { detail: detail() }.into()),
+        }
+    }
 }
 
 /// What is to be run.
@@ -105,13 +126,19 @@ impl Work {
 }
 
 /// Takes a whole request. The command is judged before its files are taken.
-pub async fn receive<S>(stream: &mut S, context: &Arc<Context>, about: &mut About) -> Result<Received, Closed>
+pub async fn receive<S>(
+    stream: &mut S,
+    context: &Arc<Context>,
+    client: &LinkPass,
+    about: &mut About,
+) -> Result<Received, Closed>
 where
     S: AsyncRead + Unpin,
 {
     let directory = context.workshop.directory()?;
     let packed = directory.path().join("packed");
-    let mut reader = Reader { stream, packed, context, grammar: RequestOrder::default() };
+    let room = Room { client, held: client.none(Good::Arriving) };
+    let mut reader = Reader { stream, packed, context, room, grammar: RequestOrder::default() };
     let mut header = [0; HEADER_LEN];
     // The first four bytes told which protocol this is.
     header[..4].copy_from_slice(Token::Dist.name().as_bytes());
@@ -121,7 +148,8 @@ where
         Version::V1 | Version::V2 => reader.text(version, &directory, about).await?,
         Version::V3 => reader.tree(&directory, about).await?,
     };
-    Ok(Received { version, work, directory })
+    let _room = reader.room.held;
+    Ok(Received { version, work, directory, _room })
 }
 
 /// A request on its way.
@@ -130,6 +158,7 @@ struct Reader<'a, S> {
     /// Where a large file lies until it is unpacked.
     packed: PathBuf,
     context: &'a Arc<Context>,
+    room: Room<'a>,
     grammar: RequestOrder,
 }
 
@@ -167,7 +196,7 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
         let command = order::read(&words).map_err(Closed::Command)?;
         about.know(&command.compiler, &command.source);
         let input = directory.path().join(format!("in{}", command.input));
-        take_text(self.stream, &input, length, version, self.context).await?;
+        take_text(self.stream, &input, length, version, (self.context, &self.room)).await?;
         Ok(Work::on_text(command, directory.path()))
     }
 
@@ -210,15 +239,18 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
 
     /// Takes one file; how many bytes it has.
     async fn file(&mut self, path: &Path, length: u32, room: u64) -> Result<u64, Closed> {
+        self.room.grow(u64::from(length))?;
         if length as usize > STEP_BYTES {
             let packed = self.packed.clone();
             store(self.stream, &packed, length, self.context.classic.silence_max).await?;
-            return unpack(packed, path.to_owned(), u64::from(length), room, self.context).await;
+            return unpack(packed, path.to_owned(), (u64::from(length), room), self.context, &self.room)
+                .await;
         }
         let packed = self.short(length).await?;
-        let _memory = self.context.classic.memory(SMALL_MAX_BYTES).await;
+        let _memory = self.context.classic.memory(SMALL_MAX_BYTES, self.room.client).await;
         let text = lzo::decompress(&packed, room.min(SMALL_MAX_BYTES) as usize)
             .map_err(|error| Closed::Command(error.to_string()))?;
+        self.room.grow(text.len() as u64)?;
         std::fs::write(path, &text).map_err(|error| disk_refusal("write the input", &error))?;
         Ok(text.len() as u64)
     }
@@ -267,17 +299,20 @@ async fn take_text<S>(
     input: &Path,
     length: u32,
     version: Version,
-    context: &Arc<Context>,
+    (context, room): (&Arc<Context>, &Room<'_>),
 ) -> Result<(), Closed>
 where
     S: AsyncRead + Unpin,
 {
+    room.grow(u64::from(length))?;
     if !version.is_compressed() {
         return store(stream, input, length, context.classic.silence_max).await;
     }
     let packed = input.with_extension("lzo");
     store(stream, &packed, length, context.classic.silence_max).await?;
-    unpack(packed, input.to_owned(), u64::from(length), PREPROCESSED_MAX_BYTES, context).await.map(|_| ())
+    unpack(packed, input.to_owned(), (u64::from(length), PREPROCESSED_MAX_BYTES), context, room)
+        .await
+        .map(|_| ())
 }
 
 /// Writes a body to a new file as it comes.
@@ -299,16 +334,16 @@ where
 }
 
 /// Unpacks a file within the budget, and removes it; how many bytes it had.
-pub async fn unpack(
+async fn unpack(
     packed: PathBuf,
     into: PathBuf,
-    length: u64,
-    max: u64,
+    (length, max): (u64, u64),
     context: &Arc<Context>,
+    room: &Room<'_>,
 ) -> Result<u64, Closed> {
     let usual = (length * USUAL_RATIO).max(1 << 16).min(max);
     for limit in [usual, max] {
-        let _memory = context.classic.memory(length + limit).await;
+        let _memory = context.classic.memory(length + limit, room.client).await;
         let (packed, into) = (packed.clone(), into.clone());
         let work = move || -> Result<Option<u64>, Closed> {
             let disk = |error| Closed::Refused(disk_refusal("unpack the input", &error));
@@ -326,7 +361,10 @@ pub async fn unpack(
         };
         match spawn_blocking(work).await {
             Ok(Ok(None)) => {}
-            Ok(Ok(Some(length))) => return Ok(length),
+            Ok(Ok(Some(length))) => {
+                room.grow(length)?;
+                return Ok(length);
+            }
             Ok(Err(closed)) => return Err(closed),
             Err(error) => return Err(Closed::Command(format!("a worker thread ended: {error}"))),
         }

@@ -15,10 +15,14 @@ use crate::common::action::Ended;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::classic::Response;
 use crate::common::protocol::link::Refusal;
+use crate::remote::clients::Held;
 use crate::remote::compile::{CommandLine, disk_refusal, open_output};
 use crate::remote::gate::Place;
 use crate::remote::job::Context;
 use crate::remote::process::{Control, Finished};
+
+/// What one client's answers may take in memory until they have left: the largest there is, and many small ones.
+const ANSWERS_MAX_BYTES: u64 = 2 * OUTPUT_MAX_BYTES + (64 << 20);
 
 /// Runs a job whose turn has come; its directory goes when this is over.
 pub async fn run(
@@ -26,13 +30,13 @@ pub async fn run(
     program: PathBuf,
     context: &Arc<Context>,
     control: Arc<Control>,
-    place: Place,
-) -> Result<(Finished, Response), Refusal> {
+    (place, room): (Place, Held),
+) -> Result<(Finished, Response, Held), Refusal> {
     let context = Arc::clone(context);
     let work = move || {
-        let outcome = compile(&received, &program, &context, &control);
+        let outcome = compile(&received, &program, &context, &control, &room);
         drop(place);
-        outcome
+        outcome.map(|(finished, response)| (finished, response, room))
     };
     let failed = |error| Refusal::Failed { detail: format!("a worker thread ended: {error}") };
     spawn_blocking(work).await.map_err(failed)?
@@ -43,6 +47,7 @@ fn compile(
     program: &Path,
     context: &Context,
     control: &Control,
+    room: &Held,
 ) -> Result<(Finished, Response), Refusal> {
     let (workshop, directory) = (&context.workshop, &received.directory);
     let Work { arguments, cwd, object, dependencies, root, .. } = &received.work;
@@ -68,10 +73,10 @@ fn compile(
         workshop.check_space(&ran.left)?;
         return Ok((finished, response));
     }
-    response.object = written(&ran.left, object, OUTPUT_MAX_BYTES)
+    response.object = written(&ran.left, object, OUTPUT_MAX_BYTES, room)
         .map_err(|error| disk_refusal("take the output", &error))?;
     if let Some(path) = dependencies {
-        let text = written(&ran.left, path, MESSAGES_MAX_BYTES)
+        let text = written(&ran.left, path, MESSAGES_MAX_BYTES, room)
             .map_err(|error| disk_refusal("take the dependency file", &error))?;
         response.dependencies = Some(without_root(text, root.as_deref()));
     }
@@ -101,10 +106,16 @@ fn read(file: &mut File, max: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// What the compiler wrote; nothing when it succeeded without writing anything, as `true` does.
-fn written(left: &OwnedFd, path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
-    match open_output(left, path.file_name().unwrap_or_default()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        opened => read(&mut opened?, max),
+fn written(left: &OwnedFd, path: &Path, max: u64, room: &Held) -> std::io::Result<Vec<u8>> {
+    let mut file = match open_output(left, path.file_name().unwrap_or_default()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    // As it is, and packed.
+    let bytes = 2 * file.metadata()?.len().min(max);
+    match room.grow(bytes, ANSWERS_MAX_BYTES) {
+        true => read(&mut file, max),
+        false => Err(std::io::Error::other("this client has not taken the results that it has already")),
     }
 }
 
@@ -125,5 +136,21 @@ mod tests {
         let text = b"/T/r/a.c:1: error\n  in /T/r/b.h, /T/other".to_vec();
         assert_eq!(without_root(text.clone(), Some(b"/T/r")), b"/a.c:1: error\n  in /b.h, /T/other");
         assert_eq!(without_root(text.clone(), None), text);
+    }
+
+    #[test]
+    fn results_that_a_client_does_not_take_are_bounded() {
+        use crate::remote::clients::{Client, Clients, Good};
+        let folder = tempfile::tempdir().expect("a folder");
+        let object = folder.path().join("out.o");
+        std::fs::write(&object, b"object").expect("our own file");
+        let left: OwnedFd = File::open(folder.path()).expect("a folder").into();
+        let (clients, client) = (Clients::default(), Client::Address([192, 0, 2, 1].into()));
+        let link = clients.enter(client).expect("a connection");
+        let others = link.take(Good::Leaving, ANSWERS_MAX_BYTES - 11, ANSWERS_MAX_BYTES);
+        let room = link.none(Good::Leaving);
+        assert!(written(&left, &object, 100, &room).is_err());
+        drop(others);
+        assert_eq!(written(&left, &object, 100, &room).expect("room"), b"object");
     }
 }

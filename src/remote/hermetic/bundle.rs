@@ -54,6 +54,12 @@ impl Bundle {
         Ok(Bundle { decoder, missing: packed })
     }
 
+    /// Takes nothing of it, for this reason, which is told at its end.
+    pub fn swallowed(mut self, why: Refusal) -> Self {
+        self.decoder.get_mut().trouble.get_or_insert(why);
+        self
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors

@@ -12,19 +12,21 @@ use super::{LinkEnd, LiveJob, Session};
 use tracing::Instrument;
 
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{FileEntry, Runs};
+use crate::common::inputs::{FileEntry, Item, Runs};
 use crate::common::limits::{
     BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES, PROVISIONS_MAX,
 };
 use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer};
 use crate::common::toolchain::Digest;
+use crate::remote::clients::{ARRIVING_MAX_BYTES, ENTRIES_MAX, Good, Held, ITEMS_MAX_BYTES};
 use crate::remote::compile::packed_max;
 use crate::remote::hermetic::bundle::{Bundle, Lie};
 use crate::remote::hermetic::{self, Order, Want};
-use crate::remote::items::{Dictionary, Resolved};
+use crate::remote::items::{Dictionary, Inputs, Resolved};
 use crate::remote::job::{Event, blocking};
 use crate::remote::process::Control;
 use crate::remote::store::Store;
+use crate::remote::view::catalogue::Catalogue;
 
 /// So much of the bundles' window is given back at once.
 const GRANT_BYTES: u64 = BUNDLE_WINDOW_BYTES / 16;
@@ -33,6 +35,8 @@ const GRANT_BYTES: u64 = BUNDLE_WINDOW_BYTES / 16;
 #[derive(Debug)]
 pub struct Desk {
     dictionary: Dictionary,
+    /// Counts its items among the client's, also when a job still holds what was forgotten.
+    items: Option<Arc<Held>>,
     wants: Wants,
     bundles: HashMap<u32, Arriving>,
     provisions: usize,
@@ -46,6 +50,7 @@ impl Default for Desk {
     fn default() -> Self {
         Desk {
             dictionary: Dictionary::default(),
+            items: None,
             wants: Wants::default(),
             bundles: HashMap::new(),
             provisions: 0,
@@ -60,6 +65,8 @@ impl Default for Desk {
 struct Arriving {
     feed: Feed,
     files: Vec<Digest>,
+    /// Counts it among the client's.
+    _pass: Held,
 }
 
 /// The source of a command, for the log.
@@ -98,11 +105,10 @@ impl Session {
             return Err(LinkEnd::Protocol("hermetic compiles are not done here".to_owned()));
         };
         match message {
-            ToVolunteer::Define { items } => {
-                self.desk.dictionary.define(items, &hermetic.catalogue).map_err(protocol)
-            }
+            ToVolunteer::Define { items } => self.on_define(items, &hermetic.catalogue),
             ToVolunteer::Forget => {
                 self.desk.dictionary.forget();
+                self.desk.items = None;
                 let coming: Vec<Digest> =
                     self.desk.bundles.values().flat_map(|bundle| bundle.files.iter().copied()).collect();
                 self.desk.wants.forget(&coming);
@@ -116,12 +122,45 @@ impl Session {
         }
     }
 
+    fn on_define(&mut self, items: Vec<(u32, Item)>, catalogue: &Catalogue) -> Result<(), LinkEnd> {
+        let before = self.desk.dictionary.bytes();
+        self.desk.dictionary.define(items, catalogue).map_err(protocol)?;
+        let more = self.desk.dictionary.bytes() - before;
+        let grown = match &self.desk.items {
+            Some(held) => held.grow(more, ITEMS_MAX_BYTES),
+            None => {
+                self.desk.items = self.pass.take(Good::Items, more, ITEMS_MAX_BYTES).map(Arc::new);
+                self.desk.items.is_some()
+            }
+        };
+        let why = || format!("more than {} MiB of items on all links of a client", ITEMS_MAX_BYTES >> 20);
+        if grown { Ok(()) } else { Err(LinkEnd::Protocol(why())) }
+    }
+
+    /// Counts the work with a set among the client's for as long as it goes on; or says that it is too much.
+    fn count<const N: usize>(&self, inputs: &mut Inputs, work: [Held; N]) -> bool {
+        let entries = self.pass.take(Good::Entries, inputs.set.len() as u64, ENTRIES_MAX);
+        let Some(entries) = entries else { return false };
+        let fresh = work.into_iter().chain([entries]).map(Arc::new);
+        inputs.held = fresh.chain(self.desk.items.clone()).collect();
+        true
+    }
+
     fn on_provision(&mut self, provision: u32, inputs: &Runs) -> Result<(), LinkEnd> {
         if self.desk.provisions >= PROVISIONS_MAX {
             return Err(LinkEnd::Protocol("too many provisions at once".to_owned()));
         }
         self.desk.provisions += 1;
-        let inputs = self.desk.dictionary.inputs(inputs).map_err(protocol)?;
+        let counted = self.pass.take(Good::Provisions, 1, PROVISIONS_MAX as u64).zip(self.task());
+        let Some((pass, task)) = counted else {
+            self.on_provisioned(provision, "too much of this client is under way".to_owned());
+            return Ok(());
+        };
+        let mut inputs = self.desk.dictionary.inputs(inputs).map_err(protocol)?;
+        if !self.count(&mut inputs, [pass, task]) {
+            self.on_provisioned(provision, "this client's sets of inputs are too large together".to_owned());
+            return Ok(());
+        }
         let context = Arc::clone(&self.context);
         self.tasks.spawn(hermetic::provision(
             provision,
@@ -134,8 +173,12 @@ impl Session {
     }
 
     fn on_compile(&mut self, job: u32, compile: &Compile, deadline_ms: u32) -> Result<(), LinkEnd> {
-        let Some(pass) = self.may_begin(job)? else { return Ok(()) };
-        let compile = self.desk.dictionary.resolve(compile).map_err(protocol)?;
+        let Some((pass, task)) = self.may_begin(job)? else { return Ok(()) };
+        let mut compile = self.desk.dictionary.resolve(compile).map_err(protocol)?;
+        if !self.count(&mut compile.inputs, [task]) {
+            self.refuse(job, "the inputs of this client's jobs are too many together".to_owned());
+            return Ok(());
+        }
         let control = Arc::new(Control::default());
         let entry = self.enter(base_name(&compile.program), source(&compile), &control);
         let begun = entry.begun;
@@ -144,7 +187,7 @@ impl Session {
             entry,
             input: None,
             result_window: LINK_WINDOW_BYTES,
-            _pass: pass,
+            pass,
         };
         let patience = Duration::from_millis(u64::from(deadline_ms));
         let order = Order {
@@ -178,11 +221,18 @@ impl Session {
         if too_large || packed == 0 || packed > packed_max(size) {
             return wrong("of a size that cannot be");
         }
+        let Some(pass) = self.pass.take(Good::Bundles, 1, BUNDLES_MAX as u64) else {
+            return wrong("too many at once on all links of a client");
+        };
+        // They are unpacked one after the other.
+        let largest = files.iter().map(|file| file.size).max().unwrap_or(0);
+        let room = self.pass.take(Good::Arriving, largest, ARRIVING_MAX_BYTES);
         let (feed, pieces) = Feed::new(packed);
         let digests = files.iter().map(|file| file.digest).collect();
-        self.desk.bundles.insert(bundle, Arriving { feed, files: digests });
+        self.desk.bundles.insert(bundle, Arriving { feed, files: digests, _pass: pass });
         let store = Arc::new(self.context.store.of(self.pass.client()));
-        self.tasks.spawn(receive(bundle, files, packed, pieces, store, self.events.clone()));
+        let announced = Announced { files, packed, room };
+        self.tasks.spawn(receive(bundle, announced, pieces, store, self.events.clone()));
         Ok(())
     }
 
@@ -259,18 +309,30 @@ impl Session {
     }
 }
 
+/// What was said of a bundle.
+struct Announced {
+    files: Vec<FileEntry>,
+    packed: u64,
+    /// The right to write it; it is swallowed without.
+    room: Option<Held>,
+}
+
 /// Takes a bundle piece by piece, as the session hands it over.
 async fn receive(
     bundle: u32,
-    files: Vec<FileEntry>,
-    packed: u64,
+    announced: Announced,
     mut pieces: mpsc::Receiver<Vec<u8>>,
     store: Arc<Store>,
     events: mpsc::Sender<Event>,
 ) {
+    let Announced { files, packed, room } = announced;
     let outcome = async {
         let failed = |error: std::io::Error| Refusal::Failed { detail: error.to_string() };
         let mut arriving = Bundle::new(files, packed, store).map_err(failed)?;
+        if room.is_none() {
+            let detail = "many gigabytes of this client are coming".to_owned();
+            arriving = arriving.swallowed(Refusal::Overloaded { detail });
+        }
         while !arriving.is_complete() {
             // The link is over.
             let Some(piece) = pieces.recv().await else { return Ok(Ok(None)) };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Caller, LiveJob, Session};
 use crate::common::protocol::link::{self, Compiled, JobResult, Refusal, ToBroker};
+use crate::remote::clients::{Good, LEAVING_MAX_BYTES};
 use crate::remote::compile::{Product, ProductKind};
 use crate::remote::log::JOB_SUMMARY;
 use crate::remote::outbox::Source;
@@ -20,22 +21,28 @@ impl Session {
         self.context.roster.begin(&who, compiler, source, control)
     }
 
-    pub(super) fn on_done(&mut self, job: u32, live: &LiveJob, outcome: Result<Product, Refusal>) {
-        let product = match outcome {
+    pub(super) fn on_done(&mut self, job: u32, live: LiveJob, outcome: Result<Product, Refusal>) {
+        let packed = |product: &Product| product.parts.iter().map(|packed| packed.part.packed).sum();
+        let outcome = outcome.and_then(|product| {
+            let leaving = self.pass.take(Good::Leaving, packed(&product), LEAVING_MAX_BYTES);
+            let detail = "this client has not taken many gigabytes of results".to_owned();
+            leaving.map(|leaving| (product, leaving)).ok_or(Refusal::Overloaded { detail })
+        });
+        let (product, leaving) = match outcome {
             Ok(product) => product,
             Err(why) => {
                 let outcome = match why {
                     Refusal::TimedOut { .. } => Outcome::Timeout,
                     _ => Outcome::Other,
                 };
-                self.log(job, live, outcome, &why.to_string(), None);
+                self.log(job, &live, outcome, &why.to_string(), None);
                 self.outbox.message(&ToBroker::Refused { job, why });
                 return;
             }
         };
         let ended = product.finished.ended;
         let outcome = if ended.is_success() { Outcome::Ok } else { Outcome::Error };
-        self.log(job, live, outcome, &stats::status(ended), Some(&product.finished));
+        self.log(job, &live, outcome, &stats::status(ended), Some(&product.finished));
         let announced: Vec<_> = product.parts.iter().map(|packed| packed.part).collect();
         let [stdout, stderr, outputs @ ..] = announced.as_slice() else { return };
         let (stdout, stderr, outputs) = (*stdout, *stderr, outputs.to_vec());
@@ -52,7 +59,7 @@ impl Session {
         });
         let bytes = announced.iter().map(|part| part.packed).sum();
         let sources = product.parts.into_iter().map(|packed| Box::new(packed.data) as Source).collect();
-        self.outbox.data(job, live.result_window, bytes, sources);
+        self.outbox.data(job, live.result_window, bytes, sources, vec![live.pass, leaving]);
     }
 
     /// Says how a job ended: in the log, in the figures, in the owner's book.

@@ -17,7 +17,13 @@ pub struct Wants {
     files: HashMap<Digest, Vec<u64>>,
     waiting: HashMap<u64, Waiting>,
     next: u64,
+    /// Names of waiters in `files`, and at how many those are looked for that are gone.
+    noted: usize,
+    sweep_at: usize,
 }
+
+/// Fewer are not looked through.
+const SWEEP_MIN: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Waiting {
@@ -29,6 +35,9 @@ impl Wants {
     /// Somebody wants files. Returns the numbers of those that nobody was asked for yet;
     /// `is_there` knows which have come since they were looked for.
     pub fn want(&mut self, want: Want, is_there: impl Fn(&Digest) -> bool) -> Vec<u32> {
+        if self.noted >= self.sweep_at.max(SWEEP_MIN) {
+            self.sweep();
+        }
         self.next += 1;
         let (mut ask, mut missing) = (Vec::new(), 0);
         for input in &want.files {
@@ -38,6 +47,7 @@ impl Wants {
                 if waiters.last() != Some(&self.next) {
                     waiters.push(self.next);
                     missing += 1;
+                    self.noted += 1;
                 }
             } else if !is_there(&key.digest) {
                 self.files.insert(key.digest, vec![self.next]);
@@ -65,6 +75,18 @@ impl Wants {
                 let _ = waiting.done.send(trouble.cloned().map_or(Ok(()), Err));
             }
         }
+    }
+
+    /// Forgets who waits no longer, as jobs that were cancelled. What they wanted is still under way.
+    fn sweep(&mut self) {
+        self.waiting.retain(|_, waiting| !waiting.done.is_closed());
+        self.noted = 0;
+        for waiters in self.files.values_mut() {
+            waiters.retain(|waiter| self.waiting.contains_key(waiter));
+            waiters.shrink_to_fit();
+            self.noted += waiters.len();
+        }
+        self.sweep_at = 2 * self.noted;
     }
 
     /// Numbers have lost their meaning: what has not begun to come will not.
@@ -113,6 +135,22 @@ mod tests {
         assert!(told.iter_mut().all(|told| told.try_recv().is_err()));
         wants.arrived(&[digest(2)], None);
         assert!(told.iter_mut().all(|told| told.try_recv() == Ok(Ok(()))));
+    }
+
+    #[test]
+    fn those_who_are_gone_are_not_remembered() {
+        let mut wants = Wants::default();
+        let (one, told) = want(&[1, 2]);
+        assert_eq!(wants.want(one, |_| false), [1, 2]);
+        for _ in 0..SWEEP_MIN {
+            drop(wants.want(want(&[1, 2]).0, |_| false));
+        }
+        assert!(
+            wants.waiting.len() <= SWEEP_MIN / 2 + 1 && wants.noted <= SWEEP_MIN,
+            "{}",
+            wants.waiting.len()
+        );
+        drop(told);
     }
 
     #[test]

@@ -79,6 +79,16 @@ impl Pool {
         }
     }
 
+    /// Lets go of all idle farms: what is no more in the store takes room on the disk for as long as a farm has it.
+    pub fn forsake(&self) {
+        let idle = {
+            let mut state = self.state();
+            state.count -= state.idle.len();
+            std::mem::take(&mut state.idle)
+        };
+        drop(idle);
+    }
+
     /// This farm is not what it should be.
     pub fn discard(&self, farm: Farm) {
         self.state().count -= 1;

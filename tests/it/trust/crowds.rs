@@ -3,10 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use distcc::common::action::Ended;
+use distcc::common::inputs::{Entry, EntryKind, Item, Runs};
 use distcc::common::protocol::link::{HELLO_TIMEOUT, OPENING, Refusal, ToBroker, ToVolunteer, VERSION};
+use distcc::common::protocol::wire;
+use distcc::common::toolchain::Toolchain;
 use distcc::common::trust::files;
 use distcc::common::trust::key::Identity;
 
@@ -63,6 +67,75 @@ fn a_flood_of_one_client_keeps_no_other_waiting() {
     fs::write(gate, "").expect("our own file");
     let (result, parts) = other.result();
     assert_eq!((result.ended, parts[2].as_slice()), (Ended::Exited(0), &b"other"[..]));
+}
+
+/// Reads until this ping is answered, whatever else is said.
+fn sync(link: &mut Link, token: u64) {
+    link.send(&ToVolunteer::Ping { token });
+    while wire::decode(&link.frame().1) != Ok(ToBroker::Pong { token }) {}
+}
+
+/// All that a client can ask for as fast as it can be said: meanings and sets that are forgotten at once, jobs that are
+/// cancelled at once.
+fn flood(mut link: Link, compiler: &Toolchain, over: &AtomicBool) -> u64 {
+    let item = |number: u32| {
+        let path = format!("/{number}").into_bytes().into();
+        (number, Item::Entry(Entry { path, kind: EntryKind::Folder }))
+    };
+    let all = Runs::of(&(0..5000).collect::<Vec<_>>());
+    let mut round = 0u64;
+    while !over.load(Ordering::Relaxed) {
+        round += 1;
+        let job = round as u32 * 2;
+        link.send(&ToVolunteer::Define { items: (0..5000).map(item).collect() });
+        for provision in 0..8 {
+            link.send(&ToVolunteer::Provision { provision, inputs: all.clone() });
+        }
+        for job in [job, job + 1] {
+            link.submit(job, compiler, format!("text {job}").as_bytes(), &[]);
+            link.send(&ToVolunteer::Cancel { job });
+        }
+        link.send(&ToVolunteer::Forget);
+        sync(&mut link, round + 10);
+    }
+    round
+}
+
+/// How long jobs take, one after the other: the median, in the order of time.
+fn latency(link: &mut Link, first: u32, compiler: &Toolchain) -> Duration {
+    let mut times: Vec<Duration> = (first..first + 15)
+        .map(|job| {
+            let begun = Instant::now();
+            link.start_job(job, compiler, format!("job {job}").as_bytes());
+            assert_eq!(link.result().0.ended, Ended::Exited(0));
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn a_flood_on_all_links_of_a_client_leaves_another_its_pace() {
+    let volunteer = Volunteer::start(&[]);
+    let compiler = volunteer.fake_compiler("cp in.i out.o");
+    let (flooder, other) = (client_of(volunteer.directory.path()), another(&volunteer));
+    let mut link = link_of(&volunteer, &other);
+    let alone = latency(&mut link, 1, &compiler);
+    let over = AtomicBool::new(false);
+    let (flooded, rounds) = std::thread::scope(|scope| {
+        let floods: Vec<_> = (0..16)
+            .map(|_| {
+                let link = link_of(&volunteer, &flooder);
+                scope.spawn(|| flood(link, &compiler, &over))
+            })
+            .collect();
+        let flooded = latency(&mut link, 100, &compiler);
+        over.store(true, Ordering::Relaxed);
+        (flooded, floods.into_iter().map(|flood| flood.join().expect("a flood")).sum::<u64>())
+    });
+    println!("alone {alone:?}, flooded {flooded:?}, {rounds} rounds of a flood");
+    assert!(flooded < 6 * alone + Duration::from_millis(150), "alone {alone:?}, flooded {flooded:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn job(command: &str) -> Resolved {
         link("/usr/bin/loop", "loop"),
         catalogue.know(driver),
     ];
-    let inputs = Inputs { files: Vec::new(), set: set(entries), epoch: 0 };
+    let inputs = Inputs { files: Arc::default(), set: set(entries), epoch: 0, held: Vec::new() };
     Resolved {
         program: Arc::clone(&words[0]),
         arguments: words,

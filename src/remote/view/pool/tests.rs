@@ -53,6 +53,19 @@ fn a_job_gets_the_farm_that_is_nearest() {
 }
 
 #[test]
+fn what_is_kept_to_save_time_goes_when_the_disk_is_short() {
+    let place = Place::new();
+    let pool = place.pool(10);
+    let set = place.set("one", 3);
+    let idle = place.used(&pool, &place.set("other", 3));
+    let held = pool.take(&set).unwrap();
+    pool.forsake();
+    assert!(!idle.exists() && held.path().exists());
+    pool.give(held);
+    assert_ne!(place.used(&pool, &place.set("other", 3)), idle);
+}
+
+#[test]
 fn a_farm_in_use_is_nobody_elses() {
     let place = Place::new();
     let pool = place.pool(10);
