@@ -390,17 +390,15 @@ pub fn open_output(left: &OwnedFd, name: &OsStr) -> io::Result<File> {
     }
 }
 
-/// What an error of this machine means to a client: a full disk or too many processes pass, the
-/// rest is a failure of this volunteer.
+/// What an error of this machine means to a client: too many processes pass in a moment, so that the job may
+/// come again. The rest is a failure of this volunteer, which is left alone for a while; a full disk too.
 pub fn disk_refusal(doing: &str, error: &io::Error) -> Refusal {
-    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ResourceBusy, StorageFull, WouldBlock};
+    use io::ErrorKind::{OutOfMemory, ResourceBusy, WouldBlock};
     let detail = format!("cannot {doing}: {error}");
     let descriptors = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM];
     let short = error.raw_os_error().is_some_and(|number| descriptors.contains(&number));
     match error.kind() {
-        StorageFull | QuotaExceeded | OutOfMemory | ResourceBusy | WouldBlock => {
-            Refusal::Overloaded { detail }
-        }
+        OutOfMemory | ResourceBusy | WouldBlock => Refusal::Overloaded { detail },
         _ if short => Refusal::Overloaded { detail },
         _ => Refusal::Failed { detail },
     }

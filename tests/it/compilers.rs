@@ -27,7 +27,7 @@ fn asked(compiler: &str, question: &str) -> PathBuf {
 }
 
 /// gcc with its compiler proper, its headers and its plugin in a folder of its own.
-fn copy_gcc(into: &Path) -> PathBuf {
+pub fn copy_gcc(into: &Path) -> PathBuf {
     let driver = fs::canonicalize("/usr/bin/gcc").expect("gcc");
     let proper = asked("gcc", "-print-prog-name=cc1");
     let library = proper.parent().expect("a folder");

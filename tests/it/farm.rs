@@ -247,6 +247,24 @@ impl Farm {
         keys::introduce(&self.home(), state);
     }
 
+    /// Ends a volunteer, lets something happen to its store, and starts it again.
+    pub fn restart(&mut self, number: usize, options: &VolunteerOptions, between: impl FnOnce(&Path)) {
+        self.volunteers[number].finish();
+        between(&self.volunteers[number].directory.join("tmp"));
+        self.volunteers[number] = Volunteer::start(self.directory.path(), number, options);
+    }
+
+    /// The `DISTCC_DIR` of another client of the same user: a broker of its own, the same keys.
+    pub fn another_home(&self, name: &str) -> PathBuf {
+        let home = self.home().with_file_name(name);
+        if fs::create_dir(&home).is_ok() {
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg(self.home().join("keys")).arg(home.join("keys"));
+            run(copy, COMMAND_MAX).expect_success("a copy of keys");
+        }
+        home
+    }
+
     /// `$DISTCC_DIR`.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")

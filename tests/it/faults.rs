@@ -18,6 +18,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::farm::{Farm, Outcome, Running, SHIM, VolunteerOptions, names, signal_pid, wait_until};
 
+mod broken;
+mod disks;
+mod files;
+mod odd;
+mod options;
+
 /// Files of the project. Sixteen jobs at once are several rounds of it.
 const FILES: u32 = 60;
 

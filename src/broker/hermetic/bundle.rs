@@ -1,12 +1,12 @@
 //! Files as they travel: several contents in one zstd frame.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use crate::broker::link::supply::{Bundle, ToPack};
 use crate::broker::scan::SharedScanner;
 use crate::common::inputs::{Entry, FileEntry, Item};
-use crate::common::limits::INPUT_MAX_BYTES;
+use crate::common::limits::{BUNDLE_BYTES, INPUT_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
 /// A file travels once to each volunteer, perhaps up a thin line: worth more than the fastest level.
@@ -20,6 +20,11 @@ pub fn pack(files: &ToPack, scanner: &SharedScanner) -> Bundle {
         Ok(encoder) => encoder,
         Err(_) => return none_of(files),
     };
+    if let [(number, item)] = &files.files[..]
+        && let Some(bundle) = pack_large(*number, item)
+    {
+        return bundle;
+    }
     for (number, item) in &files.files {
         match contents(item, scanner) {
             Some(contents) if encoder.write_all(&contents).is_ok() => {
@@ -32,6 +37,36 @@ pub fn pack(files: &ToPack, scanner: &SharedScanner) -> Bundle {
     match encoder.finish() {
         Ok(packed) => Bundle { files: numbers, packed, plain, gone },
         Err(_) => none_of(files),
+    }
+}
+
+/// A large file is not held in memory as a whole. `None` for one that is small, or has changed.
+fn pack_large(number: u32, item: &Item) -> Option<Bundle> {
+    let Item::Entry(Entry { path, kind }) = item else { return None };
+    let expected = kind.file().filter(|file| (BUNDLE_BYTES..=INPUT_MAX_BYTES).contains(&file.size))?;
+    let file = std::fs::File::open(path.as_path()).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).ok()?;
+    let mut hashed = Hashed { from: file.take(expected.size + 1), hasher: blake3::Hasher::new() };
+    let plain = std::io::copy(&mut hashed, &mut encoder).ok()?;
+    let is_same = plain == expected.size && Digest(*hashed.hasher.finalize().as_bytes()) == expected.digest;
+    let packed = encoder.finish().ok().filter(|_| is_same)?;
+    Some(Bundle { files: vec![number], packed, plain, gone: Vec::new() })
+}
+
+/// What is read is hashed on its way.
+struct Hashed<R> {
+    from: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        Ok(length)
     }
 }
 
@@ -52,7 +87,6 @@ fn contents(item: &Item, scanner: &SharedScanner) -> Option<Arc<[u8]>> {
 }
 
 fn read(mut found: std::fs::File, expected: &FileEntry) -> Option<Arc<[u8]>> {
-    use std::io::Read;
     let meta = found.metadata().ok()?;
     if !meta.is_file() || meta.len() != expected.size || expected.size > INPUT_MAX_BYTES {
         return None;

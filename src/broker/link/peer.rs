@@ -376,7 +376,8 @@ impl Peer {
         let Some(reply) = self.provisions.remove(&provision) else { return };
         let _ = reply.send(match trouble.is_empty() {
             true => Ok(()),
-            false => Err(Failure::Overloaded { why: format!("could not take the toolchain: {trouble}") }),
+            // It would not take it a moment later, and sending it is dear.
+            false => Err(Failure::Host { why: format!("could not take the toolchain: {trouble}") }),
         });
     }
 

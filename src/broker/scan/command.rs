@@ -145,6 +145,9 @@ impl KnownSearch {
         let search = assemble(&listed, &system, cwd);
         let named = named(&search, &listed, line, cwd, env);
         let seen: Vec<Seen> = named.into_iter().map(|path| (path.clone(), disk.identity(&path))).collect();
+        if let Some((path, _)) = seen.iter().find(|seen| !is_told_apart(seen)) {
+            return Err(Declined::Unreadable(Bytes::from(&path[..])));
+        }
         let trail = disk.trail(&seen.iter().map(|(path, _)| &path[..]).collect::<Vec<_>>());
         Ok(KnownSearch { search: Arc::new(search), chain: 0, seen, trail, at })
     }
@@ -161,11 +164,19 @@ impl KnownSearch {
             return true;
         }
         let is_still = self.seen.iter().all(|(path, identity)| disk.identity(path) == *identity);
+        let is_still = is_still && self.seen.iter().all(is_told_apart);
         if is_still {
             self.at = at.max(self.at);
         }
         is_still
     }
+}
+
+/// Whether a directory is there, or nothing is. Of anything else (a plain file, a link that leads round, what may
+/// not be entered) compilers complain, and a volunteer that does not have it would not.
+fn is_told_apart((path, identity): &Seen) -> bool {
+    let is_absent = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    identity.is_some() || std::fs::metadata(Bytes::from(&path[..]).as_path()).is_err_and(is_absent)
 }
 
 /// Every directory that was named to the compiler, or that it named, each ending in a slash.

@@ -8,8 +8,8 @@
 //!
 //! The store is bounded; what was used longest ago goes first, of the client that has the most, and the
 //! order survives a restart in the times of last access, which this module sets. Contents are checked before they are taken
-//! in; and again after the machine itself went down, as a disk may then hold less than was
-//! written.
+//! in; and those that a daemon finds when it starts, again before they are first used: a machine that went down
+//! may have written less, and a disk may hold something else by now.
 //!
 //! Blocking: to be called from threads that may wait for a disk.
 
@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tempfile::NamedTempFile;
@@ -34,9 +34,6 @@ use crate::common::toolchain::Digest;
 
 /// The time of modification of age 0, in seconds since 1970; later ages follow second by second.
 const AGE_ZERO: i64 = 1_000_000_000;
-
-/// The file that names the boot of the machine in which the store was last open.
-const BOOT: &str = "boot";
 
 /// A bounded set of files on disk, as one client uses it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -95,12 +92,11 @@ impl Store {
         let incoming = root.join("incoming");
         let _ = fs::remove_dir_all(&incoming);
         fs::create_dir_all(&incoming)?;
-        let since = this_boot(root)?;
         let mut found = scan(root)?;
         found.sort_unstable_by_key(|found| (found.used, found.key));
         let mut index = Index::default();
-        for Found { key, size, changed, .. } in found {
-            index.insert(key, size, changed > since, ClientId::default());
+        for Found { key, size, .. } in found {
+            index.insert(key, size, false, ClientId::default());
         }
         tracing::debug!(files = index.len(), "the store is open");
         let index = Arc::new(Mutex::new(index));
@@ -196,13 +192,16 @@ impl Store {
         fs::copy(self.path(key), to).map(drop)
     }
 
-    /// Looks whether a file of an earlier boot is what its name says.
+    /// Looks whether a file that was found is what its name says.
     fn prove(&self, key: &Key) -> bool {
-        let proven = self.read(key).and_then(digest_of).is_ok_and(|digest| digest == key.digest);
+        let is_sealed = |file: File| {
+            let modified = file.metadata()?.mtime();
+            io::Result::Ok((modified == AGE_ZERO + i64::from(key.age)).then_some(file))
+        };
+        let sealed = self.read(key).and_then(is_sealed).ok().flatten();
+        let proven = sealed.is_some_and(|file| digest_of(file).is_ok_and(|digest| digest == key.digest));
         if proven {
             self.index().prove(key);
-            // That changes the inode, so it is known after a restart, too.
-            self.stamp([key].into_iter());
         } else {
             tracing::warn!(digest = %key.digest.short(), "a stored file is not whole; it is removed");
             self.drop_file(key);
@@ -293,25 +292,12 @@ pub fn digest_of(file: File) -> io::Result<Digest> {
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
-/// When the store was first opened since the machine came up. What changed later has been seen whole by
-/// a kernel that still runs; what is older may have been lost with the last one.
-fn this_boot(root: &Path) -> io::Result<SystemTime> {
-    let path = root.join(BOOT);
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    if boot.is_empty() || !fs::read_to_string(&path).is_ok_and(|old| old == boot) {
-        fs::write(&path, &boot)?;
-    }
-    fs::metadata(&path)?.modified()
-}
-
 /// A file that was found on disk.
 #[derive(Debug)]
 struct Found {
     used: SystemTime,
     key: Key,
     size: u64,
-    /// When its inode was last changed, e.g. by a link.
-    changed: SystemTime,
 }
 
 /// The files beneath `root`; whatever else lies there is left alone.
@@ -328,8 +314,7 @@ fn scan(root: &Path) -> io::Result<Vec<Found>> {
             let (Some(key), Ok(meta)) = (key, file.metadata()) else { continue };
             if meta.is_file() {
                 let used = meta.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
-                let changed = Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec() as u32);
-                found.push(Found { used, key, size: meta.len(), changed: SystemTime::UNIX_EPOCH + changed });
+                found.push(Found { used, key, size: meta.len() });
             }
         }
     }

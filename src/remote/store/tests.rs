@@ -106,16 +106,31 @@ fn files_that_a_client_has_apart_are_apart_and_need_no_transfer() {
 }
 
 #[test]
-fn what_an_earlier_boot_left_is_looked_at_before_it_is_used() {
+fn what_an_earlier_daemon_left_is_looked_at_before_it_is_used() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path(), 1 << 20).unwrap();
-    let (whole, cut) = (put(&store, b"whole"), put(&store, b"cut short"));
-    fs::set_permissions(store.path(&cut), fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(store.path(&cut), b"cut").unwrap();
-    fs::write(root.path().join(BOOT), "another boot").unwrap();
-    for _ in 0..2 {
-        let again = Store::open(root.path(), 1 << 20).unwrap();
-        assert_eq!((again.has(&whole), again.has(&cut)), (true, false));
-        assert!(!again.path(&cut).exists());
+    let whole = put(&store, b"whole");
+    let harms: [&dyn Fn(&Path); 4] = [
+        &|path| fs::write(path, b"rotted 1").unwrap(),
+        &|path| fs::write(path, b"cut").unwrap(),
+        &|path| assert!(fs::copy(store.path(&whole), path).is_ok()),
+        &|path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink(store.path(&whole), path).unwrap();
+        },
+    ];
+    for harm in harms {
+        for keeps_times in [true, false] {
+            let bad = put(&store, b"rotten 1");
+            fs::set_permissions(store.path(&bad), fs::Permissions::from_mode(0o644)).unwrap();
+            harm(&store.path(&bad));
+            if keeps_times {
+                seal(&File::open(store.path(&bad)).unwrap(), &bad).unwrap();
+            }
+            let again = Store::open(root.path(), 1 << 20).unwrap();
+            assert_eq!((again.has(&whole), again.has(&bad)), (true, false));
+            put(&again, b"rotten 1");
+            assert_eq!(content(&again, &bad).as_deref(), Some(&b"rotten 1"[..]));
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -109,7 +108,7 @@ fn in_a_namespace(cached: &Cached, setup: &str, script: &str) -> Outcome {
     command.arg(if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" });
     command.args(["sh", "-c", &format!("set -e; {setup}; {script}"), "sh", SHIM]);
     // A broker serves the compiles of its own namespace.
-    command.current_dir(cached.path("one")).env("DISTCC_DIR", another_home(cached, "inner"));
+    command.current_dir(cached.path("one")).env("DISTCC_DIR", cached.farm.another_home("inner"));
     run(command, COMMAND_MAX).expect_success("a build in a namespace")
 }
 
@@ -136,21 +135,10 @@ fn a_disk_that_is_full_keeps_nothing_and_harms_nothing() {
     cached.farm.finish();
 }
 
-/// Another client of the same user: its own broker, the same keys.
-fn another_home(cached: &Cached, name: &str) -> PathBuf {
-    let home = cached.farm.home().with_file_name(name);
-    if fs::create_dir(&home).is_ok() {
-        let mut copy = Command::new("cp");
-        copy.arg("-a").arg(cached.farm.home().join("keys")).arg(home.join("keys"));
-        run(copy, COMMAND_MAX).expect_success("a copy of keys");
-    }
-    home
-}
-
 #[test]
 fn two_brokers_share_a_folder() {
     let (cached, _) = with_two();
-    let home = another_home(&cached, "other");
+    let home = cached.farm.another_home("other");
     let other = home.display().to_string();
     let by_other = |line: Line<'static>| cached.play(line.with(&[("DISTCC_DIR", &other)]), Some(SHIM));
     let total = |name: &str| {
