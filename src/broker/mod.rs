@@ -34,6 +34,7 @@ pub mod listen;
 pub mod log;
 pub mod markers;
 pub mod metrics;
+pub mod native;
 pub mod notices;
 pub mod outcome;
 pub mod plan;

@@ -45,6 +45,9 @@ pub struct Plan {
     pub environment: Vec<Bytes>,
     /// The command as the user gave it, response files expanded.
     pub expanded: Vec<Bytes>,
+    /// The command among the client's own files where it must say something else there than here: which
+    /// machine "this machine" is.
+    pub spelt: Option<Vec<Bytes>>,
     /// The environment of the command among the client's own files, or why it cannot be there.
     pub hermetic_environment: Result<Vec<Bytes>, LocalReason>,
     /// What this compile is called from one build to the next.
@@ -96,14 +99,35 @@ impl Planner<'_> {
             let why = "is of another kind than its name says".to_owned();
             return Err(LocalReason::Toolchain { compiler: job.compiler, why });
         }
-        let arguments = remote_arguments(&job, &compiler, invocation).await?;
-        let environment = remote_environment(&invocation.env);
-        let hermetic_environment = hermetic_environment(&invocation.env);
-        let task = task_key(invocation);
         let words = invocation.argv.get(1..).unwrap_or_default();
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
-        Ok(Plan { job: *job, compiler, hosts, arguments, environment, expanded, hermetic_environment, task })
+        let natives = natives(&job, &compiler).await?;
+        let spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
+        if natives.is_some() {
+            job.hermetic.refused = None;
+        }
+        if let Some(option) =
+            natives.as_ref().map(|natives| &natives.here[0]).filter(|_| family == Family::Clang)
+        {
+            let reason = LocalReason::NativeUnresolved { option: option.clone() };
+            job.hermetic.needed.get_or_insert(reason);
+        }
+        let arguments = remote_arguments(&job, natives, &compiler, invocation);
+        let environment = remote_environment(&invocation.env);
+        let hermetic_environment = hermetic_environment(&invocation.env);
+        let task = task_key(invocation);
+        Ok(Plan {
+            job: *job,
+            compiler,
+            hosts,
+            arguments,
+            environment,
+            expanded,
+            spelt,
+            hermetic_environment,
+            task,
+        })
     }
 }
 
@@ -250,35 +274,59 @@ fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
     })
 }
 
+/// Options that mean "this machine", and what they mean.
+struct Natives {
+    here: Vec<Bytes>,
+    elsewhere: Vec<Bytes>,
+}
+
+impl Natives {
+    /// The command with them spelt out, before all other words as the driver has them: so that a `-mno-avx`
+    /// in front counts, too.
+    fn spell(&self, expanded: &[Bytes], argv: &[Bytes]) -> Vec<Bytes> {
+        let others = expanded.iter().skip(1).filter(|word| !self.here.contains(word));
+        argv.iter().take(1).chain(&self.elsewhere).chain(others).cloned().collect()
+    }
+}
+
+/// What the job says of "this machine", spelt out.
+async fn natives(job: &CompileJob, compiler: &Compiler) -> Result<Option<Natives>, LocalReason> {
+    let words = || job.compile.iter().filter_map(plain);
+    let here: Vec<Bytes> = job.native.iter().filter_map(|&at| plain(&job.compile[at])).cloned().collect();
+    let Some(first) = here.first() else { return Ok(None) };
+    let unresolved = || LocalReason::NativeUnresolved { option: first.clone() };
+    // gcc notes its options in the debug information, in an order that spelling them out changes.
+    // What this machine is depends on the width of its words; and where clang finds a target, nobody knows.
+    let notes = has_debug(&job.compile) && !compiler.toolchain.clang;
+    if notes || words().any(|word| is_width(word) || word.starts_with(b"-target")) {
+        return Err(unresolved());
+    }
+    let is_machine = |word: &&Bytes| word.starts_with(b"-m") || word.starts_with(b"--target");
+    let machines: Vec<Bytes> = words().filter(is_machine).cloned().collect();
+    let elsewhere = compiler.expand_native(&here, &machines).await.ok_or_else(unresolved)?;
+    Ok(Some(Natives { here, elsewhere }))
+}
+
 /// The classifier's arguments with what means "this machine" spelt out, and the compilation
 /// directory where the text does not carry it.
-async fn remote_arguments(
+fn remote_arguments(
     job: &CompileJob,
+    natives: Option<Natives>,
     compiler: &Compiler,
     invocation: &Invocation,
-) -> Result<Vec<Argument>, LocalReason> {
+) -> Vec<Argument> {
     let mut arguments = job.compile.clone();
-    if !job.native.is_empty() {
-        let options: Vec<Bytes> =
-            job.native.iter().filter_map(|&at| plain(&arguments[at])).cloned().collect();
-        let unresolved = || LocalReason::NativeUnresolved { option: options[0].clone() };
-        // gcc notes its options in the debug information, in an order that spelling them out changes.
-        // And what this machine is depends on the width of its words.
-        if has_debug(&arguments) || arguments.iter().filter_map(plain).any(is_width) {
-            return Err(unresolved());
-        }
-        let expanded = compiler.expand_native(&options).await.ok_or_else(unresolved)?;
+    if let Some(natives) = natives {
         for &at in job.native.iter().rev() {
             arguments.remove(at);
         }
-        // Where the driver has them: before all others, so that a `-mno-avx` in front counts too.
-        arguments.splice(0..0, expanded.into_iter().map(Argument::Plain));
+        arguments.splice(0..0, natives.elsewhere.into_iter().map(Argument::Plain));
     }
     if compiler.toolchain.clang {
         let more = clang_arguments(working_directory(invocation), job.preprocessed);
         arguments.splice(0..0, more);
     }
-    Ok(arguments)
+    arguments
 }
 
 fn plain(argument: &Argument) -> Option<&Bytes> {

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use super::native::Natives;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
@@ -46,7 +47,7 @@ pub struct Compiler {
     /// The files that make it up, and how they looked when it was asked.
     parts: Vec<(PathBuf, Stamp)>,
     /// What options that mean "this machine" expand to, by those options.
-    natives: Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>,
+    natives: Natives,
     maker: OnceCell<Bytes>,
     /// What it needs to travel, by what surrounds it.
     closures: Mutex<HashMap<Surroundings, ClosureCell>>,
@@ -180,20 +181,10 @@ impl Compiler {
         self.parts.iter().all(|(path, stamp)| Stamp::at(path) == Some(*stamp))
     }
 
-    /// What `options` (such as `-march=native`) mean on this machine, as options that say so;
-    /// `None` when the driver does not tell, as clang's does not.
-    pub async fn expand_native(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
-        if self.toolchain.clang {
-            return None;
-        }
-        let known = self.natives.lock().unwrap_or_else(PoisonError::into_inner).get(options).cloned();
-        if let Some(known) = known {
-            return known;
-        }
-        let expanded = self.ask_native(options).await;
-        let mut natives = self.natives.lock().unwrap_or_else(PoisonError::into_inner);
-        natives.insert(options.to_vec(), expanded.clone());
-        expanded
+    /// What `options` (such as `-march=native`) mean on this machine, as options that say so,
+    /// where a command has these `machines` in it; `None` when the driver does not tell.
+    pub async fn expand_native(&self, options: &[Bytes], machines: &[Bytes]) -> Option<Vec<Bytes>> {
+        self.natives.expand(&self.program, self.toolchain.clang, options, machines).await
     }
 
     /// What its objects say of their maker (`.ident`); empty when it cannot be told. Asked for once.
@@ -207,44 +198,6 @@ impl Compiler {
         let ident = assembly.lines().rev().find_map(|line| line.trim_start().strip_prefix(".ident"));
         Bytes::from(ident.map(|text| text.trim().trim_matches('"')).unwrap_or_default())
     }
-
-    /// Asks the driver what it would run, then checks that the answer, given as options, makes it
-    /// run the same.
-    async fn ask_native(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
-        let local = self.machine_options(options).await?;
-        let again = self.machine_options(&local).await?;
-        let sorted = |options: &[Bytes]| {
-            let mut sorted = options.to_vec();
-            sorted.sort();
-            sorted
-        };
-        (sorted(&local) == sorted(&again)).then_some(local)
-    }
-
-    /// The machine options that the driver gives the compiler proper when it is given `options`.
-    async fn machine_options(&self, options: &[Bytes]) -> Option<Vec<Bytes>> {
-        let mut arguments: Vec<&OsStr> = options.iter().map(Bytes::as_os_str).collect();
-        arguments.extend(["-###", "-S", "-x", "c", "/dev/null", "-o", "native.s"].map(OsStr::new));
-        let said = question(&self.program, &arguments).await.ok()?.1;
-        let line = said.lines().find(|line| line.contains("cc1"))?;
-        Some(read_machine_options(line))
-    }
-}
-
-/// Picks `-m…` and `--param` options out of a command line that `-###` printed.
-fn read_machine_options(line: &str) -> Vec<Bytes> {
-    let mut words = line.split_ascii_whitespace().map(|word| word.trim_matches('"'));
-    let mut options = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "--param" {
-            // The driver passes on as one word what it was given as two.
-            let value = words.next();
-            options.extend(value.map(|value| Bytes(format!("--param={value}").into_bytes())));
-        } else if word.starts_with("-m") || word.starts_with("--param=") {
-            options.push(Bytes::from(word));
-        }
-    }
-    options
 }
 
 /// The first program on `path` of that name that can be executed and is not distcc itself.
@@ -295,7 +248,7 @@ async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
         program: program.to_owned(),
         toolchain,
         parts,
-        natives: Mutex::default(),
+        natives: Natives::default(),
         maker: OnceCell::new(),
         closures: Mutex::default(),
     }))
@@ -347,7 +300,11 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
 }
 
 /// Runs the compiler with `arguments` and gives its stdout and stderr.
-async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(super) async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
     question_in(program, arguments, &[]).await
 }
 
@@ -373,16 +330,4 @@ pub(super) async fn question_in(
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn machine_options_are_read_out_of_what_the_driver_would_run() {
-        let line = r#" /usr/lib/cc1 -quiet a.c "-march=znver3" -mavx --param "l1-cache-size=32" -o x.s"#;
-        let options: Vec<String> = read_machine_options(line).iter().map(Bytes::to_text).collect();
-        assert_eq!(options, ["-march=znver3", "-mavx", "--param=l1-cache-size=32"]);
-    }
 }

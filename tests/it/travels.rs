@@ -235,3 +235,26 @@ fn what_the_linker_is_told_does_not_keep_files_from_being_scanned() {
     assert_eq!(theatre.farm().status()["totals"]["listed"], 0);
     theatre.close();
 }
+
+/// What means this machine was compiled here wherever volunteers had no compilers of their own.
+#[test]
+fn this_machine_is_spelt_out_for_files() {
+    let theatre = Theatre::bare();
+    let source = "#include <stddef.h>\nfloat f(const float *x, size_t n) { float s = 0; \
+        for (size_t i = 0; i < n; i++) s += x[i] * x[n - i]; return s; }\n";
+    for command in [
+        "gcc -O3 -ffast-math -march=native -mtune=native -MD -c a.c",
+        "gcc -march=native -O3 -mno-avx512f -fPIC -c a.c -o b.o",
+        "clang -O3 -ffast-math -march=native -MD -c a.c",
+        "clang -g -O3 -march=native -mtune=native -fPIC -c a.c -o b.o",
+    ] {
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", source));
+    }
+    let flags = Scene::new("gcc @flags -c a.c").file("a.c", source).file("flags", "-O3 -march=native\n");
+    theatre.check(Place::Remote, &flags);
+    // gcc notes the options in their order; clang's own features must stand behind the machine's.
+    for command in ["gcc -g -O3 -march=native -c a.c", "clang -O3 -march=native -mno-avx -c a.c"] {
+        theatre.check(Place::Local("native"), &Scene::new(command).file("a.c", source));
+    }
+    theatre.close();
+}

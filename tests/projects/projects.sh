@@ -43,9 +43,9 @@ describe() {
             HEADER=src/hb.hh CRATE=harfbuzz-sys TREE=harfbuzz LANGUAGE=c++ HOW=cmake-ninja
             OPTIONS="-DHB_HAVE_FREETYPE=OFF -DHB_HAVE_GLIB=OFF -DHB_HAVE_ICU=OFF -DHB_BUILD_UTILS=OFF -DHB_BUILD_SUBSET=ON" ;;
         rocksdb)
-            # Something more than a hundred of its files.
+            # Some ninety of its files, the longest left out.
             HEADER=include/rocksdb/status.h EXCEPT="bench\|test" CRATE=librocksdb-sys TREE=rocksdb LANGUAGE=c++
-            SOURCES="db/[b-df-v]*[a-su-z].cc db/compaction/*[a-su-z].cc cache/*[a-su-z].cc env/*[a-su-z].cc file/*[a-su-z].cc
+            SOURCES="db/[b-d]*[a-su-z].cc db/compaction/*[a-su-z].cc cache/*[a-su-z].cc env/*[a-su-z].cc file/*[a-su-z].cc
                 memtable/*[a-su-z].cc table/block_based/*[a-su-z].cc monitoring/*[a-su-z].cc logging/*[a-su-z].cc"
             DEFINES='-std=c++17 -Wall -Wextra -fdiagnostics-color=always -I$(TREE)/include -DROCKSDB_PLATFORM_POSIX
                 -DROCKSDB_LIB_IO_POSIX -DOS_LINUX -include cstdint' ;;

@@ -84,7 +84,8 @@ fn leaves(text: &mut String, plan: &Plan, travel: &Travel, invocation: &Invocati
         Travel::Files { inputs, toolchain, program } => {
             line(text, "", &format!("{toolchain} with all its files, as it travels"));
             kinds(text, inputs);
-            command(text, program, invocation.argv.get(1..).unwrap_or_default(), &invocation.cwd);
+            let words = plan.spelt.as_ref().unwrap_or(&invocation.argv);
+            command(text, program, words.get(1..).unwrap_or_default(), &invocation.cwd);
         }
         _ => {
             line(text, "inputs", "the text that the preprocessor makes of them, here");

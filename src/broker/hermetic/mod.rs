@@ -303,7 +303,7 @@ impl Hermetic {
         let program = Bytes::from(plan.compiler.program.as_path());
         let words = [program, invocation.cwd.clone()].into_iter();
         let words = words.chain(environment.iter().cloned());
-        let words = words.chain(invocation.argv.iter().cloned());
+        let words = words.chain(plan.spelt.as_ref().unwrap_or(&invocation.argv).iter().cloned());
         let items = entries.into_iter().map(Item::Entry).chain(words.map(Item::Word));
         let (generation, items) = self.dictionary.number(items);
         let number = |at: usize| items.get(at).map_or(0, |(number, _)| *number);
