@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use distcc::broker::closure::{Digests, Surroundings, closure_of};
+use distcc::broker::lookout::Lookout;
 use distcc::broker::toolchain::Compilers;
 use distcc::common::bytes::Bytes;
 use distcc::common::inputs::EntryKind;
@@ -24,8 +25,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let begin = Instant::now();
         let closure = closure_of(&compiler.program, compiler.toolchain.clang, &around, &digests).await?;
         let first = begin.elapsed();
+        let lookout = Lookout::default();
         let begin = Instant::now();
-        let unchanged = closure.is_unchanged();
+        let unchanged = closure.is_unchanged(&lookout);
         let again = begin.elapsed();
         let mut bytes = 0;
         for entry in &closure.entries {

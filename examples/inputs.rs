@@ -50,7 +50,7 @@ fn main() {
             let closed = cpu();
             let found = hermetic.scan(&plan, &invocation).unwrap_or_else(|why| panic!("{why}"));
             let job =
-                hermetic.prepare(&closure, &plan, &invocation, found).unwrap_or_else(|why| panic!("{why}"));
+                hermetic.prepare(&closure, &plan, &invocation, &found).unwrap_or_else(|why| panic!("{why}"));
             let prepared = cpu();
             if time == 0 {
                 println!("{} items, {} files read", job.items.len(), job.scanned.files.len());

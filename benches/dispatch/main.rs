@@ -1,7 +1,8 @@
 //! What distcc itself costs: jobs per second, and the client's CPU per job.
 //!
 //! ```text
-//! cargo bench --bench dispatch -- dispatch                        a compiler that only sleeps
+//! cargo bench --bench dispatch -- dispatch                        a compiler that only sleeps, texts
+//! cargo bench --bench dispatch -- farm                            the same, as files, with up to 1,024 slots
 //! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every C or C++ file there
 //! cargo bench --bench dispatch -- handshake                       beginning a link, with TLS and without
 //! ```
@@ -12,6 +13,7 @@
 //! the broker. Beside it Debian's distcc, where it is installed; its clients preprocess themselves,
 //! so their CPU is one number. `DISTCC_BIN` names the directory of the programs to measure.
 
+mod farm;
 mod handshake;
 mod rig;
 
@@ -27,6 +29,7 @@ use rig::{Cpu, Rig};
 /// What is compiled, and how often.
 struct Workload {
     directory: PathBuf,
+    compiler: &'static str,
     sources: Vec<PathBuf>,
     arguments: Vec<String>,
     jobs: usize,
@@ -83,12 +86,12 @@ fn compile(rig: &Rig, workload: &Workload, job: usize) -> io::Result<bool> {
     let source = &workload.sources[job % workload.sources.len()];
     let status = rig
         .command()
-        .arg("gcc")
+        .arg(workload.compiler)
         .args(&workload.arguments)
         .arg("-c")
         .arg(source)
         .arg("-o")
-        .arg(workload.directory.join(format!("{job}.o")))
+        .arg(workload.directory.join(format!("{}.o", job % workload.in_flight.max(workload.sources.len()))))
         .current_dir(&workload.directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -184,6 +187,7 @@ fn dispatch(temporary: &Path) -> io::Result<usize> {
         [(16, "no boxes", BARE), (256, "no boxes", BARE), (16, "boxes", &[]), (256, "boxes", &[])];
     run(temporary, &path, &ways, &|slots| Workload {
         directory: work.clone(),
+        compiler: "gcc",
         sources: vec![work.join("a.c")],
         arguments: vec!["-O2".to_owned()],
         jobs: if slots > 16 { 6000 } else { 3000 },
@@ -216,6 +220,7 @@ fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::
         [(16, "as files", &[]), (16, "no TLS", IN_THE_CLEAR), (16, "as text", &["--sandbox", "off"])];
     run(temporary, &path, &ways, &|_| Workload {
         directory: work.clone(),
+        compiler: "gcc",
         sources: sources.clone(),
         arguments: arguments.to_vec(),
         jobs: sources.len() * ROUNDS,
@@ -239,6 +244,7 @@ fn main() -> ExitCode {
     let result = match words.split_first() {
         None => dispatch(temporary.path()),
         Some((mode, [])) if mode == "dispatch" => dispatch(temporary.path()),
+        Some((mode, [])) if mode == "farm" => farm::run_all(temporary.path()),
         Some((mode, [])) if mode == "handshake" => {
             let path = std::env::var("PATH").unwrap_or_default();
             let rig = Rig::ours(&programs(), &temporary.path().join("ours"), &path, 4, &[]);
@@ -248,7 +254,7 @@ fn main() -> ExitCode {
             client_cost(temporary.path(), Path::new(directory), arguments)
         }
         Some(_) => {
-            eprintln!("usage: dispatch [dispatch | handshake | client-cost DIRECTORY WORD…]");
+            eprintln!("usage: dispatch [dispatch | farm | handshake | client-cost DIRECTORY WORD…]");
             return ExitCode::from(2);
         }
     };

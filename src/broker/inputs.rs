@@ -70,9 +70,9 @@ impl Inputs {
         Ok(Inputs::of_text(source, text))
     }
 
-    fn of_files(source: Source, files: FilesJob) -> Self {
+    fn of_files(source: Source, files: Arc<FilesJob>) -> Self {
         let slot = source.shared.caches.slot(&files, &source.invocation);
-        Inputs { source, files: Some(Arc::new(files)), why_text: String::new(), slot, text: OnceCell::new() }
+        Inputs { source, files: Some(files), why_text: String::new(), slot, text: OnceCell::new() }
     }
 
     fn of_text(source: Source, text: Prepared) -> Self {
@@ -154,7 +154,7 @@ impl Inputs {
 }
 
 impl Source {
-    async fn files(&self) -> Result<FilesJob, NotHermetic> {
+    async fn files(&self) -> Result<Arc<FilesJob>, NotHermetic> {
         self.shared.hermetic.files(&self.plan, &self.invocation).await
     }
 

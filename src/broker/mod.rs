@@ -32,6 +32,7 @@ pub mod inputs;
 pub mod link;
 pub mod listen;
 pub mod log;
+pub mod lookout;
 pub mod markers;
 pub mod metrics;
 pub mod native;

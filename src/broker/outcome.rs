@@ -1,7 +1,8 @@
 //! From a volunteer's answer to what the user gets, or to the reason why it must not be that.
 
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
-use std::io::Read;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::deliver::{Delivery, deliver};
@@ -11,6 +12,7 @@ use super::plan::Plan;
 use super::prepare::Prepared;
 use super::speech::tamed;
 use tokio::sync::Semaphore;
+use zstd::bulk::Decompressor;
 
 use crate::common::action::Ended;
 use crate::common::classify::Destination;
@@ -168,13 +170,26 @@ pub fn unpack(packed: &[u8], part: &Part, packing: Packing) -> Result<Vec<u8>, L
     if packing == Packing::Plain {
         return Ok(packed.to_vec());
     }
-    let decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| wrong("not packed"))?;
-    let mut contents = Vec::with_capacity(part.size as usize);
-    decoder.take(part.size + 1).read_to_end(&mut contents).map_err(|_| wrong("cannot be unpacked"))?;
+    let contents = inflate(packed, part.size as usize).map_err(|_| wrong("cannot be unpacked"))?;
     if contents.len() as u64 != part.size || Digest::of(&contents) != part.digest {
         return Err(wrong("digests differ"));
     }
     Ok(contents)
+}
+
+/// Unpacks at most `size` bytes in one go: what is left over is an error.
+fn inflate(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    thread_local! {
+        // Making one takes longer than most messages do.
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(decompressor) => decompressor,
+            None => decompressor.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(packed, size)
+    })
 }
 
 /// What makes two compiles print the same diagnostics.

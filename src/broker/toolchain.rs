@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use super::lookout::{Lookout, Seen};
 use super::native::Natives;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
@@ -46,6 +47,8 @@ pub struct Compiler {
     pub toolchain: Toolchain,
     /// The files that make it up, and how they looked when it was asked.
     parts: Vec<(PathBuf, Stamp)>,
+    seen: Seen,
+    lookout: Arc<Lookout>,
     /// What options that mean "this machine" expand to, by those options.
     natives: Natives,
     maker: OnceCell<Bytes>,
@@ -63,9 +66,9 @@ struct Closed {
 }
 
 impl Closed {
-    fn stands(&self) -> bool {
+    fn stands(&self, lookout: &Lookout) -> bool {
         match &self.result {
-            Ok(closure) => closure.is_unchanged(),
+            Ok(closure) => closure.is_unchanged(lookout),
             Err(NotClosed::Changing { .. }) => false,
             Err(_) => self.at.elapsed() < REFUSAL,
         }
@@ -93,6 +96,37 @@ type Asked = Arc<OnceCell<Result<Arc<Compiler>, AskError>>>;
 pub struct Compilers {
     /// By program and its stamp, so that a replaced program is a new entry.
     known: Mutex<HashMap<(PathBuf, u64, u64), Asked>>,
+    /// Programs by name.
+    found: Mutex<HashMap<Wanted, Arc<Found>>>,
+    lookout: Arc<Lookout>,
+}
+
+/// What a program is looked up by: its name, `PATH`, and the working directory where that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wanted {
+    name: Bytes,
+    path: Bytes,
+    cwd: PathBuf,
+}
+
+impl Wanted {
+    fn new(name: &Bytes, path: &[u8], cwd: &Path) -> Self {
+        let is_absolute = match name.contains(&b'/') {
+            true => name.starts_with(b"/"),
+            false => path.split(|&byte| byte == b':').all(|folder| folder.starts_with(b"/")),
+        };
+        let cwd = if is_absolute { PathBuf::new() } else { cwd.to_owned() };
+        Wanted { name: name.clone(), path: Bytes::from(path), cwd }
+    }
+}
+
+/// A program that was found, and all places where another could come to be found before it.
+#[derive(Debug)]
+struct Found {
+    program: PathBuf,
+    stamp: Stamp,
+    places: Vec<PathBuf>,
+    seen: Seen,
 }
 
 impl Compilers {
@@ -103,12 +137,12 @@ impl Compilers {
     /// Returns why it cannot be used remotely: not found, not gcc or clang, does not answer.
     pub async fn resolve(&self, name: &Bytes, path: &[u8], cwd: &Path) -> Result<Arc<Compiler>, LocalReason> {
         let fail = |why: String| LocalReason::Toolchain { compiler: name.clone(), why };
-        let program = find(name, path, cwd).ok_or_else(|| fail("not found".to_owned()))?;
         for _ in 0..2 {
-            let stamp = Stamp::at(&program).ok_or_else(|| fail("not found".to_owned()))?;
+            let found = self.find(name, path, cwd).ok_or_else(|| fail("not found".to_owned()))?;
+            let (program, stamp) = (&found.program, found.stamp);
             let key = (program.clone(), stamp.device, stamp.inode);
             let asked = self.entry(&key);
-            let answer = asked.get_or_init(|| ask(name, &program)).await.clone();
+            let answer = asked.get_or_init(|| ask(name, program, &self.lookout)).await.clone();
             if answer.as_ref().is_ok_and(|compiler| compiler.is_unchanged()) {
                 return answer.map_err(|error| fail(error.why));
             }
@@ -119,6 +153,35 @@ impl Compilers {
             answer.map_err(|error| fail(error.why))?;
         }
         Err(fail("changes while it is asked".to_owned()))
+    }
+
+    /// The program that a name means. Remembered as long as nothing could lead to another.
+    fn find(&self, name: &Bytes, path: &[u8], cwd: &Path) -> Option<Arc<Found>> {
+        let wanted = Wanted::new(name, path, cwd);
+        let known = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known().get(&wanted).cloned();
+        if let Some(found) = before {
+            let places = found.places.iter().map(PathBuf::as_path);
+            let look = || {
+                let program = find(name, path, cwd);
+                program.as_ref() == Some(&found.program) && Stamp::at(&found.program) == Some(found.stamp)
+            };
+            if self.lookout.stands(&found.seen, places, look) {
+                return Some(found);
+            }
+        }
+        let program = find(name, path, cwd)?;
+        let stamp = Stamp::at(&program)?;
+        let last = Bytes::from(basename(name));
+        let places = candidates(name, path).chain(candidates(&last, path));
+        let places = places.map(|place| cwd.join(place.as_path())).collect();
+        let found = Arc::new(Found { program, stamp, places, seen: Seen::default() });
+        let mut known = known();
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
+        }
+        known.insert(wanted, Arc::clone(&found));
+        Some(found)
     }
 
     fn entry(&self, key: &(PathBuf, u64, u64)) -> Asked {
@@ -156,7 +219,7 @@ impl Compiler {
                 Closed { result: result.map(Arc::new), at: Instant::now() }
             };
             let closed = cell.get_or_init(closing).await;
-            if closed.stands() {
+            if closed.stands(&self.lookout) {
                 return closed.result.clone();
             }
             drop(self.closure_cell(around, Some(&cell)));
@@ -178,7 +241,8 @@ impl Compiler {
     }
 
     fn is_unchanged(&self) -> bool {
-        self.parts.iter().all(|(path, stamp)| Stamp::at(path) == Some(*stamp))
+        let look = || self.parts.iter().all(|(path, stamp)| Stamp::at(path) == Some(*stamp));
+        self.lookout.stands(&self.seen, self.parts.iter().map(|(path, _)| path.as_path()), look)
     }
 
     /// What `options` (such as `-march=native`) mean on this machine, as options that say so,
@@ -229,7 +293,7 @@ fn leads_to(program: &Path, tool: &str) -> bool {
     is_link && std::fs::canonicalize(program).is_ok_and(|real| real.file_name() == Some(OsStr::new(tool)))
 }
 
-async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
+async fn ask(name: &Bytes, program: &Path, lookout: &Arc<Lookout>) -> Result<Arc<Compiler>, AskError> {
     let (_, said) = question(program, &[OsStr::new(QUESTIONS[0])]).await?;
     let banner = read_banner(&said)
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
@@ -248,6 +312,8 @@ async fn ask(name: &Bytes, program: &Path) -> Result<Arc<Compiler>, AskError> {
         program: program.to_owned(),
         toolchain,
         parts,
+        seen: Seen::default(),
+        lookout: Arc::clone(lookout),
         natives: Natives::default(),
         maker: OnceCell::new(),
         closures: Mutex::default(),

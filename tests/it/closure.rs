@@ -9,12 +9,13 @@ use std::process::Command;
 use std::sync::Arc;
 
 use distcc::broker::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use distcc::broker::lookout::Lookout;
 use distcc::broker::toolchain::Compilers;
 use distcc::common::bytes::Bytes;
 use distcc::common::inputs::{Entry, EntryKind};
 use tempfile::TempDir;
 
-use crate::farm::{COMMAND_MAX, Outcome, run, wait_until};
+use crate::farm::{COMMAND_MAX, Outcome, run};
 
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -261,7 +262,7 @@ fn settings() -> [(bool, &'static str); 2] {
 
 fn check_driver(of: &TempDir, name: &str, dry: &[&str], compiles: &[&str]) {
     let closure = close(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert!(closure.is_unchanged());
+    assert!(closure.is_unchanged(&Lookout::default()));
     let mut root = Root::new(of, &closure.entries);
     for (as_nobody, locale) in settings() {
         root.as_nobody = as_nobody;
@@ -448,15 +449,16 @@ fn an_upgraded_compiler_is_another_closure() {
     let (folder, driver) = elsewhere();
     let name = driver.to_str().expect("text");
     let first = close(name).expect("a closure");
-    assert!(first.is_unchanged());
+    let lookout = Lookout::default();
+    assert!(first.is_unchanged(&lookout) && first.is_unchanged(&lookout));
     // What stands behind the end of an ELF file changes nothing but the file.
     let new = folder.path().join("new");
     let mut command = Command::new("sh");
     command.args(["-c", "cp \"$1\" \"$2\" && echo >> \"$2\"", "sh"]).arg(&driver).arg(&new);
     run(command, COMMAND_MAX).expect_success("a copy");
     fs::rename(new, &driver).expect("renamed");
-    wait_until("the new driver is seen", COMMAND_MAX, || !first.is_unchanged());
+    assert!(!first.is_unchanged(&lookout));
     let second = close(name).expect("a closure");
     assert_ne!(first.digest, second.digest);
-    assert!(second.is_unchanged());
+    assert!(second.is_unchanged(&lookout));
 }

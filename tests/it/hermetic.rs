@@ -2,6 +2,7 @@
 //! user gets is what a local compile gives, byte for byte, debug information and diagnostics included.
 
 use std::fs;
+use std::process::Command;
 
 use crate::farm::{Farm, VolunteerOptions, names};
 use crate::scene::{Place, Scene, Theatre};
@@ -201,5 +202,54 @@ fn an_equal_compile_is_answered_from_the_cache_and_a_changed_header_is_not() {
     write("h.h", "#define X 2\n");
     assert_ne!(compile("a.o"), first);
     assert_eq!((farm.total("remote"), farm.total("cached")), (2, 1), "{}", farm.status());
+    farm.finish();
+}
+
+#[test]
+fn a_job_that_is_remembered_rests_on_the_files_as_they_are() {
+    let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);
+    let work = farm.work().to_owned();
+    let write = |name: &str, text: &str| fs::write(work.join(name), text).expect("our own file");
+    let mut compiles = 0;
+    let mut check = |what: &str| {
+        let local = Command::new("gcc").args(WORDS).current_dir(&work).status().expect("gcc runs");
+        assert!(local.success(), "{what}");
+        let expected = fs::read(work.join("a.o")).expect("an object");
+        // The second is the remembered one.
+        for _ in 0..2 {
+            fs::remove_file(work.join("a.o")).expect("it was there");
+            let mut command = farm.command(crate::farm::SHIM);
+            command.arg("gcc").args(WORDS);
+            crate::farm::run(command, crate::farm::COMMAND_MAX).expect_success(what);
+            compiles += 1;
+            assert!(fs::read(work.join("a.o")).expect("an object") == expected, "{what}");
+            assert_eq!(farm.total("remote"), compiles, "{what}: {}", farm.status());
+        }
+    };
+    const WORDS: [&str; 7] = ["-g", "-O1", "-Ione", "-Itwo", "-c", "a.c", "-oa.o"];
+    for folder in ["one", "two", "three"] {
+        fs::create_dir(work.join(folder)).expect("our own folder");
+    }
+    write("a.c", "#include <h.h>\n#include <stddef.h>\nint x = X;\n");
+    write("two/h.h", "#define X 1\n");
+    check("as it is");
+    let modified = fs::metadata(work.join("two/h.h")).and_then(|found| found.modified()).expect("a time");
+    write("two/h.h", "#define X 2\n");
+    let header = fs::File::options().write(true).open(work.join("two/h.h")).expect("ours");
+    header.set_modified(modified).expect("set");
+    check("other content, same size and time");
+    write("one/h.h", "#define X 3\n");
+    check("a header that is found sooner");
+    fs::remove_file(work.join("one/h.h")).expect("it was there");
+    check("and is gone");
+    write("three/h.h", "#define X 4\n");
+    fs::remove_dir(work.join("one")).expect("it was there");
+    std::os::unix::fs::symlink("three", work.join("one")).expect("linked");
+    check("a folder that became a link");
+    fs::remove_file(work.join("one")).expect("it was there");
+    fs::rename(work.join("three"), work.join("one")).expect("moved");
+    check("and a folder again");
+    write("stddef.h", "#define X 5\n");
+    check("a header where nobody looks");
     farm.finish();
 }

@@ -91,7 +91,7 @@ impl Caches {
         }
         let disk = open.entry(directory).or_insert_with_key(|path| Arc::new(Disk::new(path.clone())));
         disk.bound(size);
-        Some(Slot { disk: Arc::clone(disk), key: action_digest(job) })
+        Some(Slot { disk: Arc::clone(disk), key: *job.action.get_or_init(|| action_digest(job)) })
     }
 
     /// The kept result, if there is one. Blocking.
@@ -186,6 +186,8 @@ fn action_digest(job: &FilesJob) -> Digest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
     use crate::broker::hermetic::ToolchainSet;
     use crate::common::bytes::Bytes;
@@ -214,7 +216,8 @@ mod tests {
         };
         let toolchain = ToolchainSet { digest: Digest([0; 32]), generation: 0, items: Vec::new() };
         let items = items.into_iter().enumerate().map(|(at, item)| (at as u32, Arc::new(item))).collect();
-        FilesJob { generation: 0, items, compile, toolchain: Arc::new(toolchain), scanned: Arc::default() }
+        let (toolchain, scanned, action) = (Arc::new(toolchain), Arc::default(), OnceLock::new());
+        FilesJob { generation: 0, items, compile, toolchain, scanned, action }
     }
 
     #[test]

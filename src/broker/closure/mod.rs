@@ -34,6 +34,7 @@ pub use self::locale::{Locale, charset_needs_tables};
 use self::layout::{Layout, Watched};
 use self::loader::{Loader, SearchPath};
 use self::locale::Locales;
+use super::lookout::{Lookout, Seen};
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Entry, EntryKind};
@@ -68,6 +69,7 @@ pub struct Closure {
     interpreter: Option<PathBuf>,
     locale_folders: Vec<PathBuf>,
     search: SearchPath,
+    seen: Seen,
     looked: LastLook,
     /// Sets of the locales that jobs had.
     locales: Locales,
@@ -231,6 +233,7 @@ pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Res
         interpreter: interpreter.map(|path| path.as_path().to_owned()),
         locale_folders: locale::folders(answers),
         search,
+        seen: Seen::default(),
         looked: LastLook::new(),
         locales: Locales::default(),
     })
@@ -262,10 +265,15 @@ pub async fn closure_of(
 }
 
 impl Closure {
-    /// Whether everything that it is made of looks as it did. Some fifty questions to the kernel,
-    /// asked once for jobs that come within [`TRUSTED`].
-    pub fn is_unchanged(&self) -> bool {
-        self.looked.stands(&self.watched, TRUSTED)
+    /// Whether everything that it is made of looks as it did: some fifty questions to the kernel, asked
+    /// when it has told of a change, or, where it does not tell, once for jobs that come within [`TRUSTED`].
+    pub fn is_unchanged(&self, lookout: &Lookout) -> bool {
+        lookout.stands(&self.seen, self.watched(), || self.looked.stands(&self.watched, self.trusted()))
+    }
+
+    /// How long a look is good for: not at all where the next one may be the last for long.
+    fn trusted(&self) -> Duration {
+        if self.seen.is_untold() { TRUSTED } else { Duration::ZERO }
     }
 
     /// The paths that [`Closure::is_unchanged`] looks at.

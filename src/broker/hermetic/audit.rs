@@ -83,19 +83,21 @@ fn text(invocation: &Invocation, scanned: &InputSet, read: &[Bytes]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::broker::scan::InputFile;
     use crate::common::toolchain::Digest;
 
-    fn file(path: &str) -> InputFile {
-        InputFile {
+    fn file(path: &str) -> Arc<InputFile> {
+        Arc::new(InputFile {
             path: path.as_bytes().into(),
             real: path.as_bytes().into(),
             digest: Digest([0; 32]),
             size: 0,
             modified: (0, 0),
             inode: (0, 0),
-        }
+        })
     }
 
     #[test]

@@ -27,6 +27,11 @@ struct Table {
 }
 
 impl Dictionary {
+    /// Which generation of numbers is given out now.
+    pub fn generation(&self) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
     /// The numbers of these items, in their order, and which generation of numbers it is: those of
     /// different generations have nothing to do with each other.
     pub fn number(&self, items: impl IntoIterator<Item = Item>) -> (u32, Vec<Numbered>) {

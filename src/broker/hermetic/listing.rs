@@ -220,7 +220,7 @@ impl Memory {
             }
             set.clock |= looked.mentions.clock;
             work.mention(path, &looked, set.files.is_empty());
-            set.files.push(file);
+            set.files.push(Arc::new(file));
         }
         set.clock |= plan.expanded.iter().any(|word| names::mentions_clock(word));
         work.named_by(plan)?;
@@ -231,8 +231,9 @@ impl Memory {
             work.layout.directory(path);
         }
         let read: HashSet<&[u8]> = set.files.iter().map(|file| &*file.path).collect();
-        set.probed = work.extra.into_values().filter(|file| !read.contains(&*file.path)).collect();
-        set.precompiled = work.precompiled.into_values().collect();
+        set.probed =
+            work.extra.into_values().filter(|file| !read.contains(&*file.path)).map(Arc::new).collect();
+        set.precompiled = work.precompiled.into_values().map(Arc::new).collect();
         if !set.precompiled.is_empty() {
             set.covered = 1..set.files.len();
         }

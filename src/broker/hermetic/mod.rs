@@ -8,18 +8,21 @@ pub mod audit;
 pub mod bundle;
 pub mod counts;
 pub mod dictionary;
+mod jobs;
 pub mod listing;
 pub mod named;
 pub mod result;
 pub mod set;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use self::dictionary::{Dictionary, Numbered};
+use self::jobs::{Basis, Jobs};
 use self::listing::NoList;
 use self::set::{File, Inode, SetBuilder};
-use super::closure::{self, Closure, NotClosed, Surroundings, charset_needs_tables};
+use super::closure::{self, Closure, Locale, NotClosed, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
 use super::scan::{Declined, InputSet, Question, SharedScanner};
@@ -29,6 +32,9 @@ use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Compile;
 use crate::common::reason::LocalReason;
 use crate::common::toolchain::Digest;
+
+/// Toolchains remembered; beyond it the memory starts afresh.
+const TOOLCHAINS_MAX: usize = 64;
 
 /// What hermetic mode remembers.
 #[derive(Default)]
@@ -42,6 +48,8 @@ pub struct Hermetic {
     listed: listing::Memory,
     inside: listing::Inside,
     dictionary: Dictionary,
+    jobs: Jobs,
+    toolchains: Mutex<HashMap<Digest, Arc<ToolchainSet>>>,
     digests: named::Digests,
     /// Digests of programs and their libraries.
     programs: Arc<closure::Digests>,
@@ -60,6 +68,8 @@ pub struct FilesJob {
     pub toolchain: Arc<ToolchainSet>,
     /// What the scanner found.
     pub scanned: Arc<InputSet>,
+    /// The digest of all that its result depends on, once somebody has asked for it.
+    pub action: OnceLock<Digest>,
 }
 
 /// A toolchain as volunteers are sent it.
@@ -141,11 +151,52 @@ impl Hermetic {
     ///
     /// Returns why there is no certain answer.
     pub fn scan(&self, plan: &Plan, invocation: &Invocation) -> Result<Arc<InputSet>, Declined> {
+        self.ask_scanner(plan, invocation, |question| self.scanner.inputs(question))
+    }
+
+    /// Asks what a job reads.
+    fn ask_scanner<T>(
+        &self,
+        plan: &Plan,
+        invocation: &Invocation,
+        ask: impl FnOnce(&Question<'_>) -> T,
+    ) -> T {
         let mut argv = plan.expanded.clone();
         argv[0] = Bytes::from(plan.compiler.program.as_path());
         let (cwd, env) = (&invocation.cwd, &invocation.env);
         let folders = named::folders(plan, invocation);
-        self.scanner.inputs(&Question { argv: &argv, cwd, env, absent: false, folders: &folders })
+        ask(&Question { argv: &argv, cwd, env, absent: false, folders: &folders })
+    }
+
+    /// The job that the same command was before, if nothing is otherwise. It reads nothing and waits for
+    /// nobody, so it is asked for where one must not block.
+    fn again(&self, closure: &Closure, plan: &Plan, invocation: &Invocation) -> Option<Arc<FilesJob>> {
+        if !is_whole(plan, invocation) {
+            return None;
+        }
+        let scanned = self.ask_scanner(plan, invocation, |question| self.scanner.again(question))?;
+        let locales = self.locales(closure, plan).ok()?;
+        self.jobs.find(&self.basis(closure, plan, invocation, &locales, &scanned))
+    }
+
+    fn basis<'a>(
+        &self,
+        closure: &Closure,
+        plan: &'a Plan,
+        invocation: &'a Invocation,
+        locales: &'a [Option<Arc<Locale>>; 2],
+        scanned: &'a Arc<InputSet>,
+    ) -> Basis<'a> {
+        let generation = self.dictionary.generation();
+        Basis { plan, invocation, toolchain: closure.digest, locales, scanned, generation }
+    }
+
+    /// What a job's locale needs, and the tables of character sets where an option names one.
+    fn locales(&self, closure: &Closure, plan: &Plan) -> Result<[Option<Arc<Locale>>; 2], NotHermetic> {
+        let locale = closure.locale(&environment(closure, plan), &self.programs)?;
+        let tables = plan.expanded.iter().any(|word| names_charset(word));
+        let tables = if tables { Some(closure.charsets(&self.programs)?) } else { None };
+        Ok([Some(locale), tables])
     }
 
     /// Makes a job's inputs ready: what the scanner finds, or else what the compiler lists.
@@ -157,8 +208,11 @@ impl Hermetic {
         self: &Arc<Self>,
         plan: &Arc<Plan>,
         invocation: &Arc<Invocation>,
-    ) -> Result<FilesJob, NotHermetic> {
+    ) -> Result<Arc<FilesJob>, NotHermetic> {
         let closure = self.closure(plan, invocation).await?;
+        if let Some(job) = self.again(&closure, plan, invocation) {
+            return Ok(job);
+        }
         let first = self.off_the_loop(&closure, plan, invocation, |hermetic, plan, invocation| {
             Ok(hermetic.scan(plan, invocation)?)
         });
@@ -194,7 +248,7 @@ impl Hermetic {
         plan: &Arc<Plan>,
         invocation: &Arc<Invocation>,
         found: Arc<InputSet>,
-    ) -> Result<FilesJob, NotHermetic> {
+    ) -> Result<Arc<FilesJob>, NotHermetic> {
         let unlisted = |why| NotHermetic::Unlisted(Declined::Precompiled(plan.job.source.clone()), why);
         let answer = listing::ask(plan, invocation).await.map_err(unlisted)?;
         self.inside.learn(&found, &answer);
@@ -208,12 +262,12 @@ impl Hermetic {
         plan: &Arc<Plan>,
         invocation: &Arc<Invocation>,
         find: impl FnOnce(&Self, &Plan, &Invocation) -> Result<Arc<InputSet>, NotHermetic> + Send + 'static,
-    ) -> Result<FilesJob, NotHermetic> {
+    ) -> Result<Arc<FilesJob>, NotHermetic> {
         let (hermetic, closure) = (Arc::clone(self), Arc::clone(closure));
         let (plan, invocation) = (Arc::clone(plan), Arc::clone(invocation));
         let work = move || {
             let found = find(&hermetic, &plan, &invocation)?;
-            hermetic.prepare(&closure, &plan, &invocation, found)
+            hermetic.prepare(&closure, &plan, &invocation, &found)
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| NotHermetic::Thread(error.to_string()))?
     }
@@ -228,39 +282,51 @@ impl Hermetic {
         closure: &Closure,
         plan: &Plan,
         invocation: &Invocation,
-        scanned: Arc<InputSet>,
-    ) -> Result<FilesJob, NotHermetic> {
+        scanned: &Arc<InputSet>,
+    ) -> Result<Arc<FilesJob>, NotHermetic> {
         if scanned.clock {
             return Err(NotHermetic::Clock);
         }
-        let mut environment = plan.hermetic_environment.clone().unwrap_or_default();
-        environment.extend(closure.environment.iter().cloned());
+        let locales = self.locales(closure, plan)?;
+        let basis = self.basis(closure, plan, invocation, &locales, scanned);
+        let job = Arc::new(self.put_together(closure, plan, invocation, &locales, scanned)?);
+        if is_whole(plan, invocation) && scanned.precompiled.is_empty() && scanned.is_scanned() {
+            self.jobs.keep(&basis, &job);
+        }
+        Ok(job)
+    }
+
+    fn put_together(
+        &self,
+        closure: &Closure,
+        plan: &Plan,
+        invocation: &Invocation,
+        locales: &[Option<Arc<Locale>>; 2],
+        scanned: &Arc<InputSet>,
+    ) -> Result<FilesJob, NotHermetic> {
         let mut builder = SetBuilder::default();
         closure.entries.iter().for_each(|entry| builder.entry(entry));
-        let locale = closure.locale(&environment, &self.programs)?;
-        locale.entries.iter().for_each(|entry| builder.entry(entry));
-        if plan.expanded.iter().any(|word| names_charset(word)) {
-            closure.charsets(&self.programs)?.entries.iter().for_each(|entry| builder.entry(entry));
-        }
+        locales.iter().flatten().flat_map(|locale| &locale.entries).for_each(|entry| builder.entry(entry));
         let is_clang = plan.compiler.toolchain.clang;
         if is_clang && (plan.job.hermetic.times || !scanned.precompiled.is_empty()) {
             builder.keep_times();
         }
-        add_scanned(&mut builder, &scanned);
+        add_scanned(&mut builder, scanned);
         named::add(&mut builder, plan, invocation, &self.digests)?;
         if is_clang && !scanned.precompiled.is_empty() && scanned.is_scanned() {
-            let Some(inside) = self.inside.of(&scanned) else {
-                return Err(NotHermetic::Precompiled(scanned));
+            let Some(inside) = self.inside.of(scanned) else {
+                return Err(NotHermetic::Precompiled(Arc::clone(scanned)));
             };
             named::add_files(&mut builder, &inside, &self.digests)?;
         }
         self.add_plugins(&mut builder, closure, plan, invocation)?;
         let toolchain = self.toolchain(closure);
+        let environment = environment(closure, plan);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
         // clang lists some of the files that options name, too.
         let lists_more = is_clang && !plan.job.hermetic.reads.is_empty();
-        job.compile.reads = (!lists_more).then(|| reading(&scanned, is_clang));
-        job.scanned = scanned;
+        job.compile.reads = (!lists_more).then(|| reading(scanned, is_clang));
+        job.scanned = Arc::clone(scanned);
         Ok(job)
     }
 
@@ -286,9 +352,20 @@ impl Hermetic {
     }
 
     fn toolchain(&self, closure: &Closure) -> Arc<ToolchainSet> {
+        let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&closure.digest)
+            && known.generation == self.dictionary.generation()
+        {
+            return Arc::clone(known);
+        }
+        if known.len() >= TOOLCHAINS_MAX {
+            known.clear();
+        }
         let entries = closure.entries.iter().cloned().map(Item::Entry);
         let (generation, items) = self.dictionary.number(entries);
-        Arc::new(ToolchainSet { digest: closure.digest, generation, items })
+        let set = Arc::new(ToolchainSet { digest: closure.digest, generation, items });
+        known.insert(closure.digest, Arc::clone(&set));
+        set
     }
 
     fn number(
@@ -319,8 +396,22 @@ impl Hermetic {
             inputs: Runs::of(&inputs),
             reads: None,
         };
-        FilesJob { generation, items, compile, toolchain, scanned: Arc::default() }
+        let (scanned, action) = (Arc::default(), OnceLock::new());
+        FilesJob { generation, items, compile, toolchain, scanned, action }
     }
+}
+
+/// The environment of a hermetic compile.
+fn environment(closure: &Closure, plan: &Plan) -> Vec<Bytes> {
+    let own = plan.hermetic_environment.as_deref().unwrap_or_default();
+    own.iter().chain(&closure.environment).cloned().collect()
+}
+
+/// Whether a job is made of nothing but its toolchain and what the scanner finds. Files that options name,
+/// and what clang wants to know of a terminal, are looked at each time.
+fn is_whole(plan: &Plan, invocation: &Invocation) -> bool {
+    let asks_terminal = plan.compiler.toolchain.clang && invocation.terminal.is_some();
+    plan.job.hermetic.reads.is_empty() && !asks_terminal
 }
 
 /// Whether an option names a character set that the C library needs tables for.
@@ -331,11 +422,11 @@ fn names_charset(word: &[u8]) -> bool {
 
 /// What a compile will say that it read.
 fn reading(scanned: &InputSet, is_clang: bool) -> Digest {
-    let files = scanned.files.iter().enumerate();
+    let files = scanned.files.iter().map(|file| &**file).enumerate();
     // gcc does not know what a precompiled header was made of; clang does.
     let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
     // clang lists among its dependencies what `__has_include` found, too.
-    let asked = scanned.probed.iter().filter(|_| is_clang);
+    let asked = scanned.probed.iter().map(|file| &**file).filter(|_| is_clang);
     reading_digest(files.chain(asked).map(|file| &*file.path))
 }
 

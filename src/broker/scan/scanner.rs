@@ -1,19 +1,22 @@
 //! From a command line to the files that it reads, with everything remembered that may be.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod given;
+
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::given::Given;
 use super::command::{self, Key, Known, KnownSearch};
 use super::disk::{Disk, DiskReport};
 use super::facts::{self, Asker, Compiler};
 use super::files::{Files, Trail};
 use super::options::{self, CommandLine};
-use super::shared::{InputFile, InputLink, InputSet, Question};
+use super::shared::InputFile;
 use super::symbols::QuickMap;
 use super::walk::{self, Memory, Request};
 use super::walked::Walked;
-use super::{Declined, Scan, Scanned, Search};
+use super::{Declined, Scan, Search};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -61,10 +64,20 @@ struct Unit {
     known: usize,
     search: usize,
     walked: Arc<Walked>,
+    /// The answer as it was given away last.
+    given: Option<Given>,
+}
+
+impl Unit {
+    fn size(&self) -> usize {
+        self.key.size() + self.walked.size() + self.given.as_ref().map_or(0, Given::size)
+    }
 }
 
 /// The answer in the scanner's own numbers.
 struct Answer {
+    /// Under which it is remembered.
+    number: u64,
     walked: Arc<Walked>,
     search: Arc<Search>,
     own: Arc<[Bytes]>,
@@ -83,6 +96,8 @@ pub struct Scanner {
     units: QuickMap<u64, Unit>,
     units_by_age: VecDeque<u64>,
     units_bytes: usize,
+    /// Files of answers, by path.
+    shared: HashMap<Arc<[u8]>, Arc<InputFile>>,
     restarts: u64,
     /// Whether to list names that are looked for in vain.
     pub list_absent: bool,
@@ -124,60 +139,9 @@ impl Scanner {
     ///
     /// [`Declined`] with the reason, when there is no certain answer.
     pub fn inputs(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Inputs, Declined> {
-        let Answer { walked, search, own } = self.answer(argv, cwd, env)?;
+        let Answer { walked, search, own, .. } = self.answer(argv, cwd, env)?;
         let scan = walked.show(&mut self.memory, &mut self.disk, self.list_absent);
         Ok(Inputs { scan, search, own })
-    }
-
-    /// [`Self::inputs`] in the form that jobs are made of.
-    ///
-    /// # Errors
-    ///
-    /// [`Declined`] with the reason, when there is no certain answer.
-    pub fn input_set(&mut self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
-        let Answer { walked, search, own } = self.answer(question.argv, question.cwd, question.env)?;
-        let scan = walked.show(&mut self.memory, &mut self.disk, question.absent);
-        let mut layout = Layout::default();
-        layout.directory(question.cwd, &mut self.disk)?;
-        for directory in &search.directories {
-            layout.directory(&directory.path, &mut self.disk)?;
-        }
-        for path in own.iter() {
-            layout.directory(path, &mut self.disk)?;
-        }
-        for path in question.folders {
-            layout.directory(path, &mut self.disk)?;
-        }
-        // Names by which the compiler comes to files that it then knows by shorter ones.
-        let mut aliases = Vec::with_capacity(scan.aliases.len());
-        for path in &scan.aliases {
-            aliases.push(layout.path(path, &mut self.disk)?);
-        }
-        let files = self.input_files(&scan.files, &mut layout)?;
-        let probed = self.input_files(&scan.probed, &mut layout)?;
-        let precompiled = self.input_files(&scan.precompiled, &mut layout)?;
-        let (links, directories) =
-            (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
-        let Scan { absent, clock, covered, .. } = scan;
-        let links_and_more =
-            InputSet { links, directories, absent, search, own, clock, ..InputSet::default() };
-        Ok(Arc::new(InputSet { files, probed, precompiled, covered, aliases, ..links_and_more }))
-    }
-
-    fn input_files(&mut self, files: &[Scanned], layout: &mut Layout) -> Result<Vec<InputFile>, Declined> {
-        let mut list = Vec::with_capacity(files.len());
-        for file in files {
-            let stamp = self.disk.look_at(&file.path).1;
-            list.push(InputFile {
-                path: file.path.clone(),
-                real: layout.path(&file.path, &mut self.disk)?,
-                digest: self.disk.digest(file.content),
-                size: self.disk.length(file.content),
-                modified: stamp.map_or((0, 0), |stamp| stamp.modified),
-                inode: stamp.map_or((0, 0), |stamp| (stamp.device, stamp.inode)),
-            });
-        }
-        Ok(list)
     }
 
     /// The bytes of that digest, if they are in memory or still on disk.
@@ -193,7 +157,8 @@ impl Scanner {
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
         let known = self.known.len() * (40 << 10) + self.searches.len() * (4 << 10);
-        self.memory.size() + self.disk.size() + known + self.units_bytes
+        let shared = self.shared.len() * (size_of::<InputFile>() + 100);
+        self.memory.size() + self.disk.size() + known + self.units_bytes + shared
     }
 
     /// What is remembered, in numbers.
@@ -237,10 +202,10 @@ impl Scanner {
             };
             if walked.stands(&mut self.memory, &mut self.disk) {
                 let walked = Arc::new(walked);
-                let unit = Unit { key, known, search, walked: walked.clone() };
+                let unit = Unit { key, known, search, walked: walked.clone(), given: None };
                 self.remember(number, unit);
                 let (search, own) = (self.searches[search].search.clone(), self.known[known].own_list());
-                return Ok(Answer { walked, search, own });
+                return Ok(Answer { number, walked, search, own });
             }
         }
         Err(Declined::Changed(line.source))
@@ -281,13 +246,14 @@ impl Scanner {
             && search.stands(&mut self.disk)
             && self.programs.values().all(|(_, trail, at)| self.disk.state(*trail) <= *at)
             && walked.stands(&mut self.memory, &mut self.disk);
-        stands.then(|| Answer { walked, search: search.search.clone(), own: self.known[known].own_list() })
+        let search = search.search.clone();
+        stands.then(|| Answer { number, walked, search, own: self.known[known].own_list() })
     }
 
     fn remember(&mut self, number: u64, unit: Unit) {
-        self.units_bytes += unit.key.size() + unit.walked.size();
+        self.units_bytes += unit.size();
         if let Some(old) = self.units.insert(number, unit) {
-            self.units_bytes -= old.key.size() + old.walked.size();
+            self.units_bytes -= old.size();
         } else {
             self.units_by_age.push_back(number);
         }
@@ -295,7 +261,7 @@ impl Scanner {
             && let Some(oldest) = self.units_by_age.pop_front()
             && let Some(old) = self.units.remove(&oldest)
         {
-            self.units_bytes -= old.key.size() + old.walked.size();
+            self.units_bytes -= old.size();
         }
     }
 
@@ -366,38 +332,5 @@ impl Scanner {
         let number = self.searches.len() - 1;
         self.search_numbers.insert(key, number);
         Ok(number)
-    }
-}
-
-/// Collects links, and directories that must exist.
-#[derive(Default)]
-struct Layout {
-    links: BTreeSet<InputLink>,
-    directories: BTreeSet<Arc<[u8]>>,
-}
-
-impl Layout {
-    /// Notes a directory, if it is there.
-    fn directory(&mut self, path: &[u8], disk: &mut Disk) -> Result<(), Declined> {
-        let path = [path, b"/"].concat();
-        let real = self.path(&path, disk)?;
-        if disk.identity(&path).is_some() {
-            self.directories.insert(real);
-        }
-        Ok(())
-    }
-
-    /// Notes what lies on the way to a path; the path without links and dots.
-    fn path(&mut self, path: &[u8], disk: &mut Disk) -> Result<Arc<[u8]>, Declined> {
-        let way = disk.way(path).ok_or(Declined::Limit("directories in a path"))?;
-        for link in way.links.iter().filter(|link| !self.links.contains(*link)).cloned().collect::<Vec<_>>() {
-            self.links.insert(link);
-        }
-        for left in
-            way.left.iter().filter(|left| !self.directories.contains(*left)).cloned().collect::<Vec<_>>()
-        {
-            self.directories.insert(left);
-        }
-        Ok(way.real)
     }
 }

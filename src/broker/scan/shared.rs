@@ -60,12 +60,12 @@ pub struct InputLink {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputSet {
     /// What is read, in the order of first reading; the source is the first.
-    pub files: Vec<InputFile>,
+    pub files: Vec<Arc<InputFile>>,
     /// What is opened or asked for by `__has_include`, found, and not read.
-    pub probed: Vec<InputFile>,
+    pub probed: Vec<Arc<InputFile>>,
     /// Precompiled headers that lie where the compiler looks for them. Whether it takes one is its own
     /// affair: then it reads that in place of the files in `covered`.
-    pub precompiled: Vec<InputFile>,
+    pub precompiled: Vec<Arc<InputFile>>,
     /// Which of `files` a precompiled header stands for.
     pub covered: std::ops::Range<usize>,
     /// Where those names lead by which the compiler comes to files that it then knows by shorter ones.
@@ -87,6 +87,13 @@ pub struct InputSet {
 }
 
 impl InputSet {
+    /// Memory that it has for itself, in bytes, nearly: what files are is shared with others.
+    pub fn size(&self) -> usize {
+        let files = self.files.len() + self.probed.len() + self.precompiled.len();
+        let paths = self.aliases.len() + self.directories.len() + self.absent.len();
+        size_of::<Self>() + files * 8 + paths * 16 + self.links.len() * size_of::<InputLink>()
+    }
+
     /// Whether the scanner made it: then its chain is known.
     pub fn is_scanned(&self) -> bool {
         !self.search.directories.is_empty()
@@ -112,6 +119,15 @@ impl SharedScanner {
         let answer = scanner.input_set(question);
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = scanner.report();
         answer
+    }
+
+    /// The answer to a question that was answered before, if nothing is otherwise since. It costs some
+    /// microseconds and waits for no scan: while one is made there is none.
+    pub fn again(&self, question: &Question<'_>) -> Option<Arc<InputSet>> {
+        match self.scanner.try_lock() {
+            Ok(mut scanner) => scanner.again(question),
+            Err(_) => None,
+        }
     }
 
     /// The bytes that were scanned, from memory or, if they still are there, from disk: what

@@ -1,8 +1,10 @@
-//! What runs, for monitors of distcc 3.4: `state/binstate_PID` in `DISTCC_DIR`, one for each shim.
+//! What runs, for monitors of distcc 3.4: files `state/binstate_…` in `DISTCC_DIR`, one for each shim.
 //!
 //! Stock's client rewrites its file at every step. Here the files follow a picture of all jobs that
 //! is taken some times a second, and only what changed is written: a job that is over sooner was
-//! not to be seen in any case, and costs nothing.
+//! not to be seen in any case, and costs nothing. Monitors go by what is in a file, not by its name, so the
+//! file of a job that is over becomes that of one that has begun: making and removing one for each job would be
+//! a seventh of what a broker does.
 
 use std::collections::HashMap;
 use std::fs;
@@ -73,7 +75,19 @@ pub struct StateFiles {
     /// `None` when nothing is shown.
     directory: Option<PathBuf>,
     umask: u32,
-    written: HashMap<u32, (Shown, Instant)>,
+    /// By the shim's process.
+    written: HashMap<u32, Written>,
+    /// The file that was made last.
+    next: u32,
+}
+
+/// A file as it was written last.
+#[derive(Debug)]
+struct Written {
+    /// The one of this broker's files that it is.
+    number: u32,
+    job: Shown,
+    at: Instant,
 }
 
 impl StateFiles {
@@ -89,7 +103,7 @@ impl StateFiles {
             }
         });
         directory.as_deref().into_iter().for_each(remove_dead);
-        StateFiles { directory, umask, written: HashMap::new() }
+        StateFiles { directory, umask, written: HashMap::new(), next: 0 }
     }
 
     /// Whether any file is there.
@@ -99,26 +113,45 @@ impl StateFiles {
 
     /// Makes the files show these jobs.
     pub fn show(&mut self, jobs: impl IntoIterator<Item = Shown>, now: Instant) {
-        let Some(directory) = &self.directory else { return };
+        let Some(directory) = self.directory.clone() else { return };
         let mut before = std::mem::take(&mut self.written);
+        let mut new = Vec::new();
         for job in jobs {
-            let known = before.remove(&job.pid);
-            let fresh = known.filter(|(shown, at)| *shown == job && now.duration_since(*at) < REFRESH);
-            let at = match fresh {
-                Some((_, at)) => at,
-                None => {
-                    write(directory, &job, self.umask);
-                    now
-                }
-            };
-            self.written.insert(job.pid, (job, at));
+            match before.remove(&job.pid) {
+                Some(known) => self.keep(&directory, known, job, now),
+                None => new.push(job),
+            }
         }
-        let over = self.written.is_empty() && !before.is_empty();
-        before.keys().for_each(|pid| remove(directory, *pid));
+        let mut free: Vec<u32> = before.into_values().map(|over| over.number).collect();
+        for job in new {
+            let number = free.pop().unwrap_or_else(|| self.another());
+            self.put(&directory, number, job, now);
+        }
+        let over = self.written.is_empty() && !free.is_empty();
+        free.into_iter().for_each(|number| remove(&directory, number));
         if over {
             // What a broker before this one left for shims that still lived when this one began.
-            remove_dead(directory);
+            remove_dead(&directory);
         }
+    }
+
+    /// Writes a job's file again if it is not what it was, or is as old as what is left behind.
+    fn keep(&mut self, directory: &Path, known: Written, job: Shown, now: Instant) {
+        match known.job == job && now.duration_since(known.at) < REFRESH {
+            true => drop(self.written.insert(job.pid, known)),
+            false => self.put(directory, known.number, job, now),
+        }
+    }
+
+    fn put(&mut self, directory: &Path, number: u32, job: Shown, now: Instant) {
+        write(directory, number, &job, self.umask);
+        self.written.insert(job.pid, Written { number, job, at: now });
+    }
+
+    /// The number of a file that is not there yet.
+    fn another(&mut self) -> u32 {
+        self.next = if self.written.is_empty() { 0 } else { self.next.wrapping_add(1) };
+        self.next
     }
 }
 
@@ -128,25 +161,27 @@ impl Drop for StateFiles {
     }
 }
 
-fn path(directory: &Path, pid: u32) -> PathBuf {
-    directory.join(format!("binstate_{pid}"))
+/// The broker's own number is in the name: another of the same `DISTCC_DIR` has files of its own.
+fn path(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("binstate_{}_{number}", std::process::id()))
 }
 
 /// A monitor that reads while this writes shows nonsense once; stock's files are no different.
-fn write(directory: &Path, job: &Shown, umask: u32) {
+fn write(directory: &Path, number: u32, job: &Shown, umask: u32) {
     let mut options = fs::File::options();
-    options.write(true).create(true).truncate(true).mode(0o666 & !umask);
+    // Every such file is of one length.
+    options.write(true).create(true).truncate(false).mode(0o666 & !umask);
     let written = options
-        .open(path(directory, job.pid))
+        .open(path(directory, number))
         .and_then(|mut file| std::io::Write::write_all(&mut file, &encode(job)));
     if let Err(error) = written {
         tracing::debug!(%error, "a job is not shown to monitors");
     }
 }
 
-fn remove(directory: &Path, pid: u32) {
-    // The shim may have been stock's once, and have removed it.
-    let _ = fs::remove_file(path(directory, pid));
+fn remove(directory: &Path, number: u32) {
+    // A monitor may have taken it for left behind.
+    let _ = fs::remove_file(path(directory, number));
 }
 
 /// Removes what a broker that was killed left behind.
@@ -154,7 +189,9 @@ fn remove_dead(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix("binstate_")?.parse().ok());
+        // Ours, and stock's, which have their own process's number alone.
+        let pid =
+            name.to_str().and_then(|name| name.strip_prefix("binstate_")?.split('_').next()?.parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw)
             && test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
         {
@@ -216,10 +253,18 @@ mod tests {
         assert_eq!(names().len(), 0);
         let now = Instant::now();
         files.show([job(Phase::Blocked)], now);
-        assert_eq!(names(), [format!("binstate_{}", std::process::id()).as_str()]);
+        assert_eq!(names(), [format!("binstate_{}_0", std::process::id()).as_str()]);
         files.show([job(Phase::Compile)], now);
         let file = fs::read(directory.path().join("state").join(&names()[0])).expect("a file");
         assert_eq!(file, encode(&job(Phase::Compile)));
+        // Another job: the same file.
+        let other = Shown { pid: 1, ..job(Phase::Blocked) };
+        files.show([other.clone()], now);
+        let file = fs::read(directory.path().join("state").join(&names()[0])).expect("a file");
+        assert_eq!((names().len(), file), (1, encode(&other)));
+        files.show([job(Phase::Compile), other.clone()], now);
+        files.show([other], now);
+        assert_eq!(names().len(), 1);
         files.show([], now);
         assert!(names().is_empty() && files.is_empty());
         files.show([job(Phase::Receive)], now);

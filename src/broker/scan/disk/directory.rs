@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::super::symbols::QuickMap;
-use super::trust::{self, Trust};
 use super::way::Way;
 use super::{Disk, Watched};
+use crate::broker::lookout::trust::{self, Trust};
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
 

@@ -1,7 +1,7 @@
 //! The file system as the scanner sees it, remembered while it stands still.
 //!
 //! A name is looked up in its directory's listing, and a file's bytes are read once. Changes are
-//! learned from notifications ([`watch`]): of the directories on the way to what was looked up,
+//! learned from notifications ([`crate::broker::lookout::watch`]): of the directories on the way to what was looked up,
 //! of their names, and of the files. Where these cannot be trusted (other file systems than a few
 //! known ones, no watch to be had, links to files) each scan looks once: what was remembered stands
 //! as long as device, inode, size, modification and change time stand, and what changed within
@@ -13,8 +13,6 @@
 mod contents;
 mod directory;
 mod file;
-mod trust;
-mod watch;
 mod way;
 
 #[cfg(test)]
@@ -25,9 +23,9 @@ use std::sync::Arc;
 use self::contents::Contents;
 use self::directory::{Directory, DirectoryId};
 use self::file::{FileEntry, FileId};
-use self::watch::{Event, Watches};
 use super::files::{Answer, Content, Files, Trail};
 use super::symbols::{QuickMap, Sym, Symbols};
+use crate::broker::lookout::watch::{Event, Watches};
 use crate::broker::stamp::Stamp;
 use crate::common::toolchain::Digest;
 

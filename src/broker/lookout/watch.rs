@@ -20,7 +20,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Something happened.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Event<'a> {
+pub(in crate::broker) enum Event<'a> {
     /// To a name in a watched directory; with whether it is there now, if that changed.
     Name {
         /// The directory.
@@ -46,7 +46,7 @@ pub(super) enum Event<'a> {
 
 /// An instance of inotify, and the mount table.
 #[derive(Debug)]
-pub(super) struct Watches {
+pub(in crate::broker) struct Watches {
     inotify: OwnedFd,
     mounts: Option<File>,
     buffer: Box<[MaybeUninit<u8>]>,

@@ -4,7 +4,7 @@ use std::fs;
 
 /// How far the file system of a directory is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(in crate::broker) enum Trust {
     /// Notifications tell of every change.
     Notifications,
     /// A directory's own time tells of every change in it.
@@ -14,7 +14,7 @@ pub(super) enum Trust {
 }
 
 /// How far a directory is trusted, by its file system and by how that compares names.
-pub(super) fn trust(directory: &fs::File) -> Trust {
+pub(in crate::broker) fn trust(directory: &fs::File) -> Trust {
     const EXT: u64 = 0xef53;
     const XFS: u64 = 0x5846_5342;
     const BTRFS: u64 = 0x9123_683e;

@@ -1,0 +1,187 @@
+//! The scanner's answers in the form that jobs are made of, and those that were given before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::command::Key;
+use super::super::disk::Disk;
+use super::super::files::Files;
+use super::super::shared::{InputFile, InputLink, InputSet, Question};
+use super::super::{Declined, Scan, Scanned, Search};
+use super::{Answer, Scanner};
+use crate::common::bytes::Bytes;
+
+/// An answer that was given away, and what else it rests on: nothing that the disk tells of has
+/// changed since, and these directories are, or are not, what they were.
+#[derive(Debug)]
+pub(super) struct Given {
+    at: u64,
+    folders: Box<[Bytes]>,
+    here: Box<[Option<(u64, u64)>]>,
+    set: Arc<InputSet>,
+}
+
+impl Given {
+    /// Memory, in bytes, nearly.
+    pub(super) fn size(&self) -> usize {
+        self.set.size() + self.here.len() * 24 + self.folders.iter().map(|folder| folder.len()).sum::<usize>()
+    }
+}
+
+impl Scanner {
+    /// The answer to a question that was answered before, as long as nothing is otherwise since: reads no
+    /// file and runs nothing.
+    pub fn again(&mut self, question: &Question<'_>) -> Option<Arc<InputSet>> {
+        self.disk.begin();
+        let (number, key) = Key::new(question.argv, question.cwd, question.env);
+        let Answer { search, own, .. } = self.remembered(number, &key)?;
+        let here = self.identities(question, &search, &own);
+        self.given(number, question, &here)
+    }
+
+    /// [`Self::inputs`] in the form that jobs are made of.
+    ///
+    /// # Errors
+    ///
+    /// [`Declined`] with the reason, when there is no certain answer.
+    pub fn input_set(&mut self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
+        let Answer { number, walked, search, own } =
+            self.answer(question.argv, question.cwd, question.env)?;
+        let here = self.identities(question, &search, &own);
+        if let Some(set) = self.given(number, question, &here) {
+            return Ok(set);
+        }
+        let scan = walked.show(&mut self.memory, &mut self.disk, question.absent);
+        let mut layout = Layout::default();
+        layout.directory(question.cwd, &mut self.disk)?;
+        for directory in &search.directories {
+            layout.directory(&directory.path, &mut self.disk)?;
+        }
+        for path in own.iter() {
+            layout.directory(path, &mut self.disk)?;
+        }
+        for path in question.folders {
+            layout.directory(path, &mut self.disk)?;
+        }
+        // Names by which the compiler comes to files that it then knows by shorter ones.
+        let mut aliases = Vec::with_capacity(scan.aliases.len());
+        for path in &scan.aliases {
+            aliases.push(layout.path(path, &mut self.disk)?);
+        }
+        let files = self.input_files(&scan.files, &mut layout)?;
+        let probed = self.input_files(&scan.probed, &mut layout)?;
+        let precompiled = self.input_files(&scan.precompiled, &mut layout)?;
+        let (links, directories) =
+            (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
+        let Scan { absent, clock, covered, .. } = scan;
+        let links_and_more =
+            InputSet { links, directories, absent, search, own, clock, ..InputSet::default() };
+        let set = Arc::new(InputSet { files, probed, precompiled, covered, aliases, ..links_and_more });
+        // What lies behind links is looked at each time.
+        if !question.absent && walked.fleeting.is_empty() {
+            let (at, folders) = (self.disk.now(), question.folders.into());
+            self.keep_given(number, Given { at, folders, here, set: set.clone() });
+        }
+        Ok(set)
+    }
+
+    fn keep_given(&mut self, number: u64, given: Given) {
+        let Some(unit) = self.units.get_mut(&number) else { return };
+        self.units_bytes -= unit.size();
+        unit.given = Some(given);
+        self.units_bytes += unit.size();
+    }
+
+    /// Which directories those are that an answer has besides its files.
+    fn identities(
+        &mut self,
+        question: &Question<'_>,
+        search: &Search,
+        own: &[Bytes],
+    ) -> Box<[Option<(u64, u64)>]> {
+        let searched = search.directories.iter().map(|directory| &directory.path[..]);
+        let more = own.iter().chain(question.folders).chain([question.cwd]).map(|path| &path[..]);
+        searched.chain(more).map(|path| self.disk.identity(&[path, b"/"].concat())).collect()
+    }
+
+    /// The answer as it was given before, if it is still that.
+    fn given(
+        &self,
+        number: u64,
+        question: &Question<'_>,
+        here: &[Option<(u64, u64)>],
+    ) -> Option<Arc<InputSet>> {
+        let given = self.units.get(&number)?.given.as_ref()?;
+        let stands = given.at == self.disk.now()
+            && *given.here == *here
+            && *given.folders == *question.folders
+            && !question.absent;
+        stands.then(|| given.set.clone())
+    }
+
+    fn input_files(
+        &mut self,
+        files: &[Scanned],
+        layout: &mut Layout,
+    ) -> Result<Vec<Arc<InputFile>>, Declined> {
+        let mut list = Vec::with_capacity(files.len());
+        for file in files {
+            let stamp = self.disk.look_at(&file.path).1;
+            let file = InputFile {
+                path: file.path.clone(),
+                real: layout.path(&file.path, &mut self.disk)?,
+                digest: self.disk.digest(file.content),
+                size: self.disk.length(file.content),
+                modified: stamp.map_or((0, 0), |stamp| stamp.modified),
+                inode: stamp.map_or((0, 0), |stamp| (stamp.device, stamp.inode)),
+            };
+            list.push(self.shared(file));
+        }
+        Ok(list)
+    }
+
+    /// The same file as other answers have it.
+    fn shared(&mut self, file: InputFile) -> Arc<InputFile> {
+        match self.shared.get(&file.path) {
+            Some(known) if **known == file => Arc::clone(known),
+            _ => {
+                let file = Arc::new(file);
+                self.shared.insert(file.path.clone(), Arc::clone(&file));
+                file
+            }
+        }
+    }
+}
+
+/// Collects links, and directories that must exist.
+#[derive(Default)]
+struct Layout {
+    links: BTreeSet<InputLink>,
+    directories: BTreeSet<Arc<[u8]>>,
+}
+
+impl Layout {
+    /// Notes a directory, if it is there.
+    fn directory(&mut self, path: &[u8], disk: &mut Disk) -> Result<(), Declined> {
+        let path = [path, b"/"].concat();
+        let real = self.path(&path, disk)?;
+        if disk.identity(&path).is_some() {
+            self.directories.insert(real);
+        }
+        Ok(())
+    }
+
+    /// Notes what lies on the way to a path; the path without links and dots.
+    fn path(&mut self, path: &[u8], disk: &mut Disk) -> Result<Arc<[u8]>, Declined> {
+        let way = disk.way(path).ok_or(Declined::Limit("directories in a path"))?;
+        for link in way.links.iter().filter(|link| !self.links.contains(*link)).cloned().collect::<Vec<_>>() {
+            self.links.insert(link);
+        }
+        for left in
+            way.left.iter().filter(|left| !self.directories.contains(*left)).cloned().collect::<Vec<_>>()
+        {
+            self.directories.insert(left);
+        }
+        Ok(way.real)
+    }
+}
