@@ -1,7 +1,7 @@
 //! Clients that are let in and mean harm, by a compiler of their own, by options, by sources ([`client`]);
 //! and volunteers that mean harm ([`volunteer`]).
 //!
-//! Each attack of a client runs as both kinds of job, as a daemon that stays root and as one that does not (as an
+//! Each attack of a client runs as every kind of job (files, a text, a text of distcc 3.4), as a daemon that stays root and as one that does not (as an
 //! ordinary user, both are ordinary). It must be refused, and then the same daemon must still do an
 //! honest job.
 
@@ -10,9 +10,11 @@
 mod client;
 mod endings;
 mod groups;
+mod nasty;
 mod volunteer;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -75,13 +77,7 @@ pub fn attack_as_files(volunteer: &Volunteer, words: &[&str]) -> Attacked {
 /// A text for a compiler of the volunteer that does what the attacker does: as if a hole of it had been
 /// found.
 pub fn attack_as_text(volunteer: &Volunteer, words: &[&str]) -> Attacked {
-    let copy = volunteer.path("bin/attacker");
-    if !copy.exists() {
-        assert!(Command::new("cp").arg(attacker()).arg(&copy).status().unwrap().success());
-    }
-    let object = if words[0] == "leave" { "" } else { ": > out.o; " };
-    let compiler =
-        volunteer.fake_compiler(&format!("{object}exec \"${{0%/*}}/attacker\" {}", words.join(" ")));
+    let compiler = hostile_compiler(volunteer, words);
     let mut link = volunteer.link();
     // Each text is another one, so that each is asked for.
     link.start_job(1, &compiler, words.join(" ").as_bytes());
@@ -98,6 +94,64 @@ pub fn attack_as_text(volunteer: &Volunteer, words: &[&str]) -> Attacked {
         other => panic!("unexpected {other:?}"),
     }
 }
+
+/// A compiler of the volunteer that does what the attacker does.
+fn hostile_compiler(volunteer: &Volunteer, words: &[&str]) -> distcc::common::toolchain::Toolchain {
+    let copy = volunteer.path("bin/attacker");
+    if !copy.exists() {
+        assert!(Command::new("cp").arg(attacker()).arg(&copy).status().unwrap().success());
+    }
+    let object = if words[0] == "leave" { "" } else { ": > out.o; " };
+    volunteer.fake_compiler(&format!("{object}exec \"${{0%/*}}/attacker\" {}", words.join(" ")))
+}
+
+/// A request of distcc 3.4 for the hostile compiler.
+pub fn ask_as_classic(volunteer: &Volunteer, words: &[&str]) -> std::net::TcpStream {
+    hostile_compiler(volunteer, words);
+    let mut request = b"DIST00000001ARGC00000005".to_vec();
+    let text = words.join(" ");
+    for (token, body) in
+        ["fakecc", "-c", "a.c", "-o", "a.o"].map(|word| ("ARGV", word)).into_iter().chain([("DOTI", &*text)])
+    {
+        request.extend(format!("{token}{:08x}{body}", body.len()).bytes());
+    }
+    let mut stream = crate::remote::link::dial(volunteer.port);
+    stream.write_all(&request).unwrap();
+    stream
+}
+
+/// The same for a client of distcc 3.4, in whose protocol a connection that closes stands for every refusal.
+pub fn attack_as_classic(volunteer: &Volunteer, words: &[&str]) -> Attacked {
+    let mut answer = Vec::new();
+    let read = ask_as_classic(volunteer, words).read_to_end(&mut answer);
+    let refused = |why| Attacked { ended: Err(why), said: String::new(), outputs: Vec::new() };
+    if read.is_err() || answer.is_empty() {
+        return refused(Refusal::Failed { detail: "closed".to_owned() });
+    }
+    let (mut rest, mut status, mut parts) = (&answer[..], 0, Vec::new());
+    while let Some((token, behind)) = rest.split_at_checked(12) {
+        let number = u32::from_str_radix(std::str::from_utf8(&token[4..]).unwrap(), 16).unwrap();
+        let length = if matches!(&token[..4], b"DONE" | b"STAT") { 0 } else { number as usize };
+        status = if &token[..4] == b"STAT" { number } else { status };
+        let (body, behind) = behind.split_at(length);
+        parts.push((token[..4].to_vec(), body.to_vec()));
+        rest = behind;
+    }
+    let part = |name: &[u8]| parts.iter().find(|(token, _)| token == name).map(|(_, body)| body.clone());
+    let ended = match (status & 0x7f, (status >> 8) as i32) {
+        (0, distcc::common::exit::TIMEOUT) => return refused(Refusal::TimedOut { seconds: 0 }),
+        (0, code) => Ended::Exited(code),
+        (signal, _) => Ended::Killed(signal as i32),
+    };
+    let said = String::from_utf8_lossy(&part(b"SERR").unwrap_or_default()).into_owned();
+    Attacked { ended: Ok(ended), said, outputs: part(b"DOTO").into_iter().collect() }
+}
+
+/// One kind of job.
+pub type Attack = fn(&Volunteer, &[&str]) -> Attacked;
+
+/// All of them.
+pub const ATTACKS: [Attack; 3] = [attack_as_files, attack_as_text, attack_as_classic];
 
 /// The daemon lives, has nothing left of the attacker, and does an honest job.
 pub fn assert_unharmed(volunteer: &mut Volunteer) {
@@ -123,7 +177,8 @@ pub fn assert_unharmed(volunteer: &mut Volunteer) {
 
 /// Volunteers of both kinds.
 pub fn volunteers(options: &[&str]) -> [Volunteer; 2] {
-    [Volunteer::start(options), Volunteer::start_as_nobody_with(options)]
+    let options = [&["--allow", "127.0.0.1", "--enable-tcp-insecure"], options].concat();
+    [Volunteer::start(&options), Volunteer::start_as_nobody_with(&options)]
 }
 
 /// Runs an attack in every way; none works.
@@ -131,7 +186,7 @@ pub fn check(options: &[&str], words: impl Fn(&Volunteer) -> Vec<String>) {
     for mut volunteer in volunteers(options) {
         let words = words(&volunteer);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        for attack in [attack_as_files, attack_as_text] {
+        for attack in ATTACKS {
             attack(&volunteer, &words).assert_refused();
             assert_unharmed(&mut volunteer);
         }

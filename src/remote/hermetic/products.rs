@@ -20,13 +20,29 @@ use crate::remote::sandbox::layer;
 /// Things that one compile may have made, folders included.
 const THINGS_MAX: usize = 4 * PRODUCTS_MAX;
 
+/// All files of one compile, in bytes: as much as a client takes. Files with holes need no room to be large, but
+/// each byte is read.
+const ALL_MAX_BYTES: u64 = 2 * OUTPUT_MAX_BYTES;
+
 /// A file that a compile made.
 #[derive(Debug)]
 pub struct Made {
     /// Its path, as the compile sees it.
     pub path: Bytes,
-    /// The file, from its beginning.
-    pub file: File,
+    /// Its place in what the box has handed over.
+    place: Vec<u8>,
+}
+
+impl Made {
+    /// The file, from its beginning. It is opened when it is needed: a thousand of each of many jobs would be more than
+    /// this process may have open.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn open(&self, scratch: &OwnedFd) -> io::Result<File> {
+        open(scratch, &self.place, OFlags::NOFOLLOW | OFlags::NONBLOCK).map(File::from)
+    }
 }
 
 /// The files in the layers over these folders, in the order of their paths.
@@ -37,12 +53,11 @@ pub struct Made {
 pub fn collect(scratch: &OwnedFd, writable: &[Vec<u8>]) -> Result<Vec<Made>, Refusal> {
     let mut search = Search::default();
     for (index, folder) in writable.iter().enumerate() {
-        let top = open(scratch, layer(index).as_bytes(), OFlags::DIRECTORY).map_err(taking)?;
         let folder = folder.strip_suffix(b"/").unwrap_or(folder);
-        search.waiting.push((folder.to_vec(), top));
+        search.waiting.push((folder.to_vec(), layer(index).into_bytes()));
     }
-    while let Some((path, folder)) = search.waiting.pop() {
-        search.look_into(&path, &folder)?;
+    while let Some((path, place)) = search.waiting.pop() {
+        search.look_into(scratch, &path, &place)?;
     }
     let mut made = search.made;
     made.sort_by(|one, other| one.path.cmp(&other.path));
@@ -64,37 +79,39 @@ pub fn private(scratch: &OwnedFd, name: &str, max_bytes: u64) -> Option<Vec<u8>>
 
 #[derive(Default)]
 struct Search {
-    waiting: Vec<(Vec<u8>, OwnedFd)>,
+    /// Folders: their paths, and their places.
+    waiting: Vec<(Vec<u8>, Vec<u8>)>,
     made: Vec<Made>,
     things: usize,
+    bytes: u64,
 }
 
 impl Search {
-    fn look_into(&mut self, path: &[u8], folder: &OwnedFd) -> Result<(), Refusal> {
-        for entry in Dir::read_from(folder).map_err(|error| taking(error.into()))? {
+    fn look_into(&mut self, scratch: &OwnedFd, path: &[u8], place: &[u8]) -> Result<(), Refusal> {
+        let folder = open(scratch, place, OFlags::DIRECTORY).map_err(taking)?;
+        for entry in Dir::read_from(&folder).map_err(|error| taking(error.into()))? {
             let entry = entry.map_err(|error| taking(error.into()))?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
             }
             self.things += 1;
-            let path = [path, b"/", name].concat();
+            let [path, place] = [path, place].map(|above| [above, b"/", name].concat());
             if self.things > THINGS_MAX || path.len() as u64 > PATH_MAX_BYTES {
                 return Err(refused(&path, "one thing too many"));
             }
-            self.take(folder, name, path)?;
+            self.take(&folder, name, path, place)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<(), Refusal> {
+    fn take(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>, place: Vec<u8>) -> Result<(), Refusal> {
         // Opening a device could do something: what is looked at is the name.
         let thing = open(folder, name, OFlags::PATH | OFlags::NOFOLLOW).map_err(taking)?;
         let meta = File::from(thing.try_clone().map_err(taking)?).metadata().map_err(taking)?;
         let kind = meta.file_type();
         if kind.is_dir() {
-            let below = open(folder, name, OFlags::DIRECTORY).map_err(taking)?;
-            self.waiting.push((path, below));
+            self.waiting.push((path, place));
             return Ok(());
         }
         if !kind.is_file() {
@@ -103,7 +120,8 @@ impl Search {
                 if kind.is_char_device() { "it was removed" } else { "it is no plain file" },
             ));
         }
-        if meta.len() > OUTPUT_MAX_BYTES {
+        self.bytes += meta.len().min(ALL_MAX_BYTES + 1);
+        if meta.len() > OUTPUT_MAX_BYTES || self.bytes > ALL_MAX_BYTES {
             return Err(refused(&path, "it is too large"));
         }
         if self.made.len() >= PRODUCTS_MAX {
@@ -113,8 +131,7 @@ impl Search {
         if meta.mode() & 0o400 == 0 {
             let _ = rustix::fs::chmodat(folder.as_fd(), name, Mode::RUSR, rustix::fs::AtFlags::empty());
         }
-        let file = open(folder, name, OFlags::NOFOLLOW | OFlags::NONBLOCK).map_err(taking)?;
-        self.made.push(Made { path: path.into(), file: File::from(file) });
+        self.made.push(Made { path: path.into(), place });
         Ok(())
     }
 }
@@ -133,5 +150,53 @@ fn taking(error: io::Error) -> Refusal {
 fn refused(path: &[u8], why: &str) -> Refusal {
     Refusal::Failed {
         detail: format!("{}, which the compile made or changed: {why}", String::from_utf8_lossy(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use super::*;
+
+    fn handed_over() -> (tempfile::TempDir, OwnedFd) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(layer(0))).unwrap();
+        let opened = File::open(folder.path()).unwrap().into();
+        (folder, opened)
+    }
+
+    #[test]
+    fn a_thousand_files_and_folders_need_few_descriptors() {
+        let (folder, scratch) = handed_over();
+        for number in 0..1000 {
+            let below = folder.path().join(layer(0)).join(format!("{number}"));
+            fs::create_dir(&below).unwrap();
+            fs::write(below.join("x"), format!("{number}")).unwrap();
+        }
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        let made = collect(&scratch, &[b"/w".to_vec()]).unwrap();
+        // Other tests have files open, too.
+        assert!(open() < before + 500);
+        assert_eq!(made.len(), 1000);
+        let last = made.iter().find(|made| made.path.0 == b"/w/999/x").unwrap();
+        let mut text = String::new();
+        last.open(&scratch).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "999");
+    }
+
+    #[test]
+    fn files_with_holes_count_by_their_length_together() {
+        let (folder, scratch) = handed_over();
+        let holes = |number: u32| {
+            let file = File::create(folder.path().join(layer(0)).join(format!("{number}"))).unwrap();
+            file.set_len(400 << 20).unwrap();
+        };
+        (0..2).for_each(holes);
+        assert_eq!(collect(&scratch, &[b"/".to_vec()]).unwrap().len(), 2);
+        holes(2);
+        assert!(collect(&scratch, &[b"/".to_vec()]).is_err());
     }
 }

@@ -119,11 +119,13 @@ fn compile(
         product.kind = ProductKind::Found { paths: Vec::new(), audit: Audit::Unchecked };
         return Ok(product);
     }
-    let mut made = products::collect(&scratch, &layers.writable)?;
-    let audit = audited(job, &teller, &scratch, &mut made);
+    let made = products::collect(&scratch, &layers.writable)?;
+    let audit = audited(job, &teller, &scratch, &made);
     let paths = made.iter().map(|made| made.path.clone()).collect();
-    for Made { path, file } in made {
-        product.parts.push(packed(file, OUTPUT_MAX_BYTES, &path.to_text(), context)?);
+    for made in made {
+        let what = made.path.to_text();
+        let file = made.open(&scratch).map_err(|error| disk_refusal(&format!("take {what}"), &error))?;
+        product.parts.push(packed(file, OUTPUT_MAX_BYTES, &what, context)?);
     }
     product.kind = ProductKind::Found { paths, audit };
     Ok(product)
@@ -149,20 +151,17 @@ fn environment(job: &Resolved, teller: &Teller) -> Vec<Bytes> {
 }
 
 /// Compares what was read with what should have been.
-fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]) -> Audit {
-    let theirs = |path: &Bytes, made: &mut [Made]| {
-        let made = made.iter_mut().find(|made| made.path == *path)?;
-        read_back(&mut made.file).ok()
-    };
+fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &[Made]) -> Audit {
+    let read = |made: &Made| made.open(scratch).and_then(read_back).ok();
     let list = match teller {
         Teller::None => return Audit::Unchecked,
         // Without a list the compiler is not what it was taken for, or had nothing to do.
         Teller::Ours(_) => products::private(scratch, audit::LIST, audit::LIST_MAX_BYTES),
-        Teller::Theirs(path) => theirs(path, made),
+        Teller::Theirs(path) => made.iter().find(|made| made.path == *path).and_then(read),
         Teller::Somewhere => {
-            let mut lists = made.iter_mut().filter(|made| made.path.ends_with(b".d"));
+            let mut lists = made.iter().filter(|made| made.path.ends_with(b".d"));
             match (lists.next(), lists.next()) {
-                (Some(only), None) => read_back(&mut only.file).ok(),
+                (Some(only), None) => read(only),
                 _ => None,
             }
         }
@@ -170,11 +169,9 @@ fn audited(job: &Resolved, teller: &Teller, scratch: &OwnedFd, made: &mut [Made]
     audit::compare(job, list.as_deref())
 }
 
-fn read_back(file: &mut File) -> io::Result<Vec<u8>> {
+fn read_back(file: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let read = file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text);
-    file.rewind()?;
-    read.map(|_| text)
+    file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text).map(|_| text)
 }
 
 fn packed(file: File, max_bytes: u64, what: &str, context: &Context) -> Result<Packed, Refusal> {

@@ -27,6 +27,9 @@ pub const PROCESSES_MAX: u64 = 512;
 /// daemon's, of its jobs, and of whoever else is the same user.
 const USER_PROCESSES_MAX: u64 = 4096;
 
+/// Signals that wait, and timers, of one job.
+const PENDING_SIGNALS_MAX: u64 = 256;
+
 /// One thing to do.
 #[derive(Debug)]
 pub struct Step {
@@ -219,6 +222,8 @@ impl Steps {
         self.push(Act::Limit(libc::RLIMIT_NPROC as c_int, processes));
         self.push(Act::Limit(libc::RLIMIT_MEMLOCK as c_int, 0));
         self.push(Act::Limit(libc::RLIMIT_MSGQUEUE as c_int, 0));
+        // Those of all jobs count as the daemon's user's.
+        self.push(Act::Limit(libc::RLIMIT_SIGPENDING as c_int, PENDING_SIGNALS_MAX));
     }
 
     fn layers(&mut self, layers: &Layers) -> Option<()> {

@@ -82,6 +82,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
+    // Whoever runs the daemon has few of these, and jobs' are counted among them.
+    libc::SYS_inotify_init1,
     libc::SYS_lookup_dcookie,
     libc::SYS_memfd_secret,
     // The machine.
@@ -110,6 +112,7 @@ const REFUSED: &[c_long] = &[
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[c_long] = &[
     libc::SYS_kexec_file_load,
+    libc::SYS_inotify_init,
     libc::SYS_iopl,
     libc::SYS_ioperm,
     libc::SYS_modify_ldt,

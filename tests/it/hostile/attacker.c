@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -239,9 +242,82 @@ static int leaves(const char *kind, const char *path) {
     if (!strcmp(kind, "link")) return symlink("/etc/passwd", path) ? 1 : 0;
     if (!strcmp(kind, "pipe")) return mkfifo(path, 0666) ? 1 : 0;
     if (!strcmp(kind, "folder")) return mkdir(path, 0777) ? 1 : 0;
+    if (!strcmp(kind, "socket")) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+        return bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof address) ? 1 : 0;
+    }
+    if (!strcmp(kind, "unreadable")) return creat(path, 0) < 0;
+    if (!strcmp(kind, "holes")) { /* Three files that are larger than all that may be taken, and need no room. */
+        char name[64];
+        for (int number = 0; number < 3; number++) {
+            snprintf(name, sizeof name, "%s%d", path, number);
+            int holes = open(name, O_WRONLY | O_CREAT, 0600);
+            if (ftruncate(holes, 500L << 20)) return 1;
+        }
+        return 0;
+    }
     int file = open(path, O_WRONLY | O_CREAT, 0600);
     if (write(file, "x", 1) != 1 || fchmod(file, 06777)) return 1;
     return 0;
+}
+
+/* So many empty files, or folders, beside each other. */
+static int crowds(long count, int folders) {
+    char name[32];
+    for (long number = 0; number < count; number++) {
+        snprintf(name, sizeof name, "crowd-%ld", number);
+        if (folders ? mkdir(name, 0755) : mknod(name, S_IFREG | 0600, 0)) return worked(0, "");
+    }
+    return 0;
+}
+
+/* Folders in each other, so many, with long names; a file at the bottom. */
+static int digs(int count) {
+    char name[201];
+    memset(name, 'x', 200);
+    name[200] = 0;
+    while (count-- > 0)
+        if (mkdir(name, 0755) || chdir(name)) return worked(0, "");
+    return creat("bottom", 0600) < 0;
+}
+
+/* Processes with sessions of their own that use all the processor time there is. */
+static int spins(int count) {
+    for (int number = 1; number < count; number++)
+        if (fork() == 0) {
+            setsid();
+            signal(SIGTERM, SIG_IGN);
+            break;
+        }
+    for (volatile long round = 0;; round++);
+}
+
+/* Another name for a file that is not the job's, and what is in it changed by that name. */
+static int relinks(const char *path) {
+    static const char *names[] = {"stolen", "/tmp/stolen"};
+    for (int number = 0; number < 2; number++) {
+        if (link(path, names[number])) continue;
+        int file = open(names[number], O_WRONLY | O_TRUNC);
+        if (file >= 0 && write(file, "x", 1) != 1) return 1;
+        chmod(names[number], 0777);
+    }
+    return 0;
+}
+
+/* What is counted for the daemon's user, or reaches the first process. */
+static int exhausts(void) {
+    if (inotify_init1(0) >= 0 || errno != EPERM) return worked(1, "inotify");
+    if (syscall(SYS_fanotify_init, 0, 0) >= 0 || errno != EPERM) return worked(1, "fanotify");
+    if (limit(RLIMIT_SIGPENDING, 4096)) return worked(1, "signals that wait");
+    if (limit(RLIMIT_MEMLOCK, 0)) return worked(1, "locked memory");
+    if (limit(RLIMIT_MSGQUEUE, 0)) return worked(1, "queues");
+    if (ptrace(PTRACE_SEIZE, 1, 0, 0) == 0) return worked(1, "ptrace of the first process");
+    if (syscall(SYS_process_vm_writev, 1, 0, 0, 0, 0, 0) >= 0 || errno != EPERM) return worked(1, "process_vm_writev");
+    if (open("/proc/1/mem", O_RDWR) >= 0) return worked(1, "memory of the first process");
+    if (open("/proc/self/exe", O_WRONLY) >= 0) return worked(1, "its own program");
+    if (syscall(SYS_memfd_secret, 0) >= 0) return worked(1, "secret memory");
+    return REFUSED;
 }
 
 int main(int argc, char **argv) {
@@ -263,6 +339,12 @@ int main(int argc, char **argv) {
     if (!strcmp(attack, "leave")) return leaves(word, argv[3]);
     if (!strcmp(attack, "orphans")) return orphans(atoi(word));
     if (!strcmp(attack, "linger")) return lingers();
+    if (!strcmp(attack, "files")) return crowds(atol(word), 0);
+    if (!strcmp(attack, "folders")) return crowds(atol(word), 1);
+    if (!strcmp(attack, "dig")) return digs(atoi(word));
+    if (!strcmp(attack, "spin")) return spins(atoi(word));
+    if (!strcmp(attack, "relink")) return relinks(word);
+    if (!strcmp(attack, "exhaust")) return exhausts();
     if (!strcmp(attack, "abort")) abort();
     if (!strcmp(attack, "segfault")) raise(SIGSEGV);
     if (!strcmp(attack, "wild")) *(volatile int *)8 = 1;

@@ -6,7 +6,7 @@ use super::*;
 fn check_ends(words: &str, expected: Ended) {
     let words: Vec<&str> = words.split(' ').collect();
     for mut volunteer in volunteers(&[]) {
-        for attack in [attack_as_files, attack_as_text] {
+        for attack in ATTACKS {
             let attacked = attack(&volunteer, &words);
             assert!(matches!(attacked.ended, Ok(ended) if ended == expected), "{words:?}: {attacked:?}");
         }

@@ -25,7 +25,7 @@ fn many_processes_have_no_more_memory_than_one_where_there_are_groups() {
         if !has_groups(&volunteer) {
             continue;
         }
-        for attack in [attack_as_files, attack_as_text] {
+        for attack in ATTACKS {
             let attacked = attack(&volunteer, &["swarm", "40", "100"]);
             assert!(matches!(attacked.ended, Ok(Ended::Killed(libc::SIGKILL))), "{attacked:?}");
             assert_unharmed(&mut volunteer);
