@@ -5,6 +5,7 @@
 //! cargo bench --bench dispatch -- farm                            the same, as files, with up to 1,024 slots
 //! cargo bench --bench dispatch -- client-cost DIRECTORY WORD…     gcc WORD… on every C or C++ file there
 //! cargo bench --bench dispatch -- handshake                       beginning a link, with TLS and without
+//! cargo bench --bench dispatch -- protection [JOBS]               a job with TLS and a box, with one, with neither
 //! ```
 //!
 //! The second measures compiles that travel as files, the same without TLS, then as preprocessed texts, each
@@ -15,6 +16,7 @@
 
 mod farm;
 mod handshake;
+mod protection;
 mod rig;
 
 use std::fs;
@@ -149,7 +151,7 @@ fn run(
     for (count, way, more) in ways {
         let place = temporary.join(format!("ours{count}{way}").replace(' ', "-"));
         let rig = match *more == IN_THE_CLEAR {
-            true => Rig::in_the_clear(&programs(), &place, path, *count)?,
+            true => Rig::in_the_clear(&programs(), &place, path, *count, &[])?,
             false => Rig::ours(&programs(), &place, path, *count, more)?,
         };
         let workload = workload_of(*count);
@@ -250,11 +252,17 @@ fn main() -> ExitCode {
             let rig = Rig::ours(&programs(), &temporary.path().join("ours"), &path, 4, &[]);
             rig.and_then(|rig| handshake::run(&rig)).map(|()| 0)
         }
+        Some((mode, jobs)) if mode == "protection" && jobs.len() < 2 => {
+            let jobs = jobs.first().and_then(|jobs| jobs.parse().ok()).unwrap_or(200);
+            protection::run(temporary.path(), jobs)
+        }
         Some((mode, [directory, arguments @ ..])) if mode == "client-cost" => {
             client_cost(temporary.path(), Path::new(directory), arguments)
         }
         Some(_) => {
-            eprintln!("usage: dispatch [dispatch | farm | handshake | client-cost DIRECTORY WORD…]");
+            eprintln!(
+                "usage: dispatch [dispatch | farm | handshake | protection [JOBS] | client-cost DIRECTORY WORD…]"
+            );
             return ExitCode::from(2);
         }
     };

@@ -110,14 +110,21 @@ impl Rig {
     /// # Errors
     ///
     /// Fails when the stand-in cannot be written.
-    pub fn in_the_clear(bin: &Path, directory: &Path, path: &str, slots: u32) -> io::Result<Rig> {
+    pub fn in_the_clear(
+        bin: &Path,
+        directory: &Path,
+        path: &str,
+        slots: u32,
+        more: &[&str],
+    ) -> io::Result<Rig> {
         use std::os::unix::fs::PermissionsExt;
         fs::create_dir_all(directory.join("volunteer"))?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         let root = if rustix::process::geteuid().is_root() { "--user root" } else { "" };
         let script = format!(
-            "#!/bin/sh\nshift 2\nexec {} \"$@\" --nice 0 --max-load 100000 --jobs {slots} {root} --temp-dir {} --log-file {}\n",
+            "#!/bin/sh\nshift 2\nexec {} \"$@\" --nice 0 --max-load 100000 --jobs {slots} {root} {} --temp-dir {} --log-file {}\n",
             bin.join("distccd").display(),
+            more.join(" "),
             directory.join("volunteer").display(),
             directory.join("volunteer.log").display(),
         );
@@ -208,6 +215,22 @@ impl Rig {
         };
         let entries = fs::read_dir("/proc").ok()?.flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_broker)
+    }
+
+    /// The volunteer's process, also where ssh has started it.
+    pub fn daemon(&self) -> Option<u32> {
+        if let Some(child) = &self.volunteer {
+            return Some(child.id());
+        }
+        let place = self.directory.join("volunteer").into_os_string().into_encoded_bytes();
+        let is_daemon = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split(|&byte| byte == 0);
+            words.next().is_some_and(|word| word.ends_with(b"/distccd")) && words.any(|word| word == place)
+        };
+        let entries = fs::read_dir("/proc").ok()?.flatten();
+        // Its guard is another process of the same words, and younger.
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_daemon).min()
     }
 
     /// How many compiles were remote, by the broker's own count; `None` for stock distcc.

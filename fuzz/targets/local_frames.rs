@@ -2,7 +2,7 @@
 
 use distcc::common::invocation::Invocation;
 use distcc::common::protocol::io::read_local;
-use distcc::common::protocol::local::{Done, Run};
+use distcc::common::protocol::local::{Control, ControlReply, Done, Run};
 use distcc::common::protocol::wire;
 
 /// What either side does with bytes.
@@ -15,5 +15,7 @@ pub fn run(mut data: &[u8]) {
         let _ = wire::decode::<Invocation>(&body);
         let _ = wire::decode::<Run>(&body);
         let _ = wire::decode::<Done>(&body);
+        let _ = wire::decode::<Control>(&body);
+        let _ = wire::decode::<ControlReply>(&body);
     }
 }

@@ -15,7 +15,7 @@
 //! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind; [`groups`]: what one may
 //!   use as a whole.
 
-mod acceptable;
+pub mod acceptable;
 pub mod access;
 pub mod admit;
 pub mod classic;

@@ -7,6 +7,8 @@
 mod bundles;
 #[path = "../../fuzz/targets/classic_packets.rs"]
 mod classic_packets;
+#[path = "../../fuzz/targets/commands.rs"]
+mod commands;
 #[path = "../../fuzz/targets/conditions.rs"]
 mod conditions;
 #[path = "../../fuzz/targets/dependencies.rs"]
@@ -23,6 +25,8 @@ mod link_frames;
 mod local_frames;
 #[path = "../../fuzz/targets/lzo.rs"]
 mod lzo;
+#[path = "../../fuzz/targets/openings.rs"]
+mod openings;
 #[path = "../../fuzz/targets/results.rs"]
 mod results;
 #[path = "../../fuzz/targets/sources.rs"]
@@ -61,6 +65,7 @@ macro_rules! tests {
 tests! {
     bundles: any_bundles_are_safe_to_read,
     classic_packets: any_classic_packets_are_safe_to_read,
+    commands: any_commands_are_safe_to_read,
     conditions: any_conditions_are_safe_to_evaluate,
     dependencies: any_dependencies_are_safe_to_read,
     dictionary: any_dictionary_is_safe_to_read,
@@ -69,6 +74,7 @@ tests! {
     link_frames: any_link_frames_are_safe_to_read,
     local_frames: any_local_frames_are_safe_to_read,
     lzo: any_lzo_are_safe_to_read,
+    openings: any_openings_are_safe_to_read,
     results: any_results_are_safe_to_read,
     sources: any_sources_are_safe_to_read,
     trust: any_trust_are_safe_to_read,

@@ -4,7 +4,7 @@
 //! one of loopback, with a token that is new each time, until nobody with that token has come for an hour.
 //! The page asks for the report as `--status` does, once a second while somebody looks, and may hold hosts.
 
-mod request;
+pub mod request;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

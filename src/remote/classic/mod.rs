@@ -7,7 +7,7 @@
 //! Never does: hold more of a request in memory than the budget allows, wait for a client without
 //! a bound, run a compiler for a client that has gone.
 
-mod order;
+pub mod order;
 mod receive;
 mod run;
 mod tree;
