@@ -26,7 +26,6 @@ use super::settle::Settlement;
 use super::state::slots::SlotLease;
 use super::volunteers::{Form, Ssh};
 use super::{AtWork, Shared};
-use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::classic::Version;
 use crate::common::protocol::io::{LocalFrames, local_frame};
@@ -36,9 +35,10 @@ use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
 
 mod orders;
+mod provided;
 
 pub use orders::hold_host;
-use orders::{obey, trace_wish};
+use orders::{obey, source_name, trace_wish};
 
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
@@ -165,14 +165,6 @@ async fn compile(
     session.run(commands).instrument(span).await
 }
 
-/// What people see as the job's name.
-fn source_name(invocation: &Invocation, plan: Option<&Plan>) -> String {
-    match plan {
-        Some(plan) => plan.job.source.to_text(),
-        None => invocation.argv.last().map(Bytes::to_text).unwrap_or_default(),
-    }
-}
-
 /// What a session's own tasks bring.
 enum Progress {
     Prepared(Result<Inputs, LocalReason>),
@@ -217,6 +209,9 @@ struct Way {
 
 /// What every attempt at a job is made of.
 struct Task {
+    shared: Arc<Shared>,
+    job: JobId,
+    host: HostId,
     plan: Arc<Plan>,
     invocation: Arc<Invocation>,
     inputs: Arc<Inputs>,
@@ -241,7 +236,7 @@ impl Task {
     /// As files where the volunteer takes them and the job can be sent so, else as a text.
     async fn natively(&self, link: &NativeHandle) -> Result<Answer, Failure> {
         if let Some(files) = self.inputs.files().filter(|_| link.is_hermetic())
-            && link.provide(&files.toolchain).await?
+            && self.provided(link, files).await?
         {
             self.inputs.count(true);
             let order = FilesOrder { job: Arc::clone(files), deadline: self.deadline };
@@ -400,7 +395,8 @@ impl Session {
             true => deadline.min(self.settings.io_timeout),
             false => deadline,
         };
-        let task = Task { plan, invocation: self.invocation.clone(), inputs, deadline };
+        let (shared, job) = (self.shared.clone(), self.job);
+        let task = Task { shared, job, host, plan, invocation: self.invocation.clone(), inputs, deadline };
         let author = way.link.author();
         let work = async move { Progress::Attempted(host, way.attempt(&task).await) };
         let task = self.work.spawn(work.in_current_span());

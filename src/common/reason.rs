@@ -183,6 +183,9 @@ pub enum LocalReason {
     /// It travels as a text, for which volunteers need a compiler of their own, and none has this one.
     #[error("it travels as preprocessed text, and no volunteer has this compiler of its own")]
     NoTextCompiler,
+    /// Its compiler is on the way to a volunteer, over a thin line.
+    #[error("its compiler is still on the way to a volunteer")]
+    ToolchainUnderway,
 }
 
 /// Why an option keeps a job here; completes "OPTION …".
@@ -267,6 +270,7 @@ impl LocalReason {
             Self::UnexpectedOutput { .. } => "unexpected-output",
             Self::NoVolunteer { .. } => "no-volunteer",
             Self::NoTextCompiler => "no-text-compiler",
+            Self::ToolchainUnderway => "toolchain-underway",
             Self::Verification { .. } => "verification",
             Self::Sooner => "sooner",
             Self::Straggler => "straggler",

@@ -17,6 +17,7 @@
 //! - [`sight`]: what people are shown: status, explanations, traces, checks;
 //! - [`fuzz`]: every parser of a peer's bytes, with a corpus and its mutations;
 //! - [`hostile`]: clients and volunteers that mean harm;
+//! - [`slow`]: a volunteer at the end of a thin, long line;
 //! - [`tidy`]: rules about the sources that no lint knows;
 //! - [`licences`]: rules about the dependencies.
 
@@ -41,6 +42,7 @@ mod scene;
 mod settings;
 mod shim;
 mod sight;
+mod slow;
 mod subtle;
 mod tidy;
 mod travels;

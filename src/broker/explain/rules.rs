@@ -70,7 +70,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::NoTextCompiler => {
             "a text is compiled by a compiler of the volunteer's own; only compiles that travel as files bring theirs along"
         }
-        R::Sooner | R::Straggler => "where this machine is sooner it does the work",
+        R::Sooner | R::Straggler | R::ToolchainUnderway => "where this machine is sooner it does the work",
         R::Draining => "a broker that was told to stop sends nothing more",
         R::Broker { .. } => "whatever fails, the compile runs here",
     }

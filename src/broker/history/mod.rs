@@ -124,7 +124,9 @@ impl History {
             Event::HostDown { host, why } => self.mark(now, What::Lost { host: host.0, why: cut(why) }),
             Event::Credit { host, jobs } => self.mark(now, What::Slots { host: host.0, slots: *jobs }),
             Event::Paused { host } => self.mark(now, What::Slots { host: host.0, slots: 0 }),
-            Event::Arrived(_)
+            Event::Awaits { .. }
+            | Event::Begins { .. }
+            | Event::Arrived(_)
             | Event::ArrivedLocal { .. }
             | Event::Hold { .. }
             | Event::Drain

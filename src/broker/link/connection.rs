@@ -177,6 +177,7 @@ async fn serve(
     let (handle, mut commands) = NativeHandle::new(author, Arc::clone(&surroundings.numbers));
     let traffic = Arc::clone(&surroundings.traffic);
     let mut peer = Peer::new(surroundings.clock.now(), surroundings.client.clone(), traffic);
+    peer.tell_progress(handle.progress());
     let mut link = Link { peer: &mut peer, handle: Some(handle), carried };
     let trusted = connection.key.map(|key| move || surroundings.trust.knows(&address, &key));
     let work = exchange(connection, &mut link, &mut commands, surroundings, reporter);

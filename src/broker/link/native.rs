@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::peer::Provision;
+use super::supply::Progress;
 use super::{Answer, Author, Work};
 use crate::broker::hermetic::ToolchainSet;
 use crate::broker::scheduler::api::Failure;
@@ -16,6 +18,12 @@ use crate::common::toolchain::Digest;
 /// How long a job waits for its toolchain to be there: with equal files in place, on a fast network,
 /// it takes a second or two. A job that has waited so long goes another way, while it travels on.
 const PROVISION_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A toolchain that will take longer is not waited for while this machine has nothing to do.
+const PROVISION_QUICK: Duration = Duration::from_secs(8);
+
+/// How often it is looked how far a toolchain is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What a session asks of a link.
 #[derive(Debug)]
@@ -41,11 +49,12 @@ pub enum LinkCommand {
         /// What.
         toolchain: Arc<ToolchainSet>,
         /// Where the outcome goes.
-        reply: oneshot::Sender<Result<(), Failure>>,
+        reply: Provision,
     },
 }
 
-type Provisioned = Arc<OnceCell<Result<(), Failure>>>;
+/// What became of a toolchain, once that is known.
+type Provided = watch::Receiver<Option<Result<(), Failure>>>;
 
 /// How to reach a native link that is up. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,7 +65,9 @@ pub struct NativeHandle {
     /// Whether it takes hermetic compiles.
     hermetic: bool,
     /// Toolchains that are there, or on their way.
-    toolchains: Arc<Mutex<HashMap<Digest, Provisioned>>>,
+    toolchains: Arc<Mutex<HashMap<Digest, Provided>>>,
+    /// How far files are.
+    progress: Arc<Progress>,
     /// Toolchains that it has not of its own, for compiles that come as texts, and its words.
     lacking: Arc<Mutex<HashMap<Digest, String>>>,
 }
@@ -77,9 +88,15 @@ impl NativeHandle {
             numbers,
             hermetic: false,
             toolchains: Arc::default(),
+            progress: Arc::default(),
             lacking: Arc::default(),
         };
         (handle, receiver)
+    }
+
+    /// How far files are on their way over this link.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// The same link, known to take hermetic compiles or not.
@@ -125,40 +142,77 @@ impl NativeHandle {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(toolchain, why);
     }
 
+    /// Whether a toolchain is there.
+    pub fn has(&self, toolchain: &Digest) -> bool {
+        let known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(toolchain).is_some_and(|provided| *provided.borrow() == Some(Ok(())))
+    }
+
     /// Waits until a toolchain is there; false when that takes so long that the job should go
-    /// another way. Many jobs may wait; it travels once, whoever gives up.
+    /// another way. Many jobs may wait; it travels once, whoever gives up. Does `when_slow` once it is
+    /// known that it will take a while.
     ///
     /// # Errors
     ///
     /// Returns the [`Failure`] that the scheduler must know of.
-    pub async fn provide(&self, toolchain: &Arc<ToolchainSet>) -> Result<bool, Failure> {
-        let cell = {
-            let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-            known.entry(toolchain.digest).or_default().clone()
-        };
-        if cell.get() == Some(&Ok(())) {
-            return Ok(true);
-        }
-        let outcome = match timeout(PROVISION_PATIENCE, cell.get_or_init(|| self.provision(toolchain))).await
-        {
-            Ok(outcome) => outcome.clone(),
-            Err(_) => return Ok(false),
-        };
-        if outcome.is_err() {
-            // The next job may have more luck.
-            let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.get(&toolchain.digest).is_some_and(|current| Arc::ptr_eq(current, &cell)) {
-                known.remove(&toolchain.digest);
+    pub async fn provide(
+        &self,
+        toolchain: &Arc<ToolchainSet>,
+        when_slow: impl Future<Output = ()>,
+    ) -> Result<bool, Failure> {
+        let provided = self.provided(toolchain)?;
+        let mut waiting = provided.clone();
+        let told = async { waiting.wait_for(Option::is_some).await.map(|told| told.clone()) };
+        let waited = timeout(PROVISION_PATIENCE, async {
+            tokio::pin!(told);
+            tokio::select! {
+                biased;
+                told = &mut told => told,
+                () = self.found_slow() => {
+                    when_slow.await;
+                    told.await
+                }
             }
+        });
+        match waited.await {
+            Ok(Ok(Some(Ok(())))) => Ok(true),
+            Ok(Ok(Some(Err(failure)))) => {
+                // The next job may have more luck.
+                let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.get(&toolchain.digest).is_some_and(|current| current.same_channel(&provided)) {
+                    known.remove(&toolchain.digest);
+                }
+                Err(failure)
+            }
+            Ok(Ok(None) | Err(_)) => Err(closed()),
+            Err(_) => Ok(false),
         }
-        outcome.map(|()| true)
     }
 
-    async fn provision(&self, toolchain: &Arc<ToolchainSet>) -> Result<(), Failure> {
-        let (reply, outcome) = oneshot::channel();
-        let (provision, toolchain) = (self.number(), Arc::clone(toolchain));
+    /// Where it is told that a toolchain is there. Whoever asks first has it sent.
+    fn provided(&self, toolchain: &Arc<ToolchainSet>) -> Result<Provided, Failure> {
+        let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(provided) = known.get(&toolchain.digest) {
+            return Ok(provided.clone());
+        }
+        let (reply, provided) = watch::channel(None);
+        let (provision, digest, toolchain) = (self.number(), toolchain.digest, Arc::clone(toolchain));
         self.commands.send(LinkCommand::Provision { provision, toolchain, reply }).map_err(|_| closed())?;
-        outcome.await.unwrap_or_else(|_| Err(closed()))
+        known.insert(digest, provided.clone());
+        Ok(provided)
+    }
+
+    /// Returns when it is known that what is on its way will take long.
+    async fn found_slow(&self) {
+        let (begun, mut before) = (Instant::now(), self.progress.look());
+        loop {
+            sleep(PROGRESS_INTERVAL).await;
+            let (now, left) = (self.progress.look(), PROVISION_QUICK.checked_sub(begun.elapsed()));
+            if left.is_none_or(|left| now.is_slow(&before, PROGRESS_INTERVAL, left)) {
+                return;
+            }
+            before = now;
+        }
     }
 
     fn number(&self) -> u32 {

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::transfer::{Announced, Job};
 use super::known::{Defined, Known};
-use super::supply::{Bundle, Supply, ToPack};
+use super::supply::{Bundle, Progress, Supply, ToPack};
 use super::traffic::{Traffic, Way};
 use super::{Answer, Work};
 use crate::broker::hermetic::ToolchainSet;
@@ -27,6 +27,9 @@ use crate::common::protocol::link::{
 use crate::common::protocol::wire;
 
 mod transfer;
+
+/// Where it is told what became of a toolchain: once, to all who wait.
+pub type Provision = watch::Sender<Option<Result<(), Failure>>>;
 
 /// What a volunteer said that concerns more than one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ pub struct Peer {
     /// Jobs with input to send, in turn.
     sending: VecDeque<u32>,
     /// Toolchains that are on their way.
-    provisions: BTreeMap<u32, oneshot::Sender<Result<(), Failure>>>,
+    provisions: BTreeMap<u32, Provision>,
     known: Known,
     supply: Supply,
     /// Encoded messages, before any data.
@@ -140,6 +143,11 @@ impl Peer {
         }
     }
 
+    /// Has the progress of files told there.
+    pub fn tell_progress(&mut self, progress: Arc<Progress>) {
+        self.supply.tell(progress);
+    }
+
     /// It is `now`: for the times that answers tell.
     pub fn tick(&mut self, now: Moment) {
         self.now = now;
@@ -164,14 +172,9 @@ impl Peer {
     }
 
     /// Has a toolchain made ready.
-    pub fn provision(
-        &mut self,
-        provision: u32,
-        toolchain: &ToolchainSet,
-        reply: oneshot::Sender<Result<(), Failure>>,
-    ) {
+    pub fn provision(&mut self, provision: u32, toolchain: &ToolchainSet, reply: Provision) {
         if !self.define(toolchain.generation, &toolchain.items) {
-            let _ = reply.send(Err(outdated()));
+            reply.send_replace(Some(Err(outdated())));
             return;
         }
         let mut numbers: Vec<u32> = toolchain.items.iter().map(|(number, _)| *number).collect();
@@ -213,7 +216,7 @@ impl Peer {
             let _ = job.reply.send(Err(Failure::Host { why: why.to_owned() }));
         }
         for (_, reply) in std::mem::take(&mut self.provisions) {
-            let _ = reply.send(Err(Failure::Host { why: why.to_owned() }));
+            reply.send_replace(Some(Err(Failure::Host { why: why.to_owned() })));
         }
     }
 
@@ -374,11 +377,11 @@ impl Peer {
 
     fn provisioned(&mut self, provision: u32, trouble: &str) {
         let Some(reply) = self.provisions.remove(&provision) else { return };
-        let _ = reply.send(match trouble.is_empty() {
+        reply.send_replace(Some(match trouble.is_empty() {
             true => Ok(()),
             // It would not take it a moment later, and sending it is dear.
             false => Err(Failure::Host { why: format!("could not take the toolchain: {trouble}") }),
-        });
+        }));
     }
 
     fn need_files(&mut self, items: &[u32]) -> Result<(), LinkError> {

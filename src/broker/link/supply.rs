@@ -6,6 +6,8 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::common::inputs::Item;
 use crate::common::limits::{BUNDLE_BYTES, BUNDLE_WINDOW_BYTES, LINK_CHUNK_MAX_BYTES};
@@ -21,6 +23,44 @@ const BUNDLES_MAX: usize = 3;
 pub struct ToPack {
     /// Numbers and entries.
     pub files: Vec<(u32, Arc<Item>)>,
+}
+
+/// How far the files of a link are on their way.
+#[derive(Debug, Default)]
+pub struct Progress {
+    asked: AtomicU64,
+    packed: AtomicU64,
+    left: AtomicU64,
+}
+
+/// The same at one moment, in bytes of contents before compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What was asked for so far.
+    pub asked: u64,
+    /// What of it was packed.
+    pub packed: u64,
+    /// What of that has left.
+    pub left: u64,
+}
+
+impl Progress {
+    /// How far they are.
+    pub fn look(&self) -> Look {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Look { asked: of(&self.asked), packed: of(&self.packed), left: of(&self.left) }
+    }
+}
+
+impl Look {
+    /// Whether the line, as it was in the `span` since `before`, will need longer than `patience` for what
+    /// remains. Only a line that never waits for files to be packed tells how fast it is.
+    pub fn is_slow(&self, before: &Look, span: Duration, patience: Duration) -> bool {
+        let is_busy = |look: &Look| look.packed > look.left;
+        let rest = self.asked.saturating_sub(self.left) as f64;
+        let rate = self.left.saturating_sub(before.left) as f64 / span.as_secs_f64();
+        is_busy(before) && is_busy(self) && rest > rate * patience.as_secs_f64()
+    }
 }
 
 /// What became of them.
@@ -40,6 +80,7 @@ pub struct Bundle {
 struct Outgoing {
     number: u32,
     packed: Vec<u8>,
+    plain: u64,
     sent: usize,
 }
 
@@ -52,6 +93,7 @@ pub struct Supply {
     outgoing: VecDeque<Outgoing>,
     numbers: u32,
     window: u64,
+    progress: Arc<Progress>,
 }
 
 impl Default for Supply {
@@ -63,14 +105,21 @@ impl Default for Supply {
             outgoing: VecDeque::new(),
             numbers: 0,
             window: BUNDLE_WINDOW_BYTES,
+            progress: Arc::default(),
         }
     }
 }
 
 impl Supply {
+    /// Has its progress told there.
+    pub fn tell(&mut self, progress: Arc<Progress>) {
+        self.progress = progress;
+    }
+
     /// The volunteer asks for a file.
     pub fn want(&mut self, number: u32, item: Arc<Item>) {
         if self.pending.insert(number) {
+            self.progress.asked.fetch_add(size(&item), Ordering::Relaxed);
             self.wanted.push_back((number, item));
         }
     }
@@ -111,7 +160,8 @@ impl Supply {
         let (number, packed) = (self.numbers, bundle.packed.len() as u64);
         self.numbers = self.numbers.wrapping_add(1);
         push_message(outbox, &ToVolunteer::Bundle { bundle: number, items: bundle.files, packed });
-        self.outgoing.push_back(Outgoing { number, packed: bundle.packed, sent: 0 });
+        self.progress.packed.fetch_add(bundle.plain, Ordering::Relaxed);
+        self.outgoing.push_back(Outgoing { number, packed: bundle.packed, plain: bundle.plain, sent: 0 });
     }
 
     /// The volunteer takes more.
@@ -131,6 +181,9 @@ impl Supply {
         let length = rest.len().min(LINK_CHUNK_MAX_BYTES as usize);
         let length = length.min(usize::try_from(self.window).unwrap_or(usize::MAX));
         push_bundle(out, bundle.number, &rest[..length]);
+        let plain = |sent: usize| bundle.plain * sent as u64 / bundle.packed.len().max(1) as u64;
+        let more = plain(bundle.sent + length) - plain(bundle.sent);
+        self.progress.left.fetch_add(more, Ordering::Relaxed);
         bundle.sent += length;
         self.window -= length as u64;
         if bundle.sent < bundle.packed.len() {
@@ -167,6 +220,20 @@ mod tests {
 
     fn numbers(pack: Option<ToPack>) -> Vec<u32> {
         pack.map(|pack| pack.files.iter().map(|(number, _)| *number).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_line_that_will_take_long_is_known_early() {
+        let look = |packed, left| Look { asked: 100, packed, left };
+        let is_slow =
+            |before: Look, now: Look| now.is_slow(&before, Duration::from_secs(1), Duration::from_secs(8));
+        // A twentieth in a second, and a fifth.
+        assert!(is_slow(look(20, 5), look(30, 10)));
+        assert!(!is_slow(look(20, 5), look(60, 25)));
+        assert!(is_slow(look(20, 5), look(20, 5)));
+        // It waits for what is being packed.
+        assert!(!is_slow(look(5, 5), look(10, 10)));
+        assert!(!is_slow(look(5, 5), look(30, 10)));
     }
 
     #[test]

@@ -137,6 +137,20 @@ pub enum Event {
         /// Why.
         reason: LocalReason,
     },
+    /// The job's compiler is on its way to the host, and will be for a while.
+    Awaits {
+        /// Which.
+        job: JobId,
+        /// Where.
+        host: HostId,
+    },
+    /// The job's compiler was not there, and is now: its attempt begins.
+    Begins {
+        /// Which.
+        job: JobId,
+        /// Where.
+        host: HostId,
+    },
     /// A volunteer's compiler gave an answer, and all of it has arrived.
     Answered {
         /// Which.

@@ -21,8 +21,10 @@ pub enum LocalKind {
 pub struct Attempt {
     /// The host's dense number.
     pub host: usize,
-    /// When it was sent.
+    /// When it was sent, or its compiler was there.
     pub sent: Moment,
+    /// Whether its compiler is still on the way, and will be for a while.
+    pub awaits: bool,
 }
 
 /// Where a job stands.

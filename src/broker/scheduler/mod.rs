@@ -166,6 +166,8 @@ impl Scheduler {
             Event::Prepared { job } => self.on_prepared(job),
             Event::Found { job } => self.on_found(job, actions),
             Event::Unpreparable { job, reason } => self.on_unpreparable(job, reason, actions),
+            Event::Awaits { job, host } => self.on_awaits(job, host),
+            Event::Begins { job, host } => self.on_begins(job, host),
             Event::Answered { job, host, compile } => self.on_answered(job, host, compile, actions),
             Event::Failed { job, host, failure } => self.on_failed(job, host, &failure, actions),
             Event::Delivered { job } => self.on_delivered(job),

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::Scheduler;
-use super::api::{Action, JobId, Moment, TaskKey};
+use super::api::{Action, HostId, JobId, Moment, TaskKey};
 use super::fair::Waiter;
 use super::jobs::{Attempt, Job, LocalKind, Phase};
 use crate::common::reason::LocalReason;
 
 /// How soon a straggler for which nothing could be done is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How soon it is looked again whether this machine has room for a job that waits for its compiler elsewhere.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
 
 impl Scheduler {
     /// How long an attempt may take.
@@ -54,6 +57,12 @@ impl Scheduler {
         while self.looks.first().is_some_and(|(at, _)| *at <= self.now) {
             // Taken out, so that the loop ends whatever becomes of the job.
             let Some((_, id)) = self.looks.pop_first() else { return };
+            if self.awaits(id) {
+                if !self.take_over(id, actions) {
+                    self.look_again(id, self.now + LOOK_FOR_ROOM, None);
+                }
+                continue;
+            }
             let wait = self.until_straggler(id);
             if !wait.is_zero() {
                 self.look_again(id, self.now + wait, None);
@@ -63,6 +72,47 @@ impl Scheduler {
                 self.look_again(id, self.now + LOOK_AGAIN.max(age / 8), None);
             }
         }
+    }
+
+    /// The compiler of a job is on its way to a host: as soon as this machine has nothing to do, it has the job.
+    pub(super) fn on_awaits(&mut self, id: JobId, host: HostId) {
+        self.change_attempt(id, host, |attempt, _| attempt.awaits = true);
+        self.look_again(id, self.now, None);
+    }
+
+    /// The compiler is there. That it took a while says nothing about the host's speed.
+    pub(super) fn on_begins(&mut self, id: JobId, host: HostId) {
+        self.change_attempt(id, host, |attempt, now| (attempt.awaits, attempt.sent) = (false, now));
+        if let Some(task) = self.jobs.get(&id).and_then(|job| job.route.as_ref()).map(|route| route.task) {
+            self.look_again(id, self.first_look(task), None);
+        }
+    }
+
+    fn change_attempt(&mut self, id: JobId, host: HostId, change: impl Fn(&mut Attempt, Moment)) {
+        let (host, now) = (self.hosts.find(host), self.now);
+        if let Some(Job { phase: Phase::Remote { attempts, .. }, .. }) = self.jobs.get_mut(&id) {
+            let same = attempts.iter_mut().filter(|attempt| Some(attempt.host) == host);
+            same.for_each(|attempt| change(attempt, now));
+        }
+    }
+
+    /// Whether all that a job waits for is its compiler, on the way to a host.
+    fn awaits(&self, id: JobId) -> bool {
+        let Some(Phase::Remote { attempts, .. }) = self.phase(id) else { return false };
+        attempts.iter().all(|attempt| attempt.awaits)
+    }
+
+    /// Compiles here what waits for its compiler elsewhere, where there is room.
+    fn take_over(&mut self, id: JobId, actions: &mut Vec<Action>) -> bool {
+        let Some(Job { route: Some(route), local, .. }) = self.jobs.get(&id) else { return false };
+        let free = self.home.compile.is_empty() && self.in_use.may_run(LocalKind::Compile, local);
+        if !(free && route.fallback) {
+            return false;
+        }
+        self.cancel_attempts(id, None, actions);
+        self.bring_home(id, LocalReason::ToolchainUnderway, actions);
+        self.run_here(actions);
+        true
     }
 
     /// How long until the latest attempt of a job is to be looked at; zero if it straggles. Then its host
@@ -107,7 +157,11 @@ impl Scheduler {
         }
         self.totals.hedged += 1;
         self.note_sent(number);
-        self.look_again(id, self.first_look(task), Some(Attempt { host: number, sent: self.now }));
+        self.look_again(
+            id,
+            self.first_look(task),
+            Some(Attempt { host: number, sent: self.now, awaits: false }),
+        );
         let deadline = self.deadline(task, number);
         actions.push(Action::Send { job: id, host: self.hosts[number].id, deadline });
         true

@@ -107,7 +107,7 @@ impl Scheduler {
         }
         let task = route.task;
         let look_at = self.first_look(task);
-        let attempts = vec![Attempt { host: number, sent: self.now }];
+        let attempts = vec![Attempt { host: number, sent: self.now, awaits: false }];
         self.note_sent(number);
         self.enter(id, Phase::Remote { attempts, look_at });
         let deadline = self.deadline(task, number);
@@ -202,6 +202,7 @@ fn teaches(reason: &LocalReason) -> bool {
         reason,
         LocalReason::NoVolunteer { .. }
             | LocalReason::NoTextCompiler
+            | LocalReason::ToolchainUnderway
             | LocalReason::NoHosts
             | LocalReason::EmptyHostList { .. }
             | LocalReason::LocalhostListed

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::broker::Shared;
 use crate::broker::dispatch::{Held, Message};
+use crate::broker::plan::Plan;
 use crate::broker::scheduler::api::Hold;
 use crate::broker::trace::live::Wish;
 use crate::common::bytes::Bytes;
@@ -81,4 +82,12 @@ pub fn trace_wish(invocation: &Invocation) -> Option<Wish> {
     let file = invocation.variable("DISTCC_TRACE").filter(|file| !file.is_empty())?;
     let path = invocation.cwd.as_path().join(Bytes::from(file).as_path());
     Some(Wish { path: path.into(), umask: invocation.umask })
+}
+
+/// What people see as the job's name.
+pub fn source_name(invocation: &Invocation, plan: Option<&Plan>) -> String {
+    match plan {
+        Some(plan) => plan.job.source.to_text(),
+        None => invocation.argv.last().map(Bytes::to_text).unwrap_or_default(),
+    }
 }

@@ -54,6 +54,30 @@ fn a_straggler_with_no_other_host_is_overtaken_here() {
 }
 
 #[test]
+fn while_its_compiler_is_on_the_way_to_a_host_a_job_is_done_here_where_there_is_room() {
+    let mut rig = Rig::up(&[3]);
+    rig.local.compile = 1;
+    for job in 1..=3 {
+        assert_eq!(rig.ready(), format!("send {job} to 0"));
+    }
+    let (job, host) = (|number| JobId(number), HostId(0));
+    assert_eq!(rig.on(Event::Awaits { job: job(1), host }), "cancel 1 on 0, run 1: toolchain-underway");
+    assert_eq!(rig.on(Event::Awaits { job: job(2), host }), "");
+    assert_eq!(rig.on(Event::Awaits { job: job(3), host }), "");
+    assert_eq!(rig.wait(SECOND * 30), "");
+    assert_eq!(rig.returns(1), "");
+    let said = rig.wait(SECOND);
+    assert!(said.starts_with("cancel ") && said.matches("toolchain-underway").count() == 1, "{said}");
+    // What is there is not waited for any more, and that it took so long is no slowness.
+    let last = if said.contains("run 2") { 3 } else { 2 };
+    assert_eq!(rig.on(Event::Begins { job: job(last), host }), "");
+    rig.returns(5 - last);
+    assert_eq!(rig.wait(SECOND), "");
+    assert_eq!(rig.answered(last, 0), format!("take {last} of 0"));
+    assert_eq!(rig.local_count("toolchain-underway"), 2);
+}
+
+#[test]
 fn a_large_file_that_was_never_seen_is_left_where_it_is_for_two_minutes() {
     let mut rig = learned(&[1]);
     rig.task = Some(99);
