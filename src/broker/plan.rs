@@ -46,7 +46,7 @@ pub struct Plan {
     /// The command as the user gave it, response files expanded.
     pub expanded: Vec<Bytes>,
     /// The command among the client's own files where it must say something else there than here: which
-    /// machine "this machine" is.
+    /// machine "this machine" is, and which compiler a cache's link leads to.
     pub spelt: Option<Vec<Bytes>>,
     /// The environment of the command among the client's own files, or why it cannot be there.
     pub hermetic_environment: Result<Vec<Bytes>, LocalReason>,
@@ -103,7 +103,12 @@ impl Planner<'_> {
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
         let natives = natives(&job, &compiler).await?;
-        let spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
+        let mut spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
+        if is_seen_through(&job.compiler, &compiler, cwd) {
+            // So would ccache call it; and a driver looks for its parts beside its own name.
+            let argv = spelt.get_or_insert_with(|| invocation.argv.clone());
+            argv.splice(..1, [Bytes::from(compiler.program.as_path())]);
+        }
         if natives.is_some() {
             job.hermetic.refused = None;
         }
@@ -272,6 +277,11 @@ fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
         let joined = joined.strip_prefix(b"=").filter(|_| word.starts_with(b"--")).unwrap_or(joined);
         Some(Bytes::from(if joined.is_empty() { next } else { joined }))
     })
+}
+
+/// Whether a compiler was named by a path that leads to another program.
+fn is_seen_through(name: &Bytes, compiler: &Compiler, cwd: &Path) -> bool {
+    name.contains(&b'/') && cwd.join(name.as_path()) != compiler.program
 }
 
 /// Options that mean "this machine", and what they mean.

@@ -102,6 +102,13 @@ fn links_are_seen_through_and_scripts_are_not_believed() {
     check(&farm, &folder, "other-gcc -g -Wextra -c a.c");
     std::os::unix::fs::symlink(SHIM, bin.join("gcc")).expect("a link");
     compare(&farm, &folder, "/usr/bin/gcc -g -O1 -c a.c", "gcc -g -O1 -c a.c");
+    // Named by its path: the driver was called by that name there, and did not find its parts.
+    let caches = farm.work().join("caches");
+    fs::create_dir(&caches).expect("our own folder");
+    fs::copy("/bin/true", caches.join("ccache")).expect("copied");
+    std::os::unix::fs::symlink("ccache", caches.join("gcc")).expect("a link");
+    let cached = format!("{SHIM} {}/gcc -g -Wall -Wextra -c a.c", caches.display());
+    compare(&farm, &folder, "/usr/bin/gcc -g -Wall -Wextra -c a.c", &cached);
     let script = bin.join("scripted-gcc");
     fs::write(&script, "#!/bin/sh\nexec /usr/bin/gcc -DX \"$@\"\n").expect("written");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
