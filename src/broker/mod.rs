@@ -186,7 +186,7 @@ pub enum ServeError {
 ///
 /// Returns why it cannot start.
 pub fn serve() -> Result<(), ServeError> {
-    let descriptors = raise_descriptor_limit();
+    let descriptors = raise_limits();
     // Every file is made with the mode that is meant: outputs have their shims' masks.
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     let defaults = Defaults::read(|name| std::env::var_os(name))?;
@@ -316,9 +316,14 @@ async fn read_again_on_hangup(shared: Arc<Shared>) {
     }
 }
 
-/// Raises the limit on open files as far as it goes, and says how far that is.
-fn raise_descriptor_limit() -> u64 {
+/// Raises the limits that the build had which started us as far as they go, and says how many files may be open.
+fn raise_limits() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
+        let limit = getrlimit(resource);
+        // What stays limited is met where it is reached.
+        let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, sessions are limited to what there is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

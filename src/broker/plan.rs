@@ -75,6 +75,9 @@ impl Planner<'_> {
         if (invocation.origin.mount_namespace, invocation.origin.root) != ours || ours.0 == 0 {
             return Err(LocalReason::OtherNamespace);
         }
+        if invocation.limited {
+            return Err(LocalReason::FileSizeLimit);
+        }
         let names = invocation.env.iter().filter_map(|entry| entry.split(|&byte| byte == b'=').next());
         if let Some(reason) = environment_reason(names) {
             return Err(reason);

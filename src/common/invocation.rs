@@ -18,6 +18,9 @@ pub struct Invocation {
     pub umask: u32,
     /// The terminal that stderr is, if it is one: compilers colour and wrap diagnostics for one.
     pub terminal: Option<Terminal>,
+    /// Whether it may not write files as large as an output may be (`ulimit -f`): then its compiler fails at
+    /// some size, and only a compiler here does so at the same.
+    pub limited: bool,
     /// Where the shim runs, to tell whether the broker sees the same files.
     pub origin: Origin,
 }

@@ -22,6 +22,9 @@ pub const PREPROCESSED_MAX_BYTES: u64 = 512 << 20;
 /// The largest single output that is taken from a volunteer.
 pub const OUTPUT_MAX_BYTES: u64 = 512 << 20;
 
+/// Who may write files of this size has no limit that matters: what a compile writes is smaller.
+pub const FILE_SIZE_FREE_BYTES: u64 = 2 * OUTPUT_MAX_BYTES;
+
 /// The most that a compiler may print on one stream of a remote job. More is compiled here.
 pub const MESSAGES_MAX_BYTES: u64 = 4 << 20;
 

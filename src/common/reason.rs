@@ -186,6 +186,9 @@ pub enum LocalReason {
     /// Its compiler is on the way to a volunteer, over a thin line.
     #[error("its compiler is still on the way to a volunteer")]
     ToolchainUnderway,
+    /// The size of files is limited where it was started.
+    #[error("the size of files is limited (ulimit -f)")]
+    FileSizeLimit,
 }
 
 /// Why an option keeps a job here; completes "OPTION …".
@@ -255,6 +258,7 @@ impl LocalReason {
             Self::ResponseFile { .. } => "response-file",
             Self::Environment { .. } => "environment",
             Self::OtherNamespace => "other-namespace",
+            Self::FileSizeLimit => "file-size-limit",
             Self::Nested => "nested",
             Self::NoHosts | Self::EmptyHostList { .. } => "no-hosts",
             Self::BadHostList { .. } => "bad-host-list",

@@ -57,6 +57,9 @@ pub enum Trouble {
     /// The invocation is larger than a frame may be.
     #[error("the arguments and the environment are too large")]
     TooLarge,
+    /// There is none, and one that we start would be limited as we are, all day and for everybody.
+    #[error("no broker: the size of files is limited (ulimit -f)")]
+    Limited,
     /// It is stopped, or does not answer.
     #[error("the broker does not answer")]
     Silent,
@@ -141,6 +144,7 @@ pub fn ask(invocation: &Invocation, voice: &Voice<'_>) -> Result<Outcome, Troubl
     let mut asking = Asking {
         places: places(invocation),
         environment: &invocation.env,
+        limited: invocation.limited,
         voice,
         header: Header::new(Kind::Compile, body.len()),
         turns: 0,
@@ -163,6 +167,7 @@ fn places(invocation: &Invocation) -> Vec<Place> {
 /// The state of a dialogue that may take several connections.
 struct Asking<'a> {
     places: Vec<Place>,
+    limited: bool,
     environment: &'a [Bytes],
     voice: &'a Voice<'a>,
     header: Header,
@@ -192,6 +197,9 @@ impl Asking<'_> {
             return Ok(connection);
         }
         self.voice.debug("no broker is running; starting one");
+        if self.limited {
+            return Err(Trouble::Limited);
+        }
         Ok(launch::start(&self.places, self.environment)?)
     }
 

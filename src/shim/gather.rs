@@ -1,11 +1,12 @@
 //! Gathers what the broker must know about this run, in few system calls.
 
 use rustix::fs::{Mode, stat};
-use rustix::process::{getcwd, getpid, umask};
+use rustix::process::{Resource, getcwd, getpid, getrlimit, umask};
 use rustix::termios::{isatty, tcgetwinsize};
 
 use crate::common::bytes::Bytes;
 use crate::common::invocation::{Invocation, Origin, Terminal};
+use crate::common::limits::FILE_SIZE_FREE_BYTES;
 
 /// The working directory; `None` when it has been removed or lies outside of our root.
 pub fn cwd() -> Option<Bytes> {
@@ -21,6 +22,7 @@ pub fn invocation(argv: Vec<Bytes>, cwd: Option<Bytes>, env: Vec<Bytes>) -> Invo
         env,
         umask: current_umask(),
         terminal: terminal(),
+        limited: getrlimit(Resource::Fsize).current.is_some_and(|most| most < FILE_SIZE_FREE_BYTES),
         origin: origin(),
     }
 }

@@ -42,6 +42,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::Environment { .. } => {
             "variables that change what compilers do in ways that cannot be followed elsewhere"
         }
+        R::FileSizeLimit => "only a compiler here fails at the size at which it would fail here",
         R::OtherNamespace => "the broker must see the files that the compile sees, under the same names",
         R::Nested => "an outer distcc has decided already",
         R::NoHosts | R::EmptyHostList { .. } => "without volunteers all is compiled here",
@@ -53,9 +54,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::NativeUnresolved { .. } => {
             "options that mean this machine's processor leave only when they can be spelt out with the same result"
         }
-        R::PreprocessorFailed | R::PreprocessorDiagnostics => {
-            "what goes wrong in preprocessing is told by the compiler here, in its own words"
-        }
+        R::PreprocessorFailed | R::PreprocessorDiagnostics => "what goes wrong in preprocessing is told here",
         R::Text { .. } => "what a preprocessed text would change or lose is compiled here",
         R::RemoteDiagnostics => {
             "a compile that fails or warns in preprocessed mode is repeated here, so that its words are those of this machine's compiler"

@@ -244,6 +244,43 @@ fn a_disk_that_is_full_where_outputs_go_is_told_as_gcc_tells_it() {
 }
 
 #[test]
+fn who_may_write_small_files_only_gets_what_gcc_makes_of_that() {
+    let farm = bare();
+    let table: String = (0..30_000).map(|number| format!("{number},")).collect();
+    write(&farm, "large.c", &format!("const int table[] = {{{table}}};\n"));
+    write(&farm, "small.c", "int x;\n");
+    let play = |with: &str, line: &str| {
+        let mut command = farm.command("sh");
+        command.args(["-c", "ulimit -f 64; ulimit -c 0; \"$@\"; echo $?; ls -l *.o | cut -d' ' -f5", "sh"]);
+        command.args(with.split_whitespace().chain(line.split(' ')));
+        let outcome = run(command, COMMAND_MAX);
+        names(&farm.work()).iter().filter(|name| name.ends_with(".o")).for_each(|name| {
+            fs::remove_file(farm.work().join(name)).expect("it was there");
+        });
+        let said =
+            String::from_utf8_lossy(&outcome.stderr).replace(|letter: char| letter.is_ascii_digit(), "");
+        // Names of temporary files differ each time.
+        let is_the_compilers = |line: &&str| !line.contains("/cc") && !line.starts_with("distcc[");
+        let said = said.lines().filter(is_the_compilers).collect::<Vec<_>>().join("\n");
+        (String::from_utf8_lossy(&outcome.stdout).into_owned(), said)
+    };
+    let lines = ["gcc -c large.c", "gcc -pipe -c large.c", "gcc -c small.c"];
+    let here = lines.map(|line| play("", line));
+    assert_eq!(lines.map(|line| play(SHIM, line)), here);
+    // Such a shim starts no broker, which would be limited as it is; one that runs counts it.
+    assert_eq!(farm.brokers(), [0_u32; 0]);
+    there_as(&farm, "small.c");
+    assert_eq!(lines.map(|line| play(SHIM, line)), here);
+    assert_eq!((farm.local_reason("file-size-limit"), farm.total("remote")), (3, 1), "{}", farm.status());
+    farm.finish();
+}
+
+fn there_as(farm: &Farm, source: &str) {
+    farm.shim(["gcc", "-c", source, "-o", "x.o"]).expect_success("a compile");
+    fs::remove_file(farm.work().join("x.o")).expect("an object");
+}
+
+#[test]
 fn without_a_place_for_temporary_files_a_compile_is_done_all_the_same() {
     let farm = bare();
     write(&farm, "a.c", "#include <stdio.h>\nint f(void) { return puts(__FILE__); }\n");
