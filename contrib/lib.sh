@@ -50,7 +50,7 @@ start_farm() {
     [ -z "${bare:-}" ] || surroundings=(env HIDDEN="$bare" "$root/contrib/without-compilers")
     farm_pids=()
     # Else it would give root up, and with it the way into our temporary directory.
-    [ "$(id -u)" != 0 ] || as_root=(--user root)
+    [ "$(id -u)" != 0 ] && [ -z "${bare:-}" ] || as_root=(--user root)
     mkdir -p "$farm/home" "$farm/tmp"
     chmod 700 "$farm/home"
     # What is looked at is compiles: results of earlier ones would be none.

@@ -80,7 +80,8 @@ impl Volunteer {
         command.arg("--jobs").arg(options.jobs.to_string());
         // Client and volunteers are one machine here: its load says nothing about a volunteer's.
         command.args(["--nice", "0", "--max-load", "100000"]).args(options.more);
-        if rustix::process::geteuid().is_root() || options.setup.is_some() {
+        // Whoever is set up, or has no compilers, is root in a namespace, whatever it is outside.
+        if rustix::process::geteuid().is_root() || options.setup.is_some() || options.bare {
             // Else it would give root up, and with it the way into the farm's directory.
             command.args(["--user", "root"]);
         }
