@@ -14,7 +14,7 @@ use crate::broker::prepare::has_precompiled;
 use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
 use crate::broker::sets::FileSet;
-use crate::broker::toolchain::{Compiler, Compilers};
+use crate::broker::toolchain::{Compiler, Compilers, climbs, without_dots};
 use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
@@ -46,7 +46,7 @@ pub struct Plan {
     /// The command as the user gave it, response files expanded.
     pub expanded: Vec<Bytes>,
     /// The command among the client's own files where it must say something else there than here: which
-    /// machine "this machine" is, and which compiler a cache's link leads to.
+    /// machine "this machine" is, and which compiler its name leads to.
     pub spelt: Option<Vec<Bytes>>,
     /// The environment of the command among the client's own files, or why it cannot be there.
     pub hermetic_environment: Result<Vec<Bytes>, LocalReason>,
@@ -108,7 +108,7 @@ impl Planner<'_> {
         let natives = natives(&job, &compiler).await?;
         let mut spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
         if is_seen_through(&job.compiler, &compiler, cwd) {
-            // So would ccache call it; and a driver looks for its parts beside its own name.
+            // A driver looks for its parts beside its own name. So would ccache call it, too.
             let argv = spelt.get_or_insert_with(|| invocation.argv.clone());
             argv.splice(..1, [Bytes::from(compiler.program.as_path())]);
         }
@@ -282,9 +282,11 @@ fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
     })
 }
 
-/// Whether a compiler was named by a path that leads to another program.
+/// Whether a compiler was named by a path that leads to another program, or on a way that is not there
+/// elsewhere: over links that it leaves by `..`.
 fn is_seen_through(name: &Bytes, compiler: &Compiler, cwd: &Path) -> bool {
-    name.contains(&b'/') && cwd.join(name.as_path()) != compiler.program
+    let path = cwd.join(name.as_path());
+    name.contains(&b'/') && (climbs(&path) || without_dots(&path) != compiler.program)
 }
 
 /// Options that mean "this machine", and what they mean.

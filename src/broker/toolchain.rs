@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -166,7 +166,12 @@ impl Compilers {
                 let program = find(name, path, cwd);
                 program.as_ref() == Some(&found.program) && Stamp::at(&found.program) == Some(found.stamp)
             };
-            if self.lookout.stands(&found.seen, places, look) {
+            // Where a path climbs, links decide what it climbs from.
+            let stands = match found.places.iter().any(|place| climbs(place)) {
+                true => look(),
+                false => self.lookout.stands(&found.seen, places, look),
+            };
+            if stands {
                 return Some(found);
             }
         }
@@ -280,11 +285,29 @@ fn find(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
 }
 
 fn find_program(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
-    candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
+    let found = candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
         let runs =
             std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
         runs && !leads_to(candidate, "distcc")
-    })
+    });
+    found.map(|program| without_dots(&program))
+}
+
+/// A program's path without `.` and `..`, which volunteers take for a way out of a job's root. The last
+/// name stays a link, if it is one: drivers look at it.
+pub fn without_dots(program: &Path) -> PathBuf {
+    let plain: PathBuf = program.components().collect();
+    let real =
+        plain.parent().filter(|_| climbs(&plain)).and_then(|folder| std::fs::canonicalize(folder).ok());
+    match (real, plain.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => plain,
+    }
+}
+
+/// Whether `..` is in a path.
+pub fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
 }
 
 /// Whether a program is a masquerade link of distcc's or ccache's.
