@@ -202,7 +202,7 @@ fn p52_as_root_it_becomes_the_user_that_is_named() {
     let ground = Ground::new();
     if !rustix::process::geteuid().is_root() {
         // Only root can choose; to others the option means nothing.
-        ground.start("--user nobody");
+        ground.start("--user root");
         assert!(ground.log().contains("--user is ignored"), "{}", ground.log());
         return ground.stop();
     }
