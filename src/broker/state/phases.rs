@@ -158,6 +158,8 @@ impl StateFiles {
 impl Drop for StateFiles {
     fn drop(&mut self) {
         self.show([], Instant::now());
+        // One that was killed a moment before this one began may not have been gone then.
+        self.directory.as_deref().into_iter().for_each(remove_dead);
     }
 }
 
@@ -192,12 +194,17 @@ fn remove_dead(directory: &Path) {
         // Ours, and stock's, which have their own process's number alone.
         let pid =
             name.to_str().and_then(|name| name.strip_prefix("binstate_")?.split('_').next()?.parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw)
-            && test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
-        {
+        if pid.and_then(Pid::from_raw).is_some_and(is_over) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a process has ended, be it that nobody has taken note of it yet.
+fn is_over(pid: Pid) -> bool {
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    let is_dead = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']));
+    test_kill_process(pid) == Err(rustix::io::Errno::SRCH) || is_dead(stat())
 }
 
 fn encode(job: &Shown) -> Vec<u8> {
