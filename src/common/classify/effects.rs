@@ -84,7 +84,8 @@ impl Effects {
         let known = match effect {
             Effect::Word => names_no_file(value),
             Effect::Dumps => value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic),
-            Effect::Plugin => value.contains(&b'/') || is_short(value),
+            // A short name is one of the compiler's own folder, which does not travel.
+            Effect::Plugin => value.contains(&b'/'),
             Effect::Reads | Effect::Writes | Effect::Specs | Effect::Programs | Effect::Precompiled => {
                 !value.is_empty()
             }
@@ -105,12 +106,6 @@ impl Effects {
     pub fn values(&self, effect: Effect) -> impl Iterator<Item = &Bytes> {
         self.seen.iter().filter(move |(seen, _)| *seen == effect).map(|(_, value)| value)
     }
-}
-
-/// A plugin's short name, for which gcc looks in its own folder; with a dot in it, the loader of the
-/// system would look elsewhere.
-fn is_short(value: &[u8]) -> bool {
-    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(byte))
 }
 
 impl Effects {
