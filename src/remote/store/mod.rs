@@ -17,11 +17,11 @@ mod index;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tempfile::NamedTempFile;
@@ -34,6 +34,10 @@ use crate::common::toolchain::Digest;
 
 /// The time of modification of age 0, in seconds since 1970; later ages follow second by second.
 const AGE_ZERO: i64 = 1_000_000_000;
+
+/// How long a program may stay open for writing after it was written. What is not closed by then is somebody else's
+/// affair: a job that cannot run it is done at the client.
+const WRITERS_MAX: Duration = Duration::from_secs(2);
 
 /// A bounded set of files on disk, as one client uses it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -168,6 +172,10 @@ impl Store {
         if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
             fs::create_dir_all(directory)?;
         }
+        let file = file.into_temp_path();
+        if key.executable {
+            await_writers(&File::open(&file)?);
+        }
         file.persist(&path).map_err(|error| error.error)?;
         self.index().insert(*key, size, true, self.client);
         self.make_room();
@@ -189,7 +197,11 @@ impl Store {
     ///
     /// Returns what the file system returns.
     pub fn copy(&self, key: &Key, to: &Path) -> io::Result<()> {
-        fs::copy(self.path(key), to).map(drop)
+        fs::copy(self.path(key), to)?;
+        if key.executable {
+            await_writers(&File::open(to)?);
+        }
+        Ok(())
     }
 
     /// Looks whether a file that was found is what its name says.
@@ -279,6 +291,32 @@ fn seal(file: &File, key: &Key) -> io::Result<()> {
     let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: modified };
     rustix::fs::futimens(file.as_fd(), &times).map_err(io::Error::from)
+}
+
+/// Waits until nobody has a program open for writing: until then it cannot be run (execve(2), `ETXTBSY`).
+///
+/// Who writes it has closed it, but another thread may have begun a process meanwhile. That has all that the
+/// daemon had open, until it has become its program: some milliseconds.
+fn await_writers(program: &File) {
+    let patience = Instant::now() + WRITERS_MAX;
+    while has_writers(program) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether anybody has a file open for writing, which is what stands in the way of a read lease (fcntl(2),
+/// "Leases"). Where there are no leases, nothing is known.
+#[allow(unsafe_code, reason = "leases have no safe wrapper here")]
+fn has_writers(file: &File) -> bool {
+    // SAFETY: both calls take a descriptor that is open, and numbers; they touch no memory. Nobody opens the
+    // file for writing meanwhile, which would be told by a signal: a stored file is written before it has a name.
+    unsafe {
+        if libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) == 0 {
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK);
+            return false;
+        }
+    }
+    io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
 /// The digest of the rest of a file.

@@ -134,3 +134,35 @@ fn what_an_earlier_daemon_left_is_looked_at_before_it_is_used() {
         }
     }
 }
+
+#[test]
+fn a_program_is_there_once_nobody_has_it_open_for_writing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 10 << 20).unwrap();
+    let program = fs::read("/bin/true").unwrap();
+    let key = Key { executable: true, ..Key::plain(Digest::of(&program)) };
+    let mut file = store.incoming().unwrap();
+    file.write_all(&program).unwrap();
+    // As a process has it that another thread has just begun.
+    let inherited = file.0.as_file().try_clone().unwrap();
+    let path = store.path(&key);
+    let committing = std::thread::spawn({
+        let store = store.clone();
+        move || store.commit(file, &key)
+    });
+    let began = Instant::now();
+    while !has_sealed(&store) && began.elapsed() < Duration::from_secs(20) {
+        std::thread::yield_now();
+    }
+    assert!(!store.has(&key) && !path.exists(), "it could not be run yet");
+    drop(inherited);
+    committing.join().unwrap().unwrap();
+    assert!(store.has(&key));
+    assert!(std::process::Command::new(path).status().unwrap().success());
+}
+
+/// Whether what is coming in has its final mode: the last step before it waits.
+fn has_sealed(store: &Store) -> bool {
+    let coming = store.root.join("incoming").read_dir().unwrap().flatten();
+    coming.filter_map(|entry| entry.metadata().ok()).any(|found| found.mode() & 0o777 == 0o555)
+}
