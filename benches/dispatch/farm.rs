@@ -194,6 +194,9 @@ pub fn run_all(temporary: &Path) -> io::Result<usize> {
             };
             let measured = measure(&rig, &workload)?;
             failed += measured.failed;
+            if rig.sent_as_files().unwrap_or(0) < workload.jobs as u64 {
+                return Err(io::Error::other("compiles travelled as texts: this measures nothing"));
+            }
             report(slots, &workload, &measured);
         }
     }

@@ -239,6 +239,13 @@ impl Rig {
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         status["totals"]["remote"].as_u64()
     }
+
+    /// How many compiles were sent as files, by the broker's own count.
+    pub fn sent_as_files(&self) -> Option<u64> {
+        let output = self.command().arg("--status=json").output().ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["totals"]["sent_files"].as_u64()
+    }
 }
 
 impl Drop for Rig {
