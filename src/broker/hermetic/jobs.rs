@@ -42,6 +42,7 @@ pub struct Basis<'a> {
 struct Kept {
     argv: Vec<Bytes>,
     expanded: Vec<Bytes>,
+    spelt: Option<Vec<Bytes>>,
     environment: Vec<Bytes>,
     cwd: Bytes,
     program: PathBuf,
@@ -79,6 +80,7 @@ impl Basis<'_> {
             && self.invocation.argv == kept.argv
             && self.invocation.cwd == kept.cwd
             && self.plan.expanded == kept.expanded
+            && self.plan.spelt == kept.spelt
             && self.plan.compiler.program == kept.program
             && self.environment() == kept.environment
             && self.locales.iter().zip(&kept.locales).all(same_locale)
@@ -88,6 +90,7 @@ impl Basis<'_> {
         Kept {
             argv: self.invocation.argv.clone(),
             expanded: self.plan.expanded.clone(),
+            spelt: self.plan.spelt.clone(),
             environment: self.environment().to_vec(),
             cwd: self.invocation.cwd.clone(),
             program: self.plan.compiler.program.clone(),
@@ -104,6 +107,7 @@ impl Kept {
     /// Memory, in bytes, nearly.
     fn size(&self) -> usize {
         let words = self.argv.iter().chain(&self.expanded).chain(&self.environment);
+        let words = words.chain(self.spelt.iter().flatten());
         words.map(|word| word.len() + size_of::<Bytes>()).sum::<usize>() + self.job.items.len() * 16 + 1024
     }
 }
