@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, run};
 
@@ -83,11 +84,13 @@ impl Scene {
         self
     }
 
-    fn lay_out(&self, directory: &Path) {
+    /// Files of both plays are as old as each other: `__TIMESTAMP__` shows it, to a second.
+    fn lay_out(&self, directory: &Path, written: SystemTime) {
         for (name, content) in &self.files {
             let path = directory.join(name);
             fs::create_dir_all(path.parent().expect("a file in our directory")).expect("our own directory");
-            fs::write(path, content).expect("our own file");
+            fs::write(&path, content).expect("our own file");
+            fs::File::open(&path).and_then(|file| file.set_modified(written)).expect("our own file");
         }
         for (name, target) in &self.links {
             std::os::unix::fs::symlink(target, directory.join(name)).expect("our own link");
@@ -195,9 +198,10 @@ impl Theatre {
     pub fn check(&self, place: Place, scene: &Scene) {
         self.scenes.set(self.scenes.get() + 1);
         let directory = self.farm.work().join(format!("scene{}", self.scenes.get()));
-        let (local, local_files) = self.play(scene, &directory, None);
+        let written = SystemTime::now();
+        let (local, local_files) = self.play(scene, &directory, None, written);
         let before = self.farm.status();
-        let (remote, remote_files) = self.play(scene, &directory, Some(SHIM));
+        let (remote, remote_files) = self.play(scene, &directory, Some(SHIM), written);
         let what: Vec<_> = scene.argv.iter().map(|word| shorten(word)).collect();
         assert_eq!(show(&remote), show(&local), "{what:?}: what was printed (left: distcc, right: here)");
         for name in local_files.keys().chain(remote_files.keys()) {
@@ -226,9 +230,10 @@ impl Theatre {
         scene: &Scene,
         directory: &Path,
         shim: Option<&str>,
+        written: SystemTime,
     ) -> (Outcome, BTreeMap<PathBuf, Entry>) {
         fs::create_dir(directory).expect("our own directory");
-        scene.lay_out(directory);
+        scene.lay_out(directory, written);
         let outcome = run(scene.command(&self.farm, directory, shim), COMMAND_MAX);
         let files = snapshot(directory);
         fs::remove_dir_all(directory).expect("our own directory");
