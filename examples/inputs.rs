@@ -29,7 +29,7 @@ fn main() {
         times = words[1].to_text().parse().expect("a number");
         words.drain(..2);
     }
-    let origin = Origin { mount_namespace: 1, ..Origin::default() };
+    let origin = Origin { mounts: 1, ..Origin::default() };
     let env = std::env::vars_os()
         .map(|(name, value)| Bytes([name.as_bytes(), b"=", value.as_bytes()].concat()))
         .chain([Bytes::from("DISTCC_HOSTS=127.0.0.1")])

@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 use super::defaults::Defaults;
 use super::scheduler::api::LocalSlots;
 use super::scheduler::config::Config as SchedulerConfig;
@@ -83,8 +85,12 @@ impl Config {
 /// This process's view of the machine.
 pub fn origin() -> Origin {
     let inode = |path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let mount = statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID).ok();
+    let mount =
+        mount.filter(|root| root.stx_mask & StatxFlags::MNT_ID.bits() != 0).map(|root| root.stx_mnt_id);
+    let namespace = || inode("/proc/self/ns/mnt").map_or(0, |(_, inode)| inode);
     Origin {
-        mount_namespace: inode("/proc/self/ns/mnt").map_or(0, |(_, inode)| inode),
+        mounts: mount.unwrap_or_else(namespace),
         root: inode("/").unwrap_or_default(),
         build: 0,
         pid: std::process::id(),

@@ -71,8 +71,8 @@ impl Planner<'_> {
     ///
     /// Returns why it stays here.
     pub async fn plan(&self, invocation: &Invocation) -> Result<Plan, LocalReason> {
-        let ours = (self.origin.mount_namespace, self.origin.root);
-        if (invocation.origin.mount_namespace, invocation.origin.root) != ours || ours.0 == 0 {
+        let ours = (self.origin.mounts, self.origin.root);
+        if (invocation.origin.mounts, invocation.origin.root) != ours || ours.0 == 0 {
             return Err(LocalReason::OtherNamespace);
         }
         if invocation.limited {

@@ -285,12 +285,20 @@ fn find(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
 }
 
 fn find_program(name: &Bytes, path: &[u8], cwd: &Path) -> Option<PathBuf> {
+    let shim = shim();
     let found = candidates(name, path).map(|candidate| cwd.join(candidate.as_path())).find(|candidate| {
-        let runs =
-            std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
+        let runs = std::fs::metadata(candidate).is_ok_and(|found| {
+            found.is_file() && found.mode() & 0o111 != 0 && shim != Some((found.dev(), found.ino()))
+        });
         runs && !leads_to(candidate, "distcc")
     });
     found.map(|program| without_dots(&program))
+}
+
+/// The shim beside us, which may go by a compiler's name as a hard link, too.
+fn shim() -> Option<(u64, u64)> {
+    let shim = std::env::current_exe().ok()?.with_file_name("distcc");
+    std::fs::metadata(shim).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// A program's path without `.` and `..`, which volunteers take for a way out of a job's root. The last

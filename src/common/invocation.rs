@@ -37,8 +37,9 @@ pub struct Terminal {
 /// What identifies the shim's view of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Inode of `/proc/self/ns/mnt`; 0 where it cannot be read.
-    pub mount_namespace: u64,
+    /// Number of the mount that `/` is on, or the inode of the mount namespace; 0 where neither can be had. Shim and
+    /// broker, under one kernel, have the same of the two.
+    pub mounts: u64,
     /// Device and inode of `/`: another root is another view, even in the same namespace.
     pub root: (u64, u64),
     /// The shim's process group: one per build started from a shell, so jobs of one `make` share it.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, prelude::*};
@@ -163,13 +163,12 @@ fn above_stdio(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Polls one descriptor, over signals; whether it is ready before `timeout` has passed.
+/// Polls one descriptor; whether it is ready before `timeout` has passed. A signal that interrupts it is one that
+/// stopped this process: then the wait begins anew, and no clock has to be read where there is none.
 fn poll_for(descriptor: BorrowedFd<'_>, flags: PollFlags, timeout: Duration) -> io::Result<bool> {
-    let end = Instant::now() + timeout;
+    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(&descriptor, flags)], Some(&left)) {
+        match poll(&mut [PollFd::new(&descriptor, flags)], Some(&timeout)) {
             Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

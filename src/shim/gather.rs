@@ -1,6 +1,6 @@
 //! Gathers what the broker must know about this run, in few system calls.
 
-use rustix::fs::{Mode, stat};
+use rustix::fs::{AtFlags, CWD, Mode, StatxFlags, makedev, stat, statx};
 use rustix::process::{Resource, getcwd, getpid, getrlimit, umask};
 use rustix::termios::{isatty, tcgetwinsize};
 
@@ -45,11 +45,21 @@ fn current_umask() -> u32 {
 }
 
 fn origin() -> Origin {
-    Origin {
-        mount_namespace: stat("/proc/self/ns/mnt").map_or(0, |namespace| namespace.st_ino),
-        root: stat("/").map_or((0, 0), |root| (root.st_dev, root.st_ino)),
-        build: process_group(),
-        pid: getpid().as_raw_nonzero().get().unsigned_abs(),
+    let (mounts, root) = view();
+    Origin { mounts, root, build: process_group(), pid: getpid().as_raw_nonzero().get().unsigned_abs() }
+}
+
+/// What tells mounts apart, and the device and inode of `/`. The mount that `/` is on has a number that no other
+/// has (Linux 5.8); a name below `/proc` costs an inode for each process that asks.
+fn view() -> (u64, (u64, u64)) {
+    match statx(CWD, "/", AtFlags::empty(), StatxFlags::INO | StatxFlags::MNT_ID) {
+        Ok(root) if root.stx_mask & StatxFlags::MNT_ID.bits() != 0 => {
+            (root.stx_mnt_id, (makedev(root.stx_dev_major, root.stx_dev_minor), root.stx_ino))
+        }
+        _ => (
+            stat("/proc/self/ns/mnt").map_or(0, |namespace| namespace.st_ino),
+            stat("/").map_or((0, 0), |root| (root.st_dev, root.st_ino)),
+        ),
     }
 }
 

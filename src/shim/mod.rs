@@ -30,7 +30,7 @@ use crate::common::program::basename;
 use crate::common::protocol::local::{Attempted, Done, Run};
 
 use broker::Outcome;
-use compiler::Compiler;
+use compiler::{Compiler, CompilerError};
 use settings::Settings;
 use voice::Voice;
 use words::Way;
@@ -58,7 +58,7 @@ pub fn run(arguments: &[Bytes], environment: Vec<Bytes>) -> i32 {
 }
 
 fn compile(
-    argv: Vec<Bytes>,
+    mut argv: Vec<Bytes>,
     called_as: Option<&Bytes>,
     mut environment: Vec<Bytes>,
     settings: &Settings,
@@ -75,18 +75,20 @@ fn compile(
         return exit::RECURSION;
     }
     let cwd = gather::cwd();
-    let compiler = match compiler::locate(&argv[0], called_as, &environment, cwd.as_deref()) {
-        Ok(compiler) => compiler,
-        Err(error) => {
-            // Where there is no distcc, a shell says so on stderr.
-            voice.say_aloud(&format!("ERROR: {error}"));
-            return error.exit_status();
-        }
+    // Else the broker finds out what the name means, and remembers it.
+    let compiler = match compiler::may_be_ourselves(&argv[0], called_as) {
+        true => match compiler::locate(&argv[0], called_as, &environment, cwd.as_deref()) {
+            Ok(compiler) => Some(compiler),
+            Err(error) => return missing(&error, voice),
+        },
+        false => None,
     };
-    compiler.cut_path(&mut environment);
-    let mut invocation = gather::invocation(argv, cwd, environment);
-    invocation.argv[0].clone_from(&compiler.name);
-    let local = Local { compiler: &compiler, settings, voice };
+    if let Some(compiler) = &compiler {
+        compiler.cut_path(&mut environment);
+        argv[0].clone_from(&compiler.name);
+    }
+    let invocation = gather::invocation(argv, cwd, environment);
+    let local = Local { compiler, settings, voice };
     if let Some(wrong) =
         settings.bad_io_timeout.as_ref().filter(|_| words::may_be_distributed(&invocation.argv))
     {
@@ -130,7 +132,8 @@ fn distribute(invocation: &Invocation, local: &Local<'_>) -> i32 {
 
 /// Running the compiler in place of the shim.
 struct Local<'a> {
-    compiler: &'a Compiler,
+    /// The compiler, where it had to be found before the broker was asked.
+    compiler: Option<Compiler>,
     settings: &'a Settings,
     voice: &'a Voice<'a>,
 }
@@ -140,9 +143,19 @@ impl Local<'_> {
         if self.voice.has_log() {
             self.voice.note(&format!("exec on localhost: {}", command_line(invocation)));
         }
-        let environment = settings::nested_environment(&invocation.env, self.settings.nested + 1);
-        let error = exec::become_program(&self.compiler.file, &invocation.argv, &environment, lease);
-        self.voice.say_aloud(&format!("ERROR: failed to exec {}: {error}", self.compiler.file));
+        let found = match &self.compiler {
+            Some(compiler) => Ok(Cow::Borrowed(compiler)),
+            None => compiler::locate(&invocation.argv[0], None, &invocation.env, Some(&invocation.cwd))
+                .map(Cow::Owned),
+        };
+        let compiler = match found {
+            Ok(compiler) => compiler,
+            Err(error) => return missing(&error, self.voice),
+        };
+        let mut environment = settings::nested_environment(&invocation.env, self.settings.nested + 1);
+        compiler.cut_path(&mut environment);
+        let error = exec::become_program(&compiler.file, &invocation.argv, &environment, lease);
+        self.voice.say_aloud(&format!("ERROR: failed to exec {}: {error}", compiler.file));
         exit::NO_COMPILER
     }
 
@@ -188,6 +201,12 @@ impl Local<'_> {
             false => self.voice.note(&format!("ERROR: compile {what} on {host} failed")),
         }
     }
+}
+
+/// Says that there is no compiler, as a shell says on stderr that there is no command; returns the status to exit with.
+fn missing(error: &CompilerError, voice: &Voice<'_>) -> i32 {
+    voice.say_aloud(&format!("ERROR: {error}"));
+    error.exit_status()
 }
 
 fn command_line(invocation: &Invocation) -> String {

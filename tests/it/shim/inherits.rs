@@ -30,7 +30,7 @@ fn arguments_environment_directory_and_mask_arrive_as_they_are() {
     assert_eq!(invocation.variable("PATH"), Some(path.as_bytes()));
     assert_eq!(invocation.variable("DISTCC_DIR"), Some(world.text("d").as_bytes()));
     assert_eq!(invocation.variable("_DISTCC_SAFEGUARD"), None);
-    assert_ne!((invocation.origin.mount_namespace, invocation.origin.root.1), (0, 0));
+    assert_ne!((invocation.origin.mounts, invocation.origin.root.1), (0, 0));
 }
 
 #[test]

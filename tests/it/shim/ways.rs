@@ -43,21 +43,38 @@ fn a_masquerade_link_means_the_next_compiler_in_path() {
     let told = world.broker(|stream, _| done(stream, &success()));
     let rest = format!("{}:/usr/bin:/bin", world.text("c"));
     let path = format!("{}:/nowhere:{rest}", world.text("m"));
-    // Found in PATH, called by its path, and named in full to distcc itself.
-    let by_path = world.path("m/gcc");
-    for (program, words) in [(&by_path, "-c a.c"), (&world.path("bin/distcc"), "gcc -c a.c")] {
+    let cut = format!("/nowhere:{rest}");
+    // Called by its path, named in full to distcc itself, and by a name that the broker looks up.
+    let (link, distcc) = (world.path("m/gcc"), world.path("bin/distcc"));
+    let in_full = format!("{} -c a.c", world.text("m/gcc"));
+    for (program, words, path_told) in
+        [(&link, "-c a.c", &cut), (&distcc, &in_full[..], &cut), (&distcc, "gcc -c a.c", &path)]
+    {
         let mut command = world.command(program);
         command.args(words.split(' ')).env("PATH", &path);
         assert_eq!(shown(&finish(command)), "||0");
         let invocation = told.recv().expect("a request").invocation();
         assert_eq!(invocation.argv, ["gcc", "-c", "a.c"].map(Bytes::from));
-        let cut = format!("/nowhere:{rest}");
-        assert_eq!(invocation.variable("PATH"), Some(cut.as_bytes()));
+        assert_eq!(invocation.variable("PATH"), Some(path_told.as_bytes()));
     }
     let mut command = world.command("/bin/sh");
     command.args(["-c", "gcc -c a.c"]).env("PATH", &path);
     assert_eq!(shown(&finish(command)), "||0");
     assert_eq!(told.recv().expect("a request").invocation().argv[0], *"gcc");
+}
+
+#[test]
+fn a_compiler_that_runs_here_finds_no_masquerade_link_in_path() {
+    let world = World::new(TELLS);
+    let path = format!("{}:{}:/bin", world.text("m"), world.text("c"));
+    let expected = format!("gcc -c a.c; PATH={}:/bin; level 1\n||0", world.text("c"));
+    for script in ["distcc gcc -c a.c", "gcc -c a.c"] {
+        let mut command = world.command("/bin/sh");
+        command.args(["-c", script]).env("DISTCC_BROKER", "off");
+        command.env("PATH", format!("{}:{path}", world.text("bin")));
+        let told = finish(command);
+        assert_eq!(shown(&told), expected, "{script}");
+    }
 }
 
 #[test]

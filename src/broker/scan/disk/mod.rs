@@ -84,6 +84,8 @@ pub struct Disk {
     names: Symbols,
     name_bytes: usize,
     trails: Vec<TrailEntry>,
+    trail_numbers: QuickMap<Box<[DirectoryId]>, Trail>,
+    trail_bytes: usize,
     contents: Contents,
 }
 
@@ -104,6 +106,8 @@ impl Default for Disk {
             names: Symbols::default(),
             name_bytes: 0,
             trails: Vec::new(),
+            trail_numbers: QuickMap::default(),
+            trail_bytes: 0,
             contents: Contents::default(),
         }
     }
@@ -248,7 +252,7 @@ impl Disk {
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
         let watches = self.watched.len() * 64;
-        let trails = self.trails.len() * (size_of::<TrailEntry>() + 40);
+        let trails = self.trails.len() * (2 * size_of::<TrailEntry>() + 40) + self.trail_bytes;
         self.files.len() * (size_of::<FileEntry>() + 24)
             + self.directories.len() * (size_of::<Directory>() + 200)
             + self.name_bytes
@@ -277,9 +281,14 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl Files for Disk {
     fn trail(&mut self, directories: &[&[u8]]) -> Trail {
-        let directories = directories.iter().map(|path| self.directory(path)).collect();
-        self.trails.push(TrailEntry { directories, state: 0, at: (0, 0), is_sure: false });
-        self.trails.len() as Trail - 1
+        let directories: Box<[DirectoryId]> = directories.iter().map(|path| self.directory(path)).collect();
+        let (new, length) = (self.trails.len() as Trail, directories.len());
+        let trail = *self.trail_numbers.entry(directories.clone()).or_insert(new);
+        if trail == new {
+            self.trail_bytes += 2 * length * size_of::<DirectoryId>();
+            self.trails.push(TrailEntry { directories, state: 0, at: (0, 0), is_sure: false });
+        }
+        trail
     }
 
     fn now(&self) -> u64 {

@@ -1,21 +1,23 @@
 //! The scanner's answers in the form that jobs are made of, and those that were given before.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::command::Key;
 use super::super::disk::Disk;
-use super::super::files::Files;
+use super::super::files::{Files, Trail};
 use super::super::shared::{InputFile, InputLink, InputSet, Question};
 use super::super::{Declined, Scan, Scanned, Search};
 use super::{Answer, Scanner};
 use crate::common::bytes::Bytes;
 
-/// An answer that was given away, and what else it rests on: nothing that the disk tells of has
-/// changed since, and these directories are, or are not, what they were.
+/// An answer that was given away, and what it rests on beside the walk: nothing has changed since in the directories
+/// in which its files are and that it names, and these are, or are not, what they were.
 #[derive(Debug)]
 pub(super) struct Given {
     at: u64,
+    trail: Trail,
     folders: Box<[Bytes]>,
     here: Box<[Option<(u64, u64)>]>,
     set: Arc<InputSet>,
@@ -80,9 +82,26 @@ impl Scanner {
         // What lies behind links is looked at each time.
         if !question.absent && walked.fleeting.is_empty() {
             let (at, folders) = (self.disk.now(), question.folders.into());
-            self.keep_given(number, Given { at, folders, here, set: set.clone() });
+            let trail = self.ground(question, &set);
+            self.keep_given(number, Given { at, trail, folders, here, set: set.clone() });
         }
         Ok(set)
+    }
+
+    /// The directories of all that an answer has.
+    fn ground(&mut self, question: &Question<'_>, set: &InputSet) -> Trail {
+        let files = set.files.iter().chain(&set.probed).chain(&set.precompiled);
+        let files = files.flat_map(|file| [&file.path[..], &file.real[..]]);
+        let links = set.links.iter().map(|link| &link.path[..]);
+        let named = files.chain(links).chain(set.aliases.iter().map(|path| &path[..]));
+        let holding = named.filter_map(|path| {
+            path.iter().rposition(|&byte| byte == b'/').map(|slash| Cow::Borrowed(&path[..=slash]))
+        });
+        let searched = set.search.directories.iter().map(|directory| &directory.path[..]);
+        let more = set.own.iter().chain(question.folders).chain([question.cwd]).map(|path| &path[..]);
+        let these = searched.chain(more).map(|path| Cow::Owned([path, b"/"].concat()));
+        let all: BTreeSet<Cow<'_, [u8]>> = holding.chain(these).collect();
+        self.disk.trail(&all.iter().map(|path| &path[..]).collect::<Vec<_>>())
     }
 
     fn keep_given(&mut self, number: u64, given: Given) {
@@ -106,13 +125,13 @@ impl Scanner {
 
     /// The answer as it was given before, if it is still that.
     fn given(
-        &self,
+        &mut self,
         number: u64,
         question: &Question<'_>,
         here: &[Option<(u64, u64)>],
     ) -> Option<Arc<InputSet>> {
         let given = self.units.get(&number)?.given.as_ref()?;
-        let stands = given.at == self.disk.now()
+        let stands = (given.at == self.disk.now() || self.disk.state(given.trail) <= given.at)
             && *given.here == *here
             && *given.folders == *question.folders
             && !question.absent;
@@ -183,5 +202,74 @@ impl Layout {
             self.directories.insert(left);
         }
         Ok(way.real)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    struct Tree {
+        root: tempfile::TempDir,
+        scanner: Scanner,
+    }
+
+    impl Tree {
+        fn path(&self, name: &str) -> Bytes {
+            Bytes::from(self.root.path().join(name).as_path())
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// What a scan of `NAME/a.c` in its folder finds, and what was remembered of it before.
+        fn ask(&mut self, name: &str) -> (Option<Arc<InputSet>>, Arc<InputSet>) {
+            let argv = ["gcc", "-c", "a.c"].map(Bytes::from);
+            let env = [b"PATH=", std::env::var("PATH").unwrap().as_bytes()].concat();
+            let (cwd, env) = (self.path(name), [Bytes(env)]);
+            let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: false, folders: &[] };
+            let before = self.scanner.again(&question);
+            (before, self.scanner.input_set(&question).expect("a plain source"))
+        }
+
+        /// Whether what was found stands, and is what a new scan finds.
+        fn stands(&mut self, name: &str, found: &Arc<InputSet>) -> bool {
+            let (before, now) = self.ask(name);
+            let stands = before.is_some_and(|before| Arc::ptr_eq(&before, found));
+            assert_eq!(stands, Arc::ptr_eq(&now, found));
+            stands
+        }
+    }
+
+    #[test]
+    fn a_change_elsewhere_in_a_build_makes_no_other_job_be_put_together_anew() {
+        let mut tree = Tree { root: tempfile::tempdir().unwrap(), scanner: Scanner::default() };
+        for name in ["x", "y"] {
+            tree.write(&format!("{name}/a.c"), "#include \"in/h.h\"\nint a;\n");
+            tree.write(&format!("{name}/in/h.h"), "int h;\n");
+        }
+        let (x, y) = (tree.ask("x").1, tree.ask("y").1);
+        assert!(tree.stands("x", &x) && tree.stands("y", &y));
+        tree.write("y/in/h.h", "int other;\n");
+        assert!(tree.stands("x", &x) && !tree.stands("y", &y));
+        // A name that was asked for, where x looks: it may be found there now.
+        let y = tree.ask("y").1;
+        tree.write("x/in/in/h.h", "");
+        assert!(tree.stands("y", &y));
+        // The folder is the same one, by another way.
+        let (from, to) = (tree.root.path().join("x"), tree.root.path().join("z"));
+        fs::rename(&from, &to).unwrap();
+        std::os::unix::fs::symlink(&to, &from).unwrap();
+        assert!(!tree.stands("x", &x) && tree.stands("y", &y));
+        let x = tree.ask("x").1;
+        fs::remove_file(to.join("in/h.h")).unwrap();
+        std::os::unix::fs::symlink("../a.h", to.join("in/h.h")).unwrap();
+        tree.write("z/a.h", "int h;\n");
+        assert!(!tree.stands("x", &x) && tree.stands("y", &y));
     }
 }
