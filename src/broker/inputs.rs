@@ -98,6 +98,11 @@ impl Inputs {
         self.files.as_ref()
     }
 
+    /// Compiled modules that the job may make besides what its command names.
+    pub fn made(&self) -> &[Bytes] {
+        self.files.as_ref().map_or(&[], |files| &files.modules.made)
+    }
+
     /// Notes that an attempt leaves, as files or as a text.
     pub fn count(&self, as_files: bool) {
         let counts = &self.source.shared.hermetic.counts;
@@ -113,7 +118,7 @@ impl Inputs {
     /// after all. If not, a report is kept.
     pub fn is_same_reading(&self, read: &[Bytes]) -> bool {
         let Some(files) = &self.files else { return false };
-        let is_same = audit::is_same_reading(&files.scanned, read);
+        let is_same = audit::is_same_reading(&files.scanned, &files.modules.compiled, read);
         if !is_same {
             self.report(files, read);
         }
@@ -163,7 +168,7 @@ impl Source {
         tracing::debug!(source = %self.plan.job.source, %why, "not sent as files");
         match &self.plan.job.hermetic.needed {
             None => Ok(()),
-            Some(reason) => Err(reason.clone()),
+            Some(reason) => Err(why.reason(reason)),
         }
     }
 

@@ -286,7 +286,7 @@ async fn prepare(source: Source, form: Form) -> Progress {
         Err(reason) => return Progress::Prepared(Err(reason)),
     };
     if let Some(answer) = inputs.find_result().await
-        && let Ok(outcome) = result::finish(&plan, &invocation, Arc::new(answer), false).await
+        && let Ok(outcome) = result::finish(&plan, &invocation, inputs.made(), Arc::new(answer), false).await
     {
         return Progress::Found(outcome);
     }

@@ -64,12 +64,13 @@ impl Settlement {
         let is_final = self.settings.remote_is_final();
         let outcome = if answer.compiled.ended.is_success() && self.is_chosen() {
             let Examined { deliveries, outcome } =
-                result::examine(&self.plan, &self.invocation, &answer, is_final)?;
+                result::examine(&self.plan, &self.invocation, self.inputs.made(), &answer, is_final)?;
             let differs = verify::in_place(&self.shared, &self.plan, &self.invocation, &deliveries).await?;
             self.judge(differs).await?;
             outcome
         } else {
-            result::finish(&self.plan, &self.invocation, Arc::clone(&answer), is_final).await?
+            result::finish(&self.plan, &self.invocation, self.inputs.made(), Arc::clone(&answer), is_final)
+                .await?
         };
         self.inputs.keep_result(&answer, &self.author);
         Ok(outcome)

@@ -7,12 +7,13 @@ use crate::common::bytes::Bytes;
 
 /// The names behind the first colon of each rule, in order; `None` for what is no rule.
 ///
-/// Rules without names, as `-MP` adds them, are rules too.
+/// Rules without names, as `-MP` adds them, are rules too. What gcc adds about the modules that a unit makes
+/// is passed over; those that it imports are names such as `a.b:c.c++m`.
 pub fn prerequisites(text: &[u8]) -> Option<Vec<Bytes>> {
     let mut names = Vec::new();
     for line in logical_lines(text) {
         let words = words_of(&line);
-        if !words.is_empty() {
+        if !words.is_empty() && !is_about_modules(&words) {
             names.extend(behind_colon(words)?);
         }
     }
@@ -98,6 +99,19 @@ fn words_of(line: &[u8]) -> Vec<Word> {
     words
 }
 
+/// Whether a line says where the module of this unit is (`m.c++m: FILE`), that this is no file
+/// (`.PHONY: m.c++m`), what is made first (`FILE:| a.o`), or for the linker what is imported.
+fn is_about_modules(words: &[Word]) -> bool {
+    let module = |word: &Word| word.name.ends_with(b".c++m");
+    match words {
+        [list, plus, ..] if list.name == b"CXX_IMPORTS" => plus.name == b"+=",
+        [target, rest @ ..] if target.is_target && target.name == b".PHONY" => rest.iter().all(module),
+        [target, _] if target.is_target => module(target),
+        [file, _] => file.name.ends_with(b":|"),
+        _ => false,
+    }
+}
+
 /// What stands behind the colon; `None` without a colon.
 fn behind_colon(words: Vec<Word>) -> Option<impl Iterator<Item = Bytes>> {
     let colon = words.iter().position(|word| word.is_target)?;
@@ -176,6 +190,17 @@ mod tests {
     fn rules_without_names_add_none() {
         check("m.o: m.c a.h\na.h:\n\nb.h:\n", &["m.c", "a.h"]);
         check("m.o: m.c\nn.o: n.c\n", &["m.c", "n.c"]);
+    }
+
+    #[test]
+    fn modules_that_are_imported_are_names_too() {
+        check(
+            "m.o gcm.cache/foo.gcm: m.cc h.h\nm.o gcm.cache/foo.gcm: foo:part.c++m bar.c++m\n\
+             foo.c++m: gcm.cache/foo.gcm\n.PHONY: foo.c++m\ngcm.cache/foo.gcm:| m.o\n\
+             CXX_IMPORTS += foo:part.c++m bar.c++m\n",
+            &["m.cc", "h.h", "foo:part.c++m", "bar.c++m"],
+        );
+        check("u.o: u.cc\nu.o: foo.c++m\nCXX_IMPORTS += foo.c++m\n", &["u.cc", "foo.c++m"]);
     }
 
     #[test]

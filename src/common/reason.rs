@@ -189,6 +189,12 @@ pub enum LocalReason {
     /// The size of files is limited where it was started.
     #[error("the size of files is limited (ulimit -f)")]
     FileSizeLimit,
+    /// What it has to do with modules is possible here alone.
+    #[error("modules: {why}")]
+    Modules {
+        /// The clause that says what.
+        why: ModuleRule,
+    },
 }
 
 /// Why an option keeps a job here; completes "OPTION …".
@@ -217,8 +223,24 @@ pub enum OptionRule {
     NotReproducible,
     #[error("records the command line or the source's name in the object")]
     Records,
+    #[error("has to do with modules that are made of headers, which do not travel")]
+    HeaderModules,
     #[error("puts lines and columns of the source into the output, which preprocessed text has not")]
     RecordsPlaces,
+}
+
+/// What a compile has to do with modules that keeps it here; completes "modules: …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant is its text")]
+pub enum ModuleRule {
+    #[error("a preprocessed text has none, and which files it reads is not certain")]
+    Text,
+    #[error("it makes or reads modules that are made of headers, which do not travel")]
+    Header,
+    #[error("gcc writes into an interface when it was made, unless SOURCE_DATE_EPOCH says that")]
+    Time,
+    #[error("a compiled module that it reads is not there, or cannot be looked into")]
+    Unknown,
 }
 
 /// What a preprocessed text holds that cannot leave; completes "preprocessed text …".
@@ -259,6 +281,7 @@ impl LocalReason {
             Self::Environment { .. } => "environment",
             Self::OtherNamespace => "other-namespace",
             Self::FileSizeLimit => "file-size-limit",
+            Self::Modules { .. } => "modules",
             Self::Nested => "nested",
             Self::NoHosts | Self::EmptyHostList { .. } => "no-hosts",
             Self::BadHostList { .. } => "bad-host-list",

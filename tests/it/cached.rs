@@ -8,6 +8,7 @@ use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, names, run
 
 mod disk;
 mod keys;
+mod modules;
 
 /// A farm whose client keeps results.
 struct Cached {

@@ -34,6 +34,7 @@ mod fuzz;
 mod hermetic;
 mod hostile;
 mod licences;
+mod modules;
 mod products;
 mod promises;
 mod remote;

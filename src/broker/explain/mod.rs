@@ -107,7 +107,7 @@ async fn travel(plan: &Arc<Plan>, invocation: &Arc<Invocation>) -> Travel {
             let program = Bytes::from(plan.compiler.program.as_path());
             Travel::Files { inputs, toolchain, program }
         }
-        (Err(_), Some(reason)) => Travel::Not { why: reason.clone() },
+        (Err(why), Some(reason)) => Travel::Not { why: why.reason(reason) },
         (Err(why), None) => Travel::Text { why },
     }
 }

@@ -42,6 +42,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::Environment { .. } => {
             "variables that change what compilers do in ways that cannot be followed elsewhere"
         }
+        R::Modules { .. } => "only named modules whose files are known, and repeatable, travel with them",
         R::FileSizeLimit => "only a compiler here fails at the size at which it would fail here",
         R::OtherNamespace => "the broker must see the files that the compile sees, under the same names",
         R::Nested => "an outer distcc has decided already",

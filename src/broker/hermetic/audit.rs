@@ -20,11 +20,14 @@ const REPORTS_MAX: usize = 20;
 ///
 /// clang calls a folder by the name under which it met it first, so a header beside another one can have
 /// a name that nobody spelt out. The source may be missing: gcc leaves it out. So may be the text that
-/// lies there as a precompiled header, too.
-pub fn is_same_reading(scanned: &InputSet, read: &[Bytes]) -> bool {
+/// lies there as a precompiled header, too. Of `compiled` modules clang lists some, gcc none.
+pub fn is_same_reading(scanned: &InputSet, compiled: &[Bytes], read: &[Bytes]) -> bool {
     let found = scanned.files.iter().chain(&scanned.probed).chain(&scanned.precompiled);
     let names: HashMap<&[u8], &[u8]> = found.map(|file| (&*file.path, &*file.real)).collect();
-    let may: HashSet<&[u8]> = names.values().copied().collect();
+    let modules: Vec<PathBuf> =
+        compiled.iter().filter_map(|path| fs::canonicalize(path.as_path()).ok()).collect();
+    let mut may: HashSet<&[u8]> = names.values().copied().collect();
+    may.extend(modules.iter().map(|path| path.as_os_str().as_bytes()));
     let mut met: HashSet<&[u8]> = HashSet::with_capacity(may.len());
     for name in read {
         let real = match names.get(&**name) {
@@ -114,7 +117,7 @@ mod tests {
         let scanned = InputSet { files, probed: vec![file(&path("b.h"))], ..InputSet::default() };
         let check = |names: &[&str], expected: bool| {
             let read: Vec<Bytes> = names.iter().map(|name| Bytes::from(path(name).as_str())).collect();
-            assert_eq!(is_same_reading(&scanned, &read), expected, "{names:?}");
+            assert_eq!(is_same_reading(&scanned, &[], &read), expected, "{names:?}");
         };
         check(&["a.c", "a.h", "d/../a.h"], true);
         check(&["a.c", "d/link.h"], true);
@@ -134,7 +137,7 @@ mod tests {
         let scanned = InputSet { files, precompiled, covered: 1..3, ..InputSet::default() };
         let check = |names: &[&str], expected: bool| {
             let read: Vec<Bytes> = names.iter().map(|name| Bytes::from(*name)).collect();
-            assert_eq!(is_same_reading(&scanned, &read), expected, "{names:?}");
+            assert_eq!(is_same_reading(&scanned, &[], &read), expected, "{names:?}");
         };
         check(&["/b.h"], true);
         check(&["/a.c", "/p.h.gch", "/b.h"], true);

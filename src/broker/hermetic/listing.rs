@@ -190,6 +190,24 @@ pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList>
     Ok(Answer { told, began })
 }
 
+/// The input set of a compile that reads nothing but its source, as far as its scanner could tell. Blocking.
+///
+/// # Errors
+///
+/// Returns that it cannot be read.
+pub fn alone(plan: &Plan, invocation: &Invocation) -> Result<InputSet, NoList> {
+    let mut layout = Layout::default();
+    let source = absolute(&invocation.cwd, &plan.job.source);
+    let real = layout.resolve(&source);
+    let found = fs::metadata(Bytes::from(&real[..]).as_path()).ok().filter(fs::Metadata::is_file);
+    found.ok_or_else(|| NoList::Unreadable(plan.job.source.clone()))?;
+    for folder in [&invocation.cwd].into_iter().chain(&named::folders(plan, invocation)) {
+        layout.directory(folder);
+    }
+    let (links, directories) = layout.finish();
+    Ok(InputSet { links, directories, ..InputSet::default() })
+}
+
 impl Memory {
     /// Makes an input set of what a compiler said. Blocking.
     ///

@@ -10,7 +10,9 @@ pub mod counts;
 pub mod dictionary;
 mod jobs;
 pub mod listing;
+pub mod modules;
 pub mod named;
+mod refusal;
 pub mod result;
 pub mod set;
 
@@ -20,17 +22,19 @@ use std::time::Instant;
 
 use self::dictionary::{Dictionary, Numbered};
 use self::jobs::{Basis, Jobs};
-use self::listing::NoList;
+use self::modules::Unknown;
+pub use self::refusal::NotHermetic;
 use self::set::{File, Inode, SetBuilder};
-use super::closure::{self, Closure, Locale, NotClosed, Surroundings, charset_needs_tables};
+use super::closure::{self, Closure, Locale, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
 use super::scan::{Declined, InputSet, Question, SharedScanner};
 use crate::common::bytes::Bytes;
+use crate::common::dependencies::absolute;
 use crate::common::inputs::{Entry, Item, Runs, reading_digest};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Compile;
-use crate::common::reason::LocalReason;
+use crate::common::reason::ModuleRule;
 use crate::common::toolchain::Digest;
 
 /// Toolchains remembered; beyond it the memory starts afresh.
@@ -51,6 +55,7 @@ pub struct Hermetic {
     jobs: Jobs,
     toolchains: Mutex<HashMap<Digest, Arc<ToolchainSet>>>,
     digests: named::Digests,
+    modules: modules::Memory,
     /// Digests of programs and their libraries.
     programs: Arc<closure::Digests>,
 }
@@ -68,6 +73,8 @@ pub struct FilesJob {
     pub toolchain: Arc<ToolchainSet>,
     /// What the scanner found.
     pub scanned: Arc<InputSet>,
+    /// What it has to do with modules.
+    pub modules: modules::Found,
     /// The digest of all that its result depends on, once somebody has asked for it.
     pub action: OnceLock<Digest>,
 }
@@ -81,52 +88,6 @@ pub struct ToolchainSet {
     pub generation: u32,
     /// Its files, links and folders.
     pub items: Vec<Numbered>,
-}
-
-/// Why a job does not travel as files.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotHermetic {
-    /// The command must say something else elsewhere.
-    #[error("{0}")]
-    Command(LocalReason),
-    /// The compiler cannot be sent.
-    #[error("compiler: {0}")]
-    Toolchain(#[from] NotClosed),
-    /// Which files it reads is not certain.
-    #[error("scan: {0}")]
-    Declined(#[from] Declined),
-    /// Nor does its compiler tell enough.
-    #[error("scan: {0}; {1}")]
-    Unlisted(Declined, NoList),
-    /// The result depends on the time of day, which is another there.
-    #[error("a file mentions the date or the time")]
-    Clock,
-    /// It is not known yet which files the precompiled headers among these were made of.
-    #[error("a precompiled header that has not been met before")]
-    Precompiled(Arc<InputSet>),
-    /// The broker is at its end.
-    #[error("a thread ended: {0}")]
-    Thread(String),
-    /// A file that an option names is not there, or not plain.
-    #[error("{0} cannot be read")]
-    Unreadable(Bytes),
-}
-
-impl NotHermetic {
-    /// The word under which `--status` counts this reason.
-    pub fn key(&self) -> String {
-        match self {
-            NotHermetic::Command(reason) => reason.key().to_owned(),
-            NotHermetic::Toolchain(_) => "toolchain".to_owned(),
-            NotHermetic::Declined(declined) | NotHermetic::Unlisted(declined, _) => {
-                format!("scan: {}", declined.kind())
-            }
-            NotHermetic::Clock => "clock".to_owned(),
-            NotHermetic::Precompiled(_) => "precompiled header".to_owned(),
-            NotHermetic::Thread(_) => "broker".to_owned(),
-            NotHermetic::Unreadable(_) => "unreadable".to_owned(),
-        }
-    }
 }
 
 impl Hermetic {
@@ -151,6 +112,11 @@ impl Hermetic {
     ///
     /// Returns why there is no certain answer.
     pub fn scan(&self, plan: &Plan, invocation: &Invocation) -> Result<Arc<InputSet>, Declined> {
+        if plan.job.hermetic.modules.as_ref().is_some_and(|modules| modules.is_source) {
+            return listing::alone(plan, invocation)
+                .map(Arc::new)
+                .map_err(|_| Declined::Unreadable(plan.job.source.clone()));
+        }
         self.ask_scanner(plan, invocation, |question| self.scanner.inputs(question))
     }
 
@@ -216,6 +182,9 @@ impl Hermetic {
         let first = self.off_the_loop(&closure, plan, invocation, |hermetic, plan, invocation| {
             Ok(hermetic.scan(plan, invocation)?)
         });
+        if plan.job.hermetic.modules.is_some() {
+            return self.with_modules(&closure, plan, invocation, first.await).await;
+        }
         let declined = match first.await {
             Err(NotHermetic::Declined(declined)) if listing::is_worth_asking(&declined) => declined,
             Err(NotHermetic::Precompiled(found)) => {
@@ -238,6 +207,30 @@ impl Hermetic {
         self.costs.list(began.elapsed());
         self.counts.list();
         Ok(job)
+    }
+
+    /// A job with modules: what compiled ones were made of, their compiler knows.
+    async fn with_modules(
+        self: &Arc<Self>,
+        closure: &Arc<Closure>,
+        plan: &Arc<Plan>,
+        invocation: &Arc<Invocation>,
+        mut prepared: Result<Arc<FilesJob>, NotHermetic>,
+    ) -> Result<Arc<FilesJob>, NotHermetic> {
+        for _ in 0..modules::ROUNDS_MAX {
+            let (found, paths) = match prepared {
+                Err(NotHermetic::Compiled(found, paths)) => (found, paths),
+                // With precompiled headers as well, nobody asks.
+                Err(NotHermetic::Precompiled(_)) => return Err(NotHermetic::Modules(ModuleRule::Header)),
+                done => return done,
+            };
+            self.modules.ask(plan, invocation, &paths, &self.digests).await.map_err(|why| match why {
+                Unknown::Stays(why) => NotHermetic::Modules(why),
+                Unknown::Ask(_) => NotHermetic::Modules(ModuleRule::Unknown),
+            })?;
+            prepared = self.off_the_loop(closure, plan, invocation, move |_, _, _| Ok(found)).await;
+        }
+        Err(NotHermetic::Modules(ModuleRule::Unknown))
     }
 
     /// A job with a precompiled header of clang's that has not been met before: clang wants all files
@@ -312,6 +305,16 @@ impl Hermetic {
             builder.keep_times();
         }
         add_scanned(&mut builder, scanned);
+        let modules =
+            self.modules.find(plan, invocation, scanned, &self.digests).map_err(|why| match why {
+                Unknown::Stays(why) => NotHermetic::Modules(why),
+                Unknown::Ask(paths) => NotHermetic::Compiled(Arc::clone(scanned), paths),
+            })?;
+        named::add_files(&mut builder, &modules.compiled, &self.digests)?;
+        named::add_files(&mut builder, &modules.texts, &self.digests)?;
+        if let Some(map) = plan.job.hermetic.modules.as_ref().and_then(|modules| modules.map.as_ref()) {
+            named::add_files(&mut builder, &[absolute(&invocation.cwd, map)], &self.digests)?;
+        }
         named::add(&mut builder, plan, invocation, &self.digests)?;
         if is_clang && !scanned.precompiled.is_empty() && scanned.is_scanned() {
             let Some(inside) = self.inside.of(scanned) else {
@@ -324,9 +327,12 @@ impl Hermetic {
         let environment = environment(closure, plan);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
         // clang lists some of the files that options name, too.
-        let lists_more = is_clang && !plan.job.hermetic.reads.is_empty();
-        job.compile.reads = (!lists_more).then(|| reading(scanned, is_clang));
+        let lists_more = is_clang && plan.job.hermetic.reads.iter().any(|read| !read.response);
+        // Of what it does with a compiled module as its source, it lists nothing.
+        let is_module = plan.job.hermetic.modules.as_ref().is_some_and(|modules| modules.is_source);
+        job.compile.reads = (!lists_more && !is_module).then(|| reading(scanned, &modules.told, is_clang));
         job.scanned = Arc::clone(scanned);
+        job.modules = modules;
         Ok(job)
     }
 
@@ -397,7 +403,8 @@ impl Hermetic {
             reads: None,
         };
         let (scanned, action) = (Arc::default(), OnceLock::new());
-        FilesJob { generation, items, compile, toolchain, scanned, action }
+        let modules = modules::Found::default();
+        FilesJob { generation, items, compile, toolchain, scanned, modules, action }
     }
 }
 
@@ -411,7 +418,7 @@ fn environment(closure: &Closure, plan: &Plan) -> Vec<Bytes> {
 /// and what clang wants to know of a terminal, are looked at each time.
 fn is_whole(plan: &Plan, invocation: &Invocation) -> bool {
     let asks_terminal = plan.compiler.toolchain.clang && invocation.terminal.is_some();
-    plan.job.hermetic.reads.is_empty() && !asks_terminal
+    plan.job.hermetic.reads.is_empty() && plan.job.hermetic.modules.is_none() && !asks_terminal
 }
 
 /// Whether an option names a character set that the C library needs tables for.
@@ -420,14 +427,14 @@ fn names_charset(word: &[u8]) -> bool {
     options.iter().filter_map(|option| word.strip_prefix(*option)).any(charset_needs_tables)
 }
 
-/// What a compile will say that it read.
-fn reading(scanned: &InputSet, is_clang: bool) -> Digest {
+/// What a compile will say that it read; `more` are names that are no files.
+fn reading(scanned: &InputSet, more: &[Bytes], is_clang: bool) -> Digest {
     let files = scanned.files.iter().map(|file| &**file).enumerate();
     // gcc does not know what a precompiled header was made of; clang does.
     let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
     // clang lists among its dependencies what `__has_include` found, too.
     let asked = scanned.probed.iter().map(|file| &**file).filter(|_| is_clang);
-    reading_digest(files.chain(asked).map(|file| &*file.path))
+    reading_digest(files.chain(asked).map(|file| &*file.path).chain(more.iter().map(|name| &name[..])))
 }
 
 fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {

@@ -29,6 +29,11 @@ const DEPTH_MAX: usize = 16;
 pub struct Digests(Mutex<HashMap<PathBuf, (Stamp, Digest)>>);
 
 impl Digests {
+    /// The digest of a file that is there.
+    pub fn digest(&self, path: &Path, found: &Metadata) -> Option<Digest> {
+        self.file(path, found).map(|file| file.digest)
+    }
+
     /// The file at a real path, as part of a set.
     fn file(&self, path: &Path, found: &Metadata) -> Option<File> {
         let stamp = Stamp::of(found);

@@ -5,6 +5,8 @@
 //! volunteer never chooses where it writes.
 
 use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +26,8 @@ use crate::common::reason::LocalReason;
 /// Larger results are unpacked and written off the event loop.
 const INLINE_MAX_BYTES: u64 = 4 << 20;
 
-/// Checks an answer and puts its products in place. `is_final` says that a compiler that failed there
+/// Checks an answer and puts its products in place. `made` are compiled modules that the command does not
+/// name and may make, with the folder that they lie in; `is_final` says that a compiler that failed there
 /// is not to be asked here.
 ///
 /// # Errors
@@ -33,15 +36,16 @@ const INLINE_MAX_BYTES: u64 = 4 << 20;
 pub async fn finish(
     plan: &Arc<Plan>,
     invocation: &Arc<Invocation>,
+    made: &[Bytes],
     answer: Arc<FilesAnswer>,
     is_final: bool,
 ) -> Result<Outcome, LocalReason> {
     let size: u64 = answer.compiled.products.iter().map(|product| product.part.size).sum();
     if size <= INLINE_MAX_BYTES {
-        return place(plan, invocation, &answer, is_final);
+        return place(plan, invocation, made, &answer, is_final);
     }
-    let (plan, invocation) = (Arc::clone(plan), Arc::clone(invocation));
-    let task = tokio::task::spawn_blocking(move || place(&plan, &invocation, &answer, is_final));
+    let (plan, invocation, made) = (Arc::clone(plan), Arc::clone(invocation), made.to_vec());
+    let task = tokio::task::spawn_blocking(move || place(&plan, &invocation, &made, &answer, is_final));
     task.await.map_err(|error| LocalReason::Broker { why: error.to_string() })?
 }
 
@@ -62,12 +66,26 @@ fn check(answer: &FilesAnswer, is_final: bool) -> Result<(), LocalReason> {
 fn place(
     plan: &Plan,
     invocation: &Invocation,
+    made: &[Bytes],
     answer: &FilesAnswer,
     is_final: bool,
 ) -> Result<Outcome, LocalReason> {
-    let Examined { deliveries, outcome } = examine(plan, invocation, answer, is_final)?;
-    deliver(&deliveries, invocation.umask).map_err(|error| LocalReason::Broker { why: error.to_string() })?;
+    let Examined { deliveries, outcome } = examine(plan, invocation, made, answer, is_final)?;
+    let broker = |error: std::io::Error| LocalReason::Broker { why: error.to_string() };
+    let may_lack = deliveries.iter().filter(|_| !made.is_empty());
+    for folder in may_lack.filter_map(|delivery| delivery.path.parent()) {
+        make_folder(folder, invocation.umask).map_err(broker)?;
+    }
+    deliver(&deliveries, invocation.umask).map_err(broker)?;
     Ok(outcome)
+}
+
+/// Makes a folder for compiled modules, as the compiler does that makes the first of them.
+fn make_folder(folder: &Path, umask: u32) -> std::io::Result<()> {
+    match DirBuilder::new().mode(0o777 & !umask).create(folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        done => done,
+    }
 }
 
 /// An answer that may be what the user gets.
@@ -86,6 +104,7 @@ pub struct Examined {
 pub fn examine(
     plan: &Plan,
     invocation: &Invocation,
+    made: &[Bytes],
     answer: &FilesAnswer,
     is_final: bool,
 ) -> Result<Examined, LocalReason> {
@@ -97,11 +116,11 @@ pub fn examine(
     if is_cut_here(&stderr, invocation) || !is_plain && !is_final {
         return Err(LocalReason::RemoteDiagnostics);
     }
-    let allowed = Allowed::new(plan, invocation);
+    let allowed = Allowed::new(plan, invocation, made);
     let mut deliveries = Vec::with_capacity(compiled.products.len());
     for product in &compiled.products {
         let contents = parts.next(&product.part)?;
-        let replaces = allowed.check(product)? && !plan.is_text();
+        let replaces = allowed.check(product)?;
         deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, replaces });
     }
     if compiled.ended.is_success() {
@@ -135,22 +154,43 @@ impl Parts<'_> {
 struct Allowed<'a> {
     plan: &'a Plan,
     cwd: &'a Path,
-    /// By real path; the first name is the main output.
-    names: HashMap<PathBuf, bool>,
+    /// By real path.
+    names: HashMap<PathBuf, Name>,
+}
+
+/// What is known of a name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Name {
+    /// It is the main output.
+    is_first: bool,
+    /// A file of this name goes, instead of being written into.
+    replaces: bool,
+    /// Its folder may have to be made.
+    is_made: bool,
 }
 
 impl<'a> Allowed<'a> {
-    fn new(plan: &'a Plan, invocation: &'a Invocation) -> Self {
+    fn new(plan: &'a Plan, invocation: &'a Invocation, made: &[Bytes]) -> Self {
         let cwd = invocation.cwd.as_path();
-        let names = plan.job.hermetic.products.names.iter().enumerate();
-        let names = names.filter_map(|(at, name)| Some((real(&cwd.join(name.as_path()))?, at == 0)));
-        // Of a name that stands twice, the first counts.
-        let mut known = HashMap::new();
-        names.for_each(|(path, first)| *known.entry(path).or_default() |= first);
+        let products = &plan.job.hermetic.products;
+        let names = products.names.iter().enumerate().map(|(at, name)| {
+            let replaces = at == 0 && !plan.is_text() || products.replacing.contains(name);
+            (name, Name { is_first: at == 0, replaces, is_made: false })
+        });
+        let made = made.iter().map(|name| (name, Name { is_first: false, replaces: true, is_made: true }));
+        let mut known: HashMap<PathBuf, Name> = HashMap::new();
+        for (name, what) in names.chain(made) {
+            let path = cwd.join(name.as_path());
+            let path = if what.is_made { real(&path).or_else(|| new(&path)) } else { real(&path) };
+            // Of a name that stands twice, the first counts.
+            if let Some(path) = path {
+                known.entry(path).or_insert(what);
+            }
+        }
         Allowed { plan, cwd, names: known }
     }
 
-    /// Whether a product is the main output; an error when it may not be made at all.
+    /// Whether a product takes the place of what was there; an error when it may not be made at all.
     fn check(&self, product: &Product) -> Result<bool, LocalReason> {
         let path = product.path.as_path();
         let refused = || LocalReason::UnexpectedOutput { output: product.path.clone() };
@@ -159,10 +199,11 @@ impl<'a> Allowed<'a> {
             let beginnings = &self.plan.job.hermetic.products.beginnings;
             beginnings.iter().any(|beginning| self.begins(path, beginning))
         };
-        if known.is_none() && !begins() || !check_destination(path) {
+        let is_new = known.is_some_and(|name| name.is_made) && !path.parent().is_some_and(Path::exists);
+        if known.is_none() && !begins() || !is_new && !check_destination(path) {
             return Err(refused());
         }
-        Ok(known.unwrap_or(false))
+        Ok(known.is_some_and(|name| name.replaces))
     }
 
     /// Whether what such a command always makes is among what came.
@@ -172,7 +213,7 @@ impl<'a> Allowed<'a> {
             _ => None,
         };
         let always =
-            self.names.iter().filter(|(path, first)| **first || Some(*path) == dependencies.as_ref());
+            self.names.iter().filter(|(path, name)| name.is_first || Some(*path) == dependencies.as_ref());
         for (path, _) in always {
             if !deliveries.iter().any(|delivery| delivery.path == *path) {
                 let why = format!("the answer lacks {}", path.display());
@@ -197,6 +238,11 @@ impl<'a> Allowed<'a> {
 /// The path without links, but for what lies at its end.
 fn real(path: &Path) -> Option<PathBuf> {
     Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}
+
+/// The same for what lies in a folder that is to be made.
+fn new(path: &Path) -> Option<PathBuf> {
+    Some(real(path.parent()?)?.join(path.file_name()?))
 }
 
 #[cfg(test)]

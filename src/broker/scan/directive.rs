@@ -3,6 +3,7 @@
 use super::assembly;
 use super::expression::{self, Expression};
 use super::macros::{self, MacroId, Macros};
+use super::modules::{self, Named};
 use super::phases;
 pub use super::pragma::Pragma;
 use super::source::{Found, Lines};
@@ -82,6 +83,8 @@ pub enum Directive {
     Computed(Include, u32),
     /// A pragma that matters.
     Pragma(Pragma),
+    /// A line that names a module: index into [`Unit::modules`].
+    Module(u32),
     /// `#line`.
     Line,
     /// What the scanner does not follow.
@@ -106,6 +109,8 @@ pub struct Unit {
     pub conditions: Vec<Condition>,
     /// Token lines of computed includes.
     pub lines: Vec<Box<[Token]>>,
+    /// Lines that name modules.
+    pub modules: Vec<Named>,
     /// The macro that guards the whole file, if one does.
     pub guard: Option<Sym>,
     /// Whether the text mentions the date or the time.
@@ -153,6 +158,7 @@ fn build(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros)
         match found {
             Found::Directive(line) => builder.directive(&line),
             Found::Pragma(text) => builder.operator_pragma(&text),
+            Found::Module(line) => builder.module(line),
             Found::Doubt(why) => builder.push(Directive::Doubt(why)),
         }
     }
@@ -234,6 +240,13 @@ impl Builder<'_> {
             _ if name[0].is_ascii_digit() => self.push(Directive::Doubt("a line marker")),
             _ => self.push(Directive::Doubt("an unknown directive")),
         }
+    }
+
+    fn module(&mut self, line: modules::Line) {
+        let words = line.name.split(|byte| matches!(byte, b'.' | b':')).filter(|word| !word.is_empty());
+        let words = words.map(|word| self.symbols.intern(word)).collect();
+        self.unit.modules.push(Named { line, words });
+        self.push(Directive::Module(self.unit.modules.len() as u32 - 1));
     }
 
     fn condition(&mut self, rest: &[u8], first: bool) {

@@ -285,7 +285,7 @@ impl Compiler {
             elifdef: yes("elifdef"),
             unsigned_char: contains(&predefined, b"#define __CHAR_UNSIGNED__ "),
             unsigned_wide: contains(&predefined, b"#define __WCHAR_UNSIGNED__ "),
-            modules: family == Family::Clang && cxx && yes("cxx20"),
+            modules: yes("modules"),
         };
         let defined = |name: &str| lines.contains_key(format!("defined {name}").as_bytes());
         let builtins = COMPUTED.iter().filter(|(name, _)| defined(name)).map(|&(name, builtin)| {
@@ -365,7 +365,7 @@ fn probe() -> Vec<u8> {
          distcc@line = distcc_yes // no\n\
          #if true\ndistcc@truth = YES\n#endif\n\
          #if 0\n#elifdef __FILE__\ndistcc@elifdef = YES\n#endif\n\
-         #if defined(__cplusplus) && __cplusplus > 201703L\ndistcc@cxx20 = YES\n#endif\n",
+         #if __cplusplus > 201703L && defined __clang__ || defined __cpp_modules\ndistcc@modules = YES\n#endif\n",
     );
     for (name, _) in COMPUTED {
         text.push_str(&format!("#ifdef {name}\ndistcc@defined {name}_ = YES\n#endif\n"));

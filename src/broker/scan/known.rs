@@ -86,6 +86,7 @@ pub(super) const PLAIN: &[(&[u8], Use)] = &[
     (b"-c", Use::Ignore),
     (b"-S", Use::Ignore),
     (b"-emit-llvm", Use::Ignore),
+    (b"--precompile", Use::Ignore),
     (b"-E", Use::Ignore),
     (b"-C", Use::Ignore),
     (b"-CC", Use::Ignore),
@@ -256,6 +257,15 @@ pub(super) const REFUSED: &[&[u8]] = &[
     b"-remap",
 ];
 
+/// Starts of options that say where compiled modules are, and change nothing of what is included.
+pub(super) const MODULES: &[&[u8]] = &[
+    b"-fmodule-file=",
+    b"-fmodule-mapper=",
+    b"-fmodule-output",
+    b"-fprebuilt-module-path=",
+    b"-fdeps-format=",
+];
+
 /// Refused above by their start, and yet known.
 pub(super) const SPARED: &[&[u8]] = &[
     b"-fms-extensions",
@@ -270,6 +280,7 @@ pub(super) const SPARED: &[&[u8]] = &[
     b"-fdelayed-template-parsing",
     b"-fno-delayed-template-parsing",
     b"-fno-modules",
+    b"-fmodules-ts",
     b"-fembed-bitcode",
     b"-fextended-identifiers",
     b"-finput-charset=utf-8",

@@ -26,6 +26,7 @@ mod include;
 mod known;
 pub mod layout;
 pub mod macros;
+pub mod modules;
 pub mod options;
 pub mod paths;
 mod phases;
@@ -210,4 +211,6 @@ pub struct Scan {
     pub aliases: Vec<Arc<[u8]>>,
     /// Whether any file mentions the date or the time.
     pub clock: bool,
+    /// What the unit says of modules.
+    pub modules: modules::Mentioned,
 }

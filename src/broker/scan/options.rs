@@ -4,7 +4,9 @@
 //! what the preprocessor is told. What it does not know makes it decline.
 
 use super::Declined;
-use super::known::{FRONT_END, FRONT_END_ALONE, PLAIN, REFUSED, SPARED, STARTS, Use, WITH_NEXT, WITH_VALUE};
+use super::known::{
+    FRONT_END, FRONT_END_ALONE, MODULES, PLAIN, REFUSED, SPARED, STARTS, Use, WITH_NEXT, WITH_VALUE,
+};
 use super::walk::Setting;
 use crate::common::bytes::Bytes;
 use crate::common::classify::only_links;
@@ -136,6 +138,9 @@ impl Reader {
         if let Some(value_follows) = only_links(argument).filter(|_| !is_asked_about(argument)) {
             // What the linker is told changes nothing of what is read.
             return if value_follows && rest.next().is_none() { refuse() } else { Ok(()) };
+        }
+        if MODULES.iter().any(|start| argument.starts_with(start)) {
+            return Ok(());
         }
         let spared = SPARED.iter().any(|name| argument[..] == **name);
         if !spared && REFUSED.iter().any(|start| argument.starts_with(start)) {
@@ -330,7 +335,7 @@ fn define(value: &[u8]) -> Result<Setting, Declined> {
 fn language_of(source: &[u8], named: Option<&[u8]>, cxx_driver: bool) -> Option<Language> {
     match named {
         Some(b"c" | b"c-header") => return Some(Language::C),
-        Some(b"c++" | b"c++-header") => return Some(Language::Cxx),
+        Some(b"c++" | b"c++-header" | b"c++-module") => return Some(Language::Cxx),
         Some(b"assembler-with-cpp") => return Some(Language::Assembler),
         Some(b"none") | None => {}
         Some(_) => return None,
@@ -342,6 +347,7 @@ fn language_of(source: &[u8], named: Option<&[u8]>, cxx_driver: bool) -> Option<
         b"c" | b"h" => Some(Language::C),
         b"cc" | b"cp" | b"cxx" | b"cpp" | b"CPP" | b"c++" | b"C" => Some(Language::Cxx),
         b"hh" | b"H" | b"hp" | b"hxx" | b"hpp" => Some(Language::Cxx),
+        b"cppm" | b"ccm" | b"cxxm" | b"c++m" => Some(Language::Cxx),
         b"S" | b"sx" => Some(Language::Assembler),
         _ => None,
     }
@@ -423,7 +429,8 @@ mod tests {
     /// What the classifier lets run among the client's own files, the scanner must follow.
     #[test]
     fn what_may_run_among_the_clients_files_is_followed() {
-        let declined = ["-traditional", "-finput", "a.i", "a.s", "assembler", "@args", "-fpreprocessed"];
+        let declined =
+            ["-traditional", "-finput", "a.i", "a.s", "a.pcm", "assembler", "@args", "-fpreprocessed"];
         let table = include_str!("../../common/classify/hermetic.txt");
         let is_declined = |word: &str| {
             declined.iter().any(|name| word == *name || name.starts_with('-') && word.starts_with(name))

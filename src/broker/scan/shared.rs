@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::modules::Mentioned;
 use super::{Declined, Report, Scanner, Search};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
@@ -84,6 +85,8 @@ pub struct InputSet {
     pub own: Arc<[Bytes]>,
     /// Whether any file mentions the date or the time.
     pub clock: bool,
+    /// What the unit says of modules.
+    pub modules: Mentioned,
 }
 
 impl InputSet {

@@ -4,6 +4,7 @@
 //! lines vanish; a directive comes out as one cleaned line, comments turned into a blank.
 
 use super::assembly::{self, ASSEMBLER, Statement};
+use super::modules;
 use super::phases::splice;
 use super::pragma;
 use super::token::{self, Mode};
@@ -15,6 +16,8 @@ pub enum Found {
     Directive(Vec<u8>),
     /// `_Pragma("…")` in the text: what the string says.
     Pragma(Vec<u8>),
+    /// A line that names a module.
+    Module(modules::Line),
     /// Something outside directives that may name a file or change macros.
     Doubt(&'static str),
 }
@@ -166,7 +169,9 @@ impl<'a> Lines<'a> {
                 return Some(Found::Doubt("_Pragma of a macro"));
             }
             b'i' if word == b"incbin" => return Some(Found::Doubt(ASSEMBLER)),
-            b'i' | b'm' | b'e' if self.mode.modules => return self.module_line(start),
+            b'i' | b'm' | b'e' if self.mode.modules && matches!(word, b"import" | b"module" | b"export") => {
+                return modules::found(self.source, start, self.at);
+            }
             _ => {}
         }
         None
@@ -202,25 +207,6 @@ impl<'a> Lines<'a> {
         let name = &name[name.iter().rposition(|&byte| !token::goes_on(byte)).map_or(0, |at| at + 1)..];
         let is_loud = !name.is_empty() && !name.iter().any(u8::is_ascii_lowercase);
         is_loud || memchr::memmem::find(&name.to_ascii_lowercase(), b"pragma").is_some()
-    }
-
-    /// `import`, `module` or `export …` as the first word of a line may name another unit.
-    fn module_line(&mut self, start: usize) -> Option<Found> {
-        let word = &self.source[start..self.at];
-        let mut before = self.source[..start].iter().rev();
-        let before = before.find(|&&byte| byte == b'\n' || !token::is_blank(byte));
-        if before.is_some_and(|&byte| byte != b'\n') {
-            return None;
-        }
-        match word {
-            b"import" | b"module" => Some(Found::Doubt("a module or import line")),
-            b"export" => {
-                let rest = self.source[self.at..].trim_ascii_start();
-                let named = rest.starts_with(b"module") || rest.starts_with(b"import");
-                named.then_some(Found::Doubt("a module or import line"))
-            }
-            _ => None,
-        }
     }
 
     fn raw_string(&mut self) -> Option<Found> {

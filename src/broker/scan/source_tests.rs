@@ -14,6 +14,7 @@ fn check_in(source: &str, mode: Mode, expected: &[&str]) {
         .map(|found| match found {
             Found::Directive(line) => String::from_utf8_lossy(&line).into_owned(),
             Found::Pragma(text) => format!("pragma:{}", String::from_utf8_lossy(&text)),
+            Found::Module(line) => format!("module:{}", String::from_utf8_lossy(&line.name)),
             Found::Doubt(why) => format!("doubt:{why}"),
         })
         .collect();

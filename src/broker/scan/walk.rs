@@ -7,6 +7,7 @@ use super::directive::{Directive, Pragma, Unit};
 use super::effects::Effects;
 use super::files::{Content, Files, Identity, Stat, Trail};
 use super::macros::{MacroId, Macros, UNDEFINED};
+use super::modules::Mentioned;
 use super::paths::{PathId, Paths};
 use super::record::Recorder;
 use super::search::{Chains, Hit, Start};
@@ -161,6 +162,8 @@ pub(super) struct Walk<'a> {
     /// Any of the three.
     pub(super) doubts_target: bool,
     pub(super) clock: bool,
+    /// What was said of modules so far.
+    pub(super) modules: Mentioned,
 }
 
 /// Finds the files that one compile reads.
@@ -237,6 +240,7 @@ pub fn walk(
         target_uncertain: false,
         doubts_target: false,
         clock: false,
+        modules: Mentioned::default(),
     };
     let result = walk.translation_unit();
     let walked = result.map(|()| walk.answer());
@@ -305,6 +309,7 @@ impl Walk<'_> {
                     self.include(kind, name)?;
                 }
                 Directive::Pragma(pragma) => self.pragma(pragma)?,
+                Directive::Module(at) => self.module(&unit.modules[at as usize])?,
                 Directive::Line => {
                     self.saw_line = true;
                     self.recorder.spoil();
@@ -416,6 +421,7 @@ impl Walk<'_> {
             precompiled: self.precompiled.iter().map(|&(path, stat)| (path, stat.content)).collect(),
             covered: self.covered.clone(),
             clock: self.clock,
+            modules: std::mem::take(&mut self.modules),
             ended: self.files.now(),
             chain: self.chain,
             trails: std::mem::take(&mut self.trails).into(),

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::files::{Content, Files, Trail};
+use super::modules::Mentioned;
 use super::paths::{PathId, Paths};
 use super::search::{Around, Hit, Outcome};
 use super::walk::Memory;
 use super::{Scan, Scanned};
+use crate::common::bytes::Bytes;
 
 /// What a walk has found, in the memory's own numbers, and what it rests on.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,7 @@ pub struct Walked {
     pub(super) precompiled: Box<[(PathId, Content)]>,
     pub(super) covered: Range<usize>,
     pub(super) clock: bool,
+    pub(super) modules: Mentioned,
     /// [`Files::now`] when it ended: a scan takes changes in at its beginning, and looks at what
     /// tells of none before it uses it.
     pub(super) ended: u64,
@@ -34,6 +37,7 @@ impl Walked {
         (self.files.len() + self.probed.len() + self.precompiled.len()) * 8
             + (self.aliases.len() + self.searches.len() + self.trails.len()) * 4
             + self.fleeting.len() * size_of::<(u32, Hit)>()
+            + self.modules.imports.iter().map(|name| name.len() + size_of::<Bytes>()).sum::<usize>()
             + size_of::<Walked>()
     }
 
@@ -67,6 +71,7 @@ impl Walked {
             aliases: self.aliases.iter().map(|&path| memory.paths.shared(path)).collect(),
             absent: Vec::new(),
             clock: self.clock,
+            modules: self.modules.clone(),
         };
         if list_absent {
             let paths = &mut memory.paths;

@@ -67,6 +67,16 @@ pub(super) enum Effect {
     LinkTime,
     /// clang's intermediate code in the place of machine code.
     Bitcode,
+    /// gcc's `-fmodules-ts`: it reads compiled modules, and makes one of each interface.
+    Modules,
+    /// gcc's `-fmodule-mapper=`, with a plain file in its value that says where compiled modules are.
+    ModuleMap,
+    /// clang's `-fmodule-file=`, with `NAME=FILE` or the file in its value.
+    ModuleFile,
+    /// clang's `-fprebuilt-module-path=`, a folder of compiled modules.
+    ModuleFolder,
+    /// clang's `-fmodule-output`, with a file or nothing in its value.
+    ModuleOutput,
 }
 
 /// What the words of a command said, in their order.
@@ -86,9 +96,15 @@ impl Effects {
             Effect::Dumps => value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic),
             // A short name is one of the compiler's own folder, which does not travel.
             Effect::Plugin => value.contains(&b'/'),
-            Effect::Reads | Effect::Writes | Effect::Specs | Effect::Programs | Effect::Precompiled => {
-                !value.is_empty()
-            }
+            // The other forms name programs, sockets and descriptors.
+            Effect::ModuleMap => !value.is_empty() && !value.iter().any(|byte| b"|:<>=?@".contains(byte)),
+            Effect::Reads
+            | Effect::Writes
+            | Effect::Specs
+            | Effect::Programs
+            | Effect::Precompiled
+            | Effect::ModuleFile
+            | Effect::ModuleFolder => !value.is_empty(),
             _ => true,
         };
         if known {

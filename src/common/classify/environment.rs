@@ -9,12 +9,13 @@ use crate::common::reason::LocalReason;
 /// Those that the preprocessor alone reads (`CPATH` and its like) are not here: it runs on the
 /// client, with the whole environment. Nor are those that only shape diagnostics (`GCC_COLORS`):
 /// a compile that prints is done again on the client.
-const DECISIVE: [&str; 18] = [
+const DECISIVE: [&str; 19] = [
     "CCC_ADD_ARGS",
     "CCC_OVERRIDE_OPTIONS",
     "CLANG_MODULE_CACHE_PATH",
     "CLANG_NO_DEFAULT_CONFIG",
     "COMPILER_PATH",
+    "CXX_MODULE_MAPPER",
     "DEPENDENCIES_OUTPUT",
     "GCC_COMPARE_DEBUG",
     "GCC_EXEC_PREFIX",

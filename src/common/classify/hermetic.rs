@@ -1,5 +1,6 @@
 //! A command as it stands, run among the client's own files.
 
+use super::Modules;
 use crate::common::bytes::Bytes;
 use crate::common::limits::{ITEM_MAX_BYTES, WORDS_MAX};
 use crate::common::reason::LocalReason;
@@ -19,6 +20,8 @@ pub struct Hermetic {
     /// Whether the compiler notes or compares the modification times of headers, as clang does for
     /// precompiled ones: unless they are the client's own, it must run on the client.
     pub times: bool,
+    /// What the command says of modules, if anything.
+    pub modules: Option<Modules>,
     /// Whether two compiles here would give different bytes as well: a random stamp, times, addresses.
     /// There is nothing to compare then, and nothing to keep for another time.
     pub varies: bool,
@@ -39,12 +42,20 @@ pub struct Read {
     pub mangled: Option<Bytes>,
     /// Whether it is code that the compiler loads: then the libraries that it needs are read, too.
     pub plugin: bool,
+    /// Whether it holds words of the command: the driver reads it, and no compiler tells of it.
+    pub response: bool,
 }
 
 impl Read {
     /// A file that must be there.
     pub fn needed(path: &[u8]) -> Self {
-        Read { path: path.into(), whole_folder: false, optional: false, mangled: None, plugin: false }
+        let path = path.into();
+        Read { path, whole_folder: false, optional: false, mangled: None, plugin: false, response: false }
+    }
+
+    /// A response file.
+    pub(super) fn response(path: &[u8]) -> Self {
+        Read { response: true, ..Read::needed(path) }
     }
 
     /// A file without which the compiler goes on.
@@ -82,6 +93,8 @@ pub struct Products {
     pub names: Vec<Bytes>,
     /// By how their names begin, up to the number of a pass or the like.
     pub beginnings: Vec<Bytes>,
+    /// Which of the names, besides the first, take the place of what was there: compiled modules.
+    pub replacing: Vec<Bytes>,
 }
 
 impl Products {
@@ -130,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_product_is_one_of_the_names_or_continues_a_beginning() {
-        let products = Products { names: vec!["o/a.o".into()], beginnings: vec!["o/a.c.2".into()] };
+        let (names, beginnings) = (vec!["o/a.o".into()], vec!["o/a.c.2".into()]);
+        let products = Products { names, beginnings, ..Products::default() };
         for name in ["o/a.o", "o/a.c.252t.optimized"] {
             assert!(products.allow(name.as_bytes()), "{name}");
         }

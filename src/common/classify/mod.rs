@@ -10,6 +10,7 @@
 //! - `classic` knows what a daemon of distcc 3.4 would refuse;
 //! - `effects` says what options read and write besides, `products` which files that makes;
 //!   `hermetic` is what comes of it: the command as it stands, run among the client's own files;
+//!   `modules` what it says of C++20 modules;
 //! - `remote` is the other end: what a volunteer accepts, by the same table; `tree` does that for
 //!   commands whose files come along;
 //! - `environment` does the same for environment variables.
@@ -18,6 +19,7 @@ mod classic;
 mod effects;
 mod environment;
 mod hermetic;
+mod modules;
 mod names;
 mod options;
 mod pieces;
@@ -38,6 +40,7 @@ use crate::common::reason::{LocalReason, OptionRule};
 pub use classic::refuse_classic;
 pub use environment::{environment_reason, hermetic_environment, remote_environment};
 pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
+pub use modules::Modules;
 pub use names::is_probe_directory;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;

@@ -35,6 +35,10 @@ pub(super) enum Form {
     Preprocessed,
     /// A header, of which a precompiled one is made.
     Header,
+    /// The text of a module's interface, as clang calls it.
+    Interface,
+    /// A compiled module of clang's.
+    Module,
 }
 
 /// What the compiler takes a source of this name for. `None` is a language that is not distributed,
@@ -53,6 +57,8 @@ pub(super) fn language_of_source(path: &[u8], driver: Driver) -> Option<(Languag
         b".s" => (Language::Assembler, Form::Preprocessed),
         b".h" => (Language::C, Form::Header),
         b".hh" | b".H" | b".hp" | b".hxx" | b".hpp" => (Language::Cxx, Form::Header),
+        b".cppm" | b".ccm" | b".cxxm" | b".c++m" if driver.clang => (Language::Cxx, Form::Interface),
+        b".pcm" if driver.clang => (Language::Cxx, Form::Module),
         _ => return None,
     };
     // g++ and clang++ take C for C++.
@@ -61,7 +67,7 @@ pub(super) fn language_of_source(path: &[u8], driver: Driver) -> Option<(Languag
 }
 
 /// What `-x NAME` means; `None` is a language that is not distributed.
-pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, Form)> {
+pub(super) fn language_by_name(name: &[u8], driver: Driver) -> Option<(Language, Form)> {
     Some(match name {
         b"c" => (Language::C, Form::Plain),
         b"c++" => (Language::Cxx, Form::Plain),
@@ -75,6 +81,8 @@ pub(super) fn language_by_name(name: &[u8]) -> Option<(Language, Form)> {
         b"assembler-with-cpp" => (Language::Assembler, Form::Plain),
         b"c-header" => (Language::C, Form::Header),
         b"c++-header" => (Language::Cxx, Form::Header),
+        b"c++-module" if driver.clang => (Language::Cxx, Form::Interface),
+        b"pcm" if driver.clang => (Language::Cxx, Form::Module),
         _ => return None,
     })
 }

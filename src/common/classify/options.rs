@@ -4,9 +4,10 @@
 //! compilers differ, a row holds for both: what one does not know, its own `-E` will refuse.
 
 use super::effects::Effect::{
-    self, AutoProfile, Auxiliary, Bitcode, Dumps, LinkTime, MessageFormat, MessageOutput, Notes, Plugin,
-    Precompiled, Profile, ProfileFolder, Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses,
-    Remarks, Specs, SplitDebug, Stamp, Temporaries, TimeTrace, Word, Writes,
+    self, AutoProfile, Auxiliary, Bitcode, Dumps, LinkTime, MessageFormat, MessageOutput, ModuleFile,
+    ModuleFolder, ModuleMap, ModuleOutput, Modules, Notes, Plugin, Precompiled, Profile, ProfileFolder,
+    Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses, Remarks, Specs, SplitDebug, Stamp,
+    Temporaries, TimeTrace, Word, Writes,
 };
 use super::table::Class::{
     Annotations, AssemblerWord, AssemblerWords, CodeWord, Dependency, FrontEndWord, InputCharset, Kept,
@@ -17,7 +18,7 @@ use super::table::Names::{Define, Include, Input, Nothing, Output, Text};
 use super::table::Takes::{Alone, Either, Joined, Long, Prefix, Separate};
 use super::table::{DependencyOption, Emit, Entry, among, entry, here};
 use crate::common::reason::OptionRule::{
-    ChangesPreprocessing, NotACompile, NotReproducible, Prints, ReadsFiles, Records, RunsCode,
+    ChangesPreprocessing, HeaderModules, NotACompile, NotReproducible, Prints, ReadsFiles, Records, RunsCode,
     SeveralTargets, SideDoor, WritesFiles,
 };
 
@@ -59,6 +60,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     entry("--output", Long, Output, OutputFile),
     entry("--param", Long, Nothing, Kept),
     entry("--pedantic", Alone, Nothing, Kept),
+    entry("--precompile", Alone, Nothing, Mode(Emit::Module)),
     entry("--preprocess", Alone, Nothing, PreprocessOnly),
     here("--print-", Prefix, Prints),
     here("--print-missing-file-dependencies", Alone, ChangesPreprocessing),
@@ -170,7 +172,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fcrash-diagnostics", Prefix, WritesFiles, Effect::Nothing),
     among("-fcs-profile", Prefix, WritesFiles, Effect::Nothing),
     here("-fcuda", Prefix, ReadsFiles),
-    here("-fcxx-modules", Prefix, ReadsFiles),
+    here("-fcxx-modules", Prefix, HeaderModules),
     here("-fdbg-cnt-list", Alone, Prints),
     here("-fdbg-cnt=", Prefix, Prints),
     entry("-fdebug-compilation-dir", Separate, Text, Kept),
@@ -178,6 +180,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fdebug-cpp", Alone, ChangesPreprocessing, Effect::Nothing),
     entry("-fdebug-prefix-map=", Joined, Text, Kept),
     here("-fdeps-", Prefix, WritesFiles),
+    among("-fdeps-format=", Joined, WritesFiles, Word),
     here("-fdepscan", Prefix, ReadsFiles),
     among("-fdiagnostics-add-output=", Joined, WritesFiles, MessageOutput),
     among("-fdiagnostics-format=", Joined, Prints, MessageFormat),
@@ -193,7 +196,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     here("-fgo-", Prefix, WritesFiles),
     here("-fgpu", Prefix, ReadsFiles),
     here("-fhelp", Alone, Prints),
-    here("-fimplicit-module", Prefix, ReadsFiles),
+    here("-fimplicit-module", Prefix, HeaderModules),
     entry("-finput-charset=", Joined, Nothing, InputCharset),
     entry("-finstrument-functions-exclude-file-list=", Joined, Text, Kept),
     entry("-finstrument-functions-exclude-function-list=", Joined, Text, Kept),
@@ -206,10 +209,15 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fmemory-profile", Prefix, WritesFiles, Effect::Nothing),
     among("-fmemory-profile-use=", Joined, WritesFiles, ReadsIfThere),
     among("-fminimize-whitespace", Alone, ChangesPreprocessing, Effect::Nothing),
-    here("-fmodule", Prefix, ReadsFiles),
+    here("-fmodule", Prefix, HeaderModules),
+    among("-fmodule-file=", Joined, ReadsFiles, ModuleFile),
     here("-fmodule-mapper", Prefix, RunsCode),
-    here("-fmodules-user-build-path", Separate, ReadsFiles),
-    here("-fmodules-user-build-path=", Prefix, ReadsFiles),
+    among("-fmodule-mapper=", Joined, RunsCode, ModuleMap),
+    among("-fmodule-output", Alone, WritesFiles, ModuleOutput),
+    among("-fmodule-output=", Joined, WritesFiles, ModuleOutput),
+    among("-fmodules-ts", Alone, ReadsFiles, Modules),
+    here("-fmodules-user-build-path", Separate, HeaderModules),
+    here("-fmodules-user-build-path=", Prefix, HeaderModules),
     among("-fno-working-directory", Alone, ChangesPreprocessing, Effect::Nothing),
     here("-foffload", Prefix, ReadsFiles),
     here("-fopenmp-targets", Prefix, ReadsFiles),
@@ -227,6 +235,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     here("-fpre-include", Prefix, ReadsFiles),
     here("-fpre-ipa-mem-report", Alone, Prints),
     here("-fprebuilt", Prefix, ReadsFiles),
+    among("-fprebuilt-module-path=", Joined, ReadsFiles, ModuleFolder),
     among("-fpreprocessed", Alone, ChangesPreprocessing, Effect::Nothing),
     here("-fproc-stat-report", Prefix, WritesFiles),
     among("-fprofile", Prefix, WritesFiles, Word),

@@ -25,6 +25,8 @@ pub(super) struct Compile<'a> {
     pub preprocessed: bool,
     /// Whether it is a header that is precompiled.
     pub header: bool,
+    /// Whether it is the text of a module's interface, of which clang makes the module first.
+    pub interface: bool,
     /// The output.
     pub output: &'a Bytes,
     /// Whether `-o` names it.
@@ -62,7 +64,7 @@ const PROGRAMS: [&str; 8] = ["as", "cc1", "cc1obj", "cc1objplus", "cc1plus", "cp
 impl Compile<'_> {
     /// What the compile may make.
     pub fn products(&self, effects: &Effects) -> Products {
-        let mut products = Products { names: vec![self.output.clone()], beginnings: Vec::new() };
+        let mut products = Products { names: vec![self.output.clone()], ..Products::default() };
         products.names.extend(self.dependencies.cloned());
         for (effect, value) in &effects.seen {
             self.add_products(*effect, value, effects, &mut products);
@@ -92,8 +94,12 @@ impl Compile<'_> {
                 _ => Vec::new(),
             },
             Effect::MessageOutput => self.message_output(value, effects),
+            Effect::ModuleOutput => self.module(value),
             _ => Vec::new(),
         };
+        if effect == Effect::ModuleOutput {
+            products.replacing.clone_from(&names);
+        }
         products.names.extend(names);
     }
 
@@ -134,7 +140,9 @@ impl Compile<'_> {
         let stamped = |(effect, _): &&(Effect, Bytes)| {
             !(effects.seeded && matches!(effect, Effect::Notes | Effect::Stamp | Effect::LinkTime))
         };
-        self.header && !self.clang || effects.seen.iter().filter(stamped).any(dumps)
+        // The name of a file that is made meanwhile is in the object.
+        let random = self.interface && self.emit != Emit::Module && !effects.has(Effect::ModuleOutput);
+        random || self.header && !self.clang || effects.seen.iter().filter(stamped).any(dumps)
     }
 
     /// What auxiliary files are called, up to their ending.
@@ -185,6 +193,7 @@ impl Compile<'_> {
         match (self.clang, self.emit) {
             (false, Emit::Assembly) => Vec::new(),
             (true, Emit::Assembly) => with(&[self.beside(), self.source_here()], &[".dwo"]),
+            (_, Emit::Module) => Vec::new(),
             (_, Emit::Object) => with(&self.auxiliary(effects), &[".dwo"]),
         }
     }
@@ -280,6 +289,11 @@ impl Compile<'_> {
             b"experimental-html" => with(&self.message_files(effects), &[".html"]),
             _ => Vec::new(),
         }
+    }
+
+    /// The compiled module that is made beside an object.
+    fn module(&self, value: &[u8]) -> Vec<Bytes> {
+        if value.is_empty() { with(&[self.beside()], &[".pcm"]) } else { vec![value.into()] }
     }
 
     /// gcc's profile: beside the output, or in a folder under a name made of the absolute path.

@@ -1,9 +1,9 @@
 //! The volunteer's end: what of a command that a peer sends may run.
 
-use super::Language;
 use super::names::{Form, language_by_name};
 use super::pieces::{assembler_word, assembler_words};
-use super::table::{Class, Names, Value, find, harmless_shape, names_no_file};
+use super::table::{Class, Emit, Names, Value, find, harmless_shape, names_no_file};
+use super::{Driver, Language};
 use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
 
@@ -85,13 +85,13 @@ fn accept(word: &Bytes, rest: &mut std::slice::Iter<'_, Argument>) -> Option<Acc
         }
         Class::Machine => names_no_file(value) && !value.starts_with(b"native"),
         Class::InputCharset => value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8"),
-        Class::Language => language_by_name(value).is_some_and(|(language, form)| {
+        Class::Language => language_by_name(value, Driver::named(b"")).is_some_and(|(language, form)| {
             // An assembler text may read any file.
             form == Form::Preprocessed && language != Language::Assembler
         }),
         Class::AssemblerWords => assembler_words(value),
         Class::AssemblerWord => assembler_word(value),
-        Class::Mode(_) => return Some(Accepted::Mode),
+        Class::Mode(Emit::Object | Emit::Assembly) => return Some(Accepted::Mode),
         _ => false,
     };
     allowed.then_some(Accepted::Option)

@@ -15,7 +15,7 @@ use crate::common::reason::{LocalReason, OptionRule};
 /// end, and is a better reason than any option of it.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// `-c` or `-S`.
+    /// `-c`, `-S` or `--precompile`.
     pub emit: Option<Emit>,
     /// `-E`, `-M`, `-MM`.
     pub preprocess_only: Option<Bytes>,
@@ -117,7 +117,7 @@ impl Scan {
 
     fn source(&mut self, name: Bytes, driver: Driver) {
         let (language, called) = match &self.forced {
-            Some(forced) => (language_by_name(forced), forced.clone()),
+            Some(forced) => (language_by_name(forced, driver), forced.clone()),
             None => (language_of_source(&name, driver), ending(&name)),
         };
         self.preprocess.push(PreprocessArgument::Plain(name.clone()));
@@ -170,8 +170,7 @@ impl Scan {
                 self.other_gcc |= row.name == "--gcc-toolchain";
                 self.preprocess(word, next);
             }
-            Class::Mode(emit) if self.emit != Some(Emit::Assembly) => self.emit = Some(emit),
-            Class::Mode(_) => {}
+            Class::Mode(emit) => self.emit = self.emit.max(Some(emit)),
             Class::OutputFile => self.outputs.push(value.into()),
             Class::Language => {
                 self.forced = (value != b"none").then(|| value.into());

@@ -39,12 +39,16 @@ pub(super) enum Names {
 }
 
 /// What the compile makes in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Of several, the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Emit {
     /// An object file (`-c`).
     Object,
     /// Assembly (`-S`).
     Assembly,
+    /// A compiled module (`--precompile`).
+    Module,
 }
 
 /// What an option says about the dependency file.
@@ -75,7 +79,7 @@ pub(super) enum Class {
     Preprocess,
     /// For the linker, so unused here. clang says so, once: in the preprocessor's command.
     Link,
-    /// `-c`, `-S`.
+    /// `-c`, `-S`, `--precompile`.
     Mode(Emit),
     /// `-o`.
     OutputFile,
@@ -246,7 +250,7 @@ mod tests {
         assert_eq!(name("-MD"), Some("-MD"));
         assert_eq!(name("-includefoo.h"), Some("-include"));
         assert_eq!(name("-include-pch"), Some("-include-pch"));
-        assert_eq!(name("-fmodule-mapper=|sh"), Some("-fmodule-mapper"));
+        assert_eq!(name("-fmodule-mapper=|sh"), Some("-fmodule-mapper="));
         assert_eq!(name("-undef"), Some("-undef"));
         assert_eq!(name("-iwithprefixbefore"), Some("-iwithprefixbefore"));
         assert_eq!(name("-c99"), None);

@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
 
     fn source(&mut self, name: &Bytes) -> Result<(), String> {
         let known = match &self.forced {
-            Some(forced) => language_by_name(forced),
+            Some(forced) => language_by_name(forced, self.driver),
             None => language_of_source(name, self.driver),
         };
         let known = known.filter(|(_, form)| *form == Form::Plain);
@@ -190,13 +190,14 @@ impl<'a> Reader<'a> {
             }
             Class::Dependency(DependencyOption::File) | Class::OutputFile | Class::Link => return Ok(()),
             Class::Dependency(_) => true,
+            Class::Mode(Emit::Module) => false,
             Class::Mode(emit) => {
                 self.emit = self.emit.filter(|emit| *emit == Emit::Assembly).or(Some(emit));
                 return Ok(());
             }
             Class::Language => {
                 self.forced = (*text != *b"none").then(|| text.clone());
-                *text == *b"none" || language_by_name(&text).is_some()
+                *text == *b"none" || language_by_name(&text, self.driver).is_some()
             }
             Class::PreprocessorWords => return self.list(&text),
             _ => false,

@@ -6,10 +6,12 @@ use super::products::Compile;
 use super::response::ResponseReader;
 use super::scan::{Dependencies, Scan, Source};
 use super::table::Emit;
-use super::{CompileJob, Destination, Driver, Family, Hermetic, Language, PreprocessArgument, Read};
+use super::{
+    CompileJob, Destination, Driver, Family, Hermetic, Language, Modules, PreprocessArgument, Read, modules,
+};
 use crate::common::action::Argument;
 use crate::common::bytes::Bytes;
-use crate::common::reason::{LocalReason, OptionRule};
+use crate::common::reason::{LocalReason, ModuleRule, OptionRule};
 
 /// Draws the conclusion. The order of the checks is the order of the reasons: what a command is
 /// comes before what its options are.
@@ -25,7 +27,8 @@ pub(super) fn conclude(
     let Asked { emit, kind, named, output, mut needed } = asked(&mut scan, driver)?;
     let Kind { source, language, form, .. } = kind;
     let mut plan = plan_dependencies(&scan.dependencies, named.as_ref(), &source, driver)?;
-    let preprocessed = form == Form::Preprocessed;
+    // Of a compiled module nothing is preprocessed any more.
+    let preprocessed = matches!(form, Form::Preprocessed | Form::Module);
     let (preprocess, family) = if preprocessed {
         if let Some(reason) = no_dependencies(&scan.dependencies) {
             // Neither gcc nor clang writes any.
@@ -45,6 +48,7 @@ pub(super) fn conclude(
         language,
         preprocessed,
         header: form == Form::Header,
+        interface: form == Form::Interface,
         output: &output,
         named: named.is_some(),
         emit,
@@ -57,7 +61,8 @@ pub(super) fn conclude(
     // What the words of the preprocessor's command mean to one family only is nothing to a command that
     // stays as it is.
     let family = if needed.is_some() { None } else { family };
-    let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times);
+    let modules = Modules::of(&scan.effects, form);
+    let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times, modules);
     let mut job = CompileJob {
         compiler: compiler.clone(),
         language,
@@ -71,7 +76,7 @@ pub(super) fn conclude(
         family: family.or(of_names),
         hermetic,
     };
-    job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::needed(file)));
+    job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::response(file)));
     refuse_native(&mut job)?;
     if !scan.effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text))) {
         // Specs can make options of others; what cannot be looked at, or reaches further, stays here.
@@ -103,6 +108,7 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
     }
     needed = needed.or(scan.reason.take());
     let kind = only_source(&mut scan.sources, scan.header)?;
+    modules::refuse(&scan.effects, kind.form, emit, driver)?;
     if let Some(reason) = kind.no_text(emit, driver, scan.outputs.is_empty())? {
         needed.get_or_insert(reason);
     }
@@ -130,19 +136,22 @@ fn among_files(
     effects: &Effects,
     needed: Option<LocalReason>,
     without_times: bool,
+    modules: Option<Modules>,
 ) -> (Hermetic, Option<Family>) {
     let other = Compile { clang: !facts.clang, ..facts };
     let (products, reads) = (facts.products(effects), facts.reads(effects));
-    let same = products == other.products(effects) && reads == other.reads(effects) && !facts.header;
+    let same = products == other.products(effects) && reads == other.reads(effects);
+    let same = same && !facts.header && modules.is_none();
     let by_name = if facts.clang { Family::Clang } else { Family::Gcc };
     let family = (needed.is_some() && !same).then_some(by_name);
-    let precompiled = effects.has(Effect::Precompiled) || facts.header && !without_times;
+    let precompiled = effects.has(Effect::Precompiled) || facts.header && !without_times || modules.is_some();
     let hermetic = Hermetic {
         needed,
         refused: None,
         reads,
         products,
         times: facts.clang && precompiled,
+        modules,
         varies: facts.varies(effects),
     };
     (hermetic, family)
@@ -193,6 +202,7 @@ impl Kind {
             // The assembler is not run, and the preprocessor's text goes to stdout.
             (Language::Assembler, _) if emit == Emit::Assembly => Err(reason),
             (Language::Assembler, _) | (_, Form::Header) => Ok(Some(reason)),
+            (_, Form::Interface | Form::Module) => Ok(Some(LocalReason::Modules { why: ModuleRule::Text })),
             (_, Form::Plain | Form::Preprocessed) => Ok(None),
         }
     }
@@ -220,6 +230,7 @@ fn usual_output(source: &Bytes, form: Form, emit: Emit, bitcode: bool) -> Bytes 
         (_, Emit::Assembly, false) => default_output(source, ".s"),
         (_, Emit::Object, true) => default_output(source, ".bc"),
         (_, Emit::Assembly, true) => default_output(source, ".ll"),
+        (_, Emit::Module, _) => default_output(source, ".pcm"),
     }
 }
 

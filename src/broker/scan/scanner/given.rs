@@ -75,9 +75,9 @@ impl Scanner {
         let precompiled = self.input_files(&scan.precompiled, &mut layout)?;
         let (links, directories) =
             (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
-        let Scan { absent, clock, covered, .. } = scan;
+        let Scan { absent, clock, covered, modules, .. } = scan;
         let links_and_more =
-            InputSet { links, directories, absent, search, own, clock, ..InputSet::default() };
+            InputSet { links, directories, absent, search, own, clock, modules, ..InputSet::default() };
         let set = Arc::new(InputSet { files, probed, precompiled, covered, aliases, ..links_and_more });
         // What lies behind links is looked at each time.
         if !question.absent && walked.fleeting.is_empty() {

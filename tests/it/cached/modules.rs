@@ -1,0 +1,41 @@
+//! Results of compiles that read compiled modules.
+
+use super::{Cached, Line};
+
+#[test]
+fn a_compiled_module_that_changed_is_noticed() {
+    let cached = Cached::new();
+    cached.write("w/use.cc", "import bar;\nint n() { return b(4); }\n");
+    let environment = &[("SOURCE_DATE_EPOCH", "1600000000")];
+    let make = |factor: u32| {
+        let text = format!("export module bar;\nexport inline int b(int x) {{ return x * {factor}; }}\n");
+        cached.write("w/bar.cc", &text);
+        cached.here(Line::new("w", "g++ -std=c++20 -fmodules-ts -c bar.cc -o a.o").with(environment));
+    };
+    let line = Line::new("w", "g++ -O2 -std=c++20 -fmodules-ts -c use.cc -o a.o").with(environment);
+    make(2);
+    let two = cached.compile_anew(line);
+    cached.compile_again(line);
+    make(3);
+    let three = cached.compile_anew(line);
+    assert_ne!(two.object, three.object);
+    make(2);
+    assert_eq!(cached.compile_again(line).object, two.object);
+    cached.farm.finish();
+}
+
+#[test]
+fn an_interface_comes_from_what_is_kept_with_its_object() {
+    let cached = Cached::new();
+    cached.write("w/bar.cc", "export module bar;\nexport int b() { return 2; }\n");
+    let line = Line::new("w", "g++ -std=c++20 -fmodules-ts -c bar.cc -o a.o")
+        .with(&[("SOURCE_DATE_EPOCH", "1600000000")]);
+    cached.compile_anew(line);
+    let interface = cached.path("w/gcm.cache/bar.gcm");
+    let here = std::fs::read(&interface).expect("made here");
+    std::fs::remove_dir_all(cached.path("w/gcm.cache")).expect("our own folder");
+    cached.play(line, Some(crate::farm::SHIM));
+    assert_eq!(std::fs::read(&interface).expect("put in place"), here);
+    assert_eq!(cached.counts(), (1, 1));
+    cached.farm.finish();
+}
