@@ -34,11 +34,12 @@ use crate::common::protocol::wire;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
 
+mod due;
 mod orders;
 mod provided;
 
-pub use orders::hold_host;
-use orders::{obey, source_name, trace_wish};
+use due::Due;
+pub use orders::{hold_host, obey, source_name, trace_wish};
 
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,7 +88,6 @@ async fn answer(
         }
         Kind::Compile => {
             let invocation: Invocation = wire::decode(body).map_err(io::Error::other)?;
-            write(&mut stream, Kind::Ack, &[]).await?;
             compile(shared, stream, frames, shared.completed(invocation)).await?;
         }
         Kind::Control => {
@@ -109,7 +109,7 @@ async fn write(stream: &mut Stream, kind: Kind, body: &[u8]) -> io::Result<()> {
 
 async fn compile(
     shared: &Arc<Shared>,
-    stream: Stream,
+    mut stream: Stream,
     frames: LocalFrames,
     invocation: Invocation,
 ) -> io::Result<()> {
@@ -119,7 +119,8 @@ async fn compile(
         origin: shared.config.origin,
     };
     let settings = Settings::of(&invocation);
-    let plan = planner.plan(&invocation).await.map(Arc::new);
+    let mut due = Due::new();
+    let plan = due.during(&mut stream, planner.plan(&invocation)).await?.map(Arc::new);
     let at_work = shared.at_work();
     let job = shared.next_job();
     let build = BuildId(invocation.origin.build);
@@ -148,6 +149,7 @@ async fn compile(
     let session = Session {
         shared: shared.clone(),
         stream,
+        due,
         frames,
         invocation: Arc::new(invocation),
         plan: plan.ok(),
@@ -184,6 +186,7 @@ struct Attempt {
 struct Session {
     shared: Arc<Shared>,
     stream: Stream,
+    due: Due,
     frames: LocalFrames,
     invocation: Arc<Invocation>,
     plan: Option<Arc<Plan>>,
@@ -323,6 +326,9 @@ impl Session {
                     // Aborted: the dispatcher does not want to hear of it.
                     Err(_) => Ok(Next::Continue),
                 },
+                () = self.due.wait() => {
+                    write(&mut self.stream, Kind::Ack, &[]).await.map(|()| Next::Continue)
+                }
             };
             match next {
                 Ok(Next::Continue) => {}

@@ -25,9 +25,12 @@ const SLOW_ACK_MAX: Duration = Duration::from_secs(5);
 const BUSY_PAUSE_MIN: Duration = Duration::from_millis(5);
 const BUSY_PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// How often a connection may be lost before its `Ack`, or a broker be of another build: both
-/// happen while one broker takes over from another, and are over then.
+/// How often a broker may be of another build, which happens while one takes over from another, and is over then.
 const TURNS_MAX: u32 = 5;
+
+/// How often a broker may close before its first word. One that was just leaving does so once; one that the request
+/// itself makes fail would each time.
+const CLOSED_MAX: u32 = 2;
 
 /// What became of an invocation.
 pub enum Outcome {
@@ -148,6 +151,7 @@ pub fn ask(invocation: &Invocation, voice: &Voice<'_>) -> Result<Outcome, Troubl
         voice,
         header: Header::new(Kind::Compile, body.len()),
         turns: 0,
+        closed: 0,
         busy_since: None,
         pause: BUSY_PAUSE_MIN,
     };
@@ -172,6 +176,7 @@ struct Asking<'a> {
     voice: &'a Voice<'a>,
     header: Header,
     turns: u32,
+    closed: u32,
     busy_since: Option<Instant>,
     pause: Duration,
 }
@@ -186,7 +191,12 @@ impl Asking<'_> {
         match converse(connection, self.header, body, self.voice)? {
             Answer::Outcome(outcome) => return Ok(Some(outcome)),
             Answer::Busy => self.wait_for_room()?,
-            Answer::NotTaken => self.count_turn(Trouble::Vanished)?,
+            Answer::NotTaken => {
+                self.closed += 1;
+                if self.closed >= CLOSED_MAX {
+                    return Err(Trouble::Vanished);
+                }
+            }
             Answer::OtherBuild(other) => self.meet(&other)?,
         }
         Ok(None)

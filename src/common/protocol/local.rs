@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shim ── Compile ──▶ broker            shim ── Control ──▶ broker
-//!      ◀── Ack ───────                       ◀── ControlReply ──
+//!      ◀── Ack ──  (after ACK_DELAY)         ◀── ControlReply ──
 //!      ── Ping ──▶ ◀── Ack ──  (each PING_INTERVAL while waiting)
 //!      ◀── Run │ Done │ Busy │ OtherBuild ──
 //! ```
@@ -20,11 +20,15 @@ use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::limits::LOCAL_FRAME_MAX_BYTES;
 
-/// The protocol of this build. Raised when a body's layout changes.
-pub const VERSION: u16 = 2;
+/// The protocol of this build. Raised when a body's layout or meaning changes.
+pub const VERSION: u16 = 3;
 
-/// How long a shim waits for the first `Ack`. A broker that is well answers in microseconds, even
-/// with hundreds of jobs; one that is stopped never does.
+/// When a broker says that it has a request, if it has not answered it by then: what is done sooner is not told
+/// twice, which would wake the shim for nothing.
+pub const ACK_DELAY: Duration = Duration::from_millis(100);
+
+/// How long a shim waits for the first `Ack`, or the answer. A broker that is well is no later than
+/// [`ACK_DELAY`], even with hundreds of jobs; one that is stopped says nothing.
 pub const ACK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a shim listens in silence before it asks whether the broker is still there, and how
