@@ -39,6 +39,7 @@ pub mod native;
 pub mod notices;
 pub mod outcome;
 pub mod plan;
+pub mod plugins;
 pub mod prepare;
 pub mod rename;
 pub mod scan;

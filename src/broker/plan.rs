@@ -105,6 +105,8 @@ impl Planner<'_> {
         let words = invocation.argv.get(1..).unwrap_or_default();
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
+        let reads = &mut job.hermetic.reads;
+        compiler.plugins.settle(reads, &compiler.program, &expanded, invocation).await;
         let natives = natives(&job, &compiler).await?;
         let mut spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
         if is_seen_through(&job.compiler, &compiler, cwd) {

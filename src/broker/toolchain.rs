@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
+use super::plugins::PluginFolders;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
@@ -26,7 +27,7 @@ use crate::common::reason::LocalReason;
 use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
 
 /// How long one question to a compiler may take.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long it is remembered that a compiler cannot travel: what it lacks may be installed
 /// meanwhile, but each attempt costs some processes.
@@ -51,6 +52,8 @@ pub struct Compiler {
     lookout: Arc<Lookout>,
     /// What options that mean "this machine" expand to, by those options.
     natives: Natives,
+    /// Where its plugins are.
+    pub plugins: PluginFolders,
     maker: OnceCell<Bytes>,
     /// What it needs to travel, by what surrounds it.
     closures: Mutex<HashMap<Surroundings, ClosureCell>>,
@@ -346,6 +349,7 @@ async fn ask(name: &Bytes, program: &Path, lookout: &Arc<Lookout>) -> Result<Arc
         seen: Seen::default(),
         lookout: Arc::clone(lookout),
         natives: Natives::default(),
+        plugins: PluginFolders::default(),
         maker: OnceCell::new(),
         closures: Mutex::default(),
     }))

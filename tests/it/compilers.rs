@@ -125,3 +125,72 @@ fn links_are_seen_through_and_scripts_are_not_believed() {
     assert!(text.contains("is a script: what it runs cannot be told"), "{text}");
     farm.finish();
 }
+
+/// A plugin that says what it was told, and writes a number of its library into the object. What it is
+/// made of is in every gcc, with or without the headers for plugins.
+const PLUGIN: &str = "#include <stdio.h>\n\
+    int plugin_is_GPL_compatible;\n\
+    struct argument { char *key, *value; };\n\
+    struct info { char *base_name; const char *full_name; int argc; struct argument *argv; };\n\
+    extern FILE *asm_out_file;\n\
+    int word(void);\n\
+    void register_callback(const char *, int, void (*)(void *, void *), void *);\n\
+    enum { FINISH_UNIT = 5 };\n\
+    static void finish(void *data, void *more) {\n\
+    fprintf(asm_out_file, \"\\t.section .word\\n\\t.long %d\\n\", word());\n}\n\
+    int plugin_init(struct info *info, void *version) {\n\
+    fprintf(stderr, \"%s: %s=%s\\n\", info->full_name, info->argv[0].key, info->argv[0].value);\n\
+    register_callback(info->base_name, FINISH_UNIT, finish, 0);\n    return 0;\n}\n";
+
+/// Makes the plugin `tiny` and its library in a folder.
+fn make_plugin(folder: &Path, word: u32) {
+    fs::create_dir_all(folder).expect("our own folder");
+    fs::write(folder.join("plugin.c"), PLUGIN).expect("written");
+    fs::write(folder.join("word.c"), format!("int word(void) {{ return {word}; }}\n")).expect("written");
+    for line in [
+        "-shared -fPIC word.c -o libword.so",
+        "-shared -fPIC plugin.c -o tiny.so -L. -lword -Wl,-rpath,$ORIGIN",
+    ] {
+        let made = Command::new("gcc").args(line.split(' ')).current_dir(folder).status();
+        assert!(made.expect("gcc runs").success(), "{line}");
+    }
+}
+
+/// They stayed on the client: the folder that such a name means did not travel.
+#[test]
+fn plugins_of_gcc_by_a_short_name_travel() {
+    let (farm, folder) = bare();
+    let proper = copy_gcc(&farm.work().join("opt"));
+    let gcc = farm.work().join("opt/bin/gcc").display().to_string();
+    let plugins = proper.parent().expect("a folder").join("plugin");
+    make_plugin(&plugins, 42);
+    let told = "-fplugin=tiny -fplugin-arg-tiny-key=value";
+    let object = |line: &str| {
+        check(&farm, &folder, line);
+        fs::read(folder.join("a.o")).expect("an object")
+    };
+    let plain = object(&format!("{gcc} -g -Wall -Wextra -MD -c a.c"));
+    let first = object(&format!("{gcc} -g -Wall -Wextra -MD {told} -c a.c"));
+    assert!(plain != first, "the plugin does something");
+    object(&format!("{gcc} -g -Wall -Wextra -MD {told} -m64 -c a.c"));
+    // It and its library are files like others: changed, they are others.
+    make_plugin(&plugins, 43);
+    let second = object(&format!("{gcc} -g -Wall -Wextra -MD {told} -c a.c"));
+    assert!(first != second, "the new library");
+    // A folder that comes before the compiler's own, once it is there.
+    let before = folder.join("before");
+    fs::create_dir(&before).expect("our own folder");
+    let line = format!("{gcc} -Wall -Wextra -MD -Bbefore/ {told} -c a.c");
+    let third = object(&line);
+    make_plugin(&before.join("plugin"), 44);
+    assert!(third != object(&line), "the other folder's");
+    assert_eq!(farm.total("sent_files"), 6);
+    // What is not there is missed here, by gcc itself.
+    let mut missing = farm.command(SHIM);
+    missing.args([&gcc, "-fplugin=nowhere", "-c", "a.c"]).current_dir(&folder);
+    let missing = run(missing, COMMAND_MAX);
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(said.contains("expanded from short plugin name nowhere"), "{said}");
+    assert_eq!(farm.total("remote"), 6);
+    farm.finish();
+}

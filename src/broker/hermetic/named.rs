@@ -89,6 +89,9 @@ pub fn add(
         add_terminal(builder, &mut layout, invocation.variable("TERM").unwrap_or_default(), digests);
     }
     for read in &plan.job.hermetic.reads {
+        if read.short {
+            return Err(NotHermetic::Unreadable(read.path.clone()));
+        }
         let path = read.path_in(working_directory(invocation));
         add_read(builder, &mut layout, read, &path, digests)?;
     }

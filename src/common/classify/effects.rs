@@ -31,6 +31,8 @@ pub(super) enum Effect {
     AutoProfile,
     /// Code that the compiler loads.
     Plugin,
+    /// The same of gcc, which has a folder for those that are named in short.
+    PluginOfGcc,
     /// A file of specs, whose text is looked at.
     Specs,
     /// Where the compiler's programs are looked for.
@@ -94,8 +96,9 @@ impl Effects {
         let known = match effect {
             Effect::Word => names_no_file(value),
             Effect::Dumps => value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic),
-            // A short name is one of the compiler's own folder, which does not travel.
+            // Any other name the loader looks up among its libraries.
             Effect::Plugin => value.contains(&b'/'),
+            Effect::PluginOfGcc => value.contains(&b'/') || is_short(value),
             // The other forms name programs, sockets and descriptors.
             Effect::ModuleMap => !value.is_empty() && !value.iter().any(|byte| b"|:<>=?@".contains(byte)),
             Effect::Reads
@@ -137,6 +140,11 @@ impl Effects {
         }
         true
     }
+}
+
+/// Whether gcc takes the name of a plugin for one in its own folder: without slash and dot.
+pub(super) fn is_short(plugin: &[u8]) -> bool {
+    !plugin.is_empty() && !plugin.contains(&b'/') && !plugin.contains(&b'.')
 }
 
 /// How the words behind clang's `-Xclang` are read: an option at a time, its value in the next one.

@@ -44,13 +44,23 @@ pub struct Read {
     pub plugin: bool,
     /// Whether it holds words of the command: the driver reads it, and no compiler tells of it.
     pub response: bool,
+    /// Whether it lies in the folder of plugins that the compiler has: then `path` is a mere name, until
+    /// somebody knows that folder.
+    pub short: bool,
 }
 
 impl Read {
     /// A file that must be there.
     pub fn needed(path: &[u8]) -> Self {
-        let path = path.into();
-        Read { path, whole_folder: false, optional: false, mangled: None, plugin: false, response: false }
+        Read {
+            path: path.into(),
+            whole_folder: false,
+            optional: false,
+            mangled: None,
+            plugin: false,
+            response: false,
+            short: false,
+        }
     }
 
     /// A response file.

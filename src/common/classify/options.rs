@@ -5,9 +5,9 @@
 
 use super::effects::Effect::{
     self, AutoProfile, Auxiliary, Bitcode, Dumps, LinkTime, MessageFormat, MessageOutput, ModuleFile,
-    ModuleFolder, ModuleMap, ModuleOutput, Modules, Notes, Plugin, Precompiled, Profile, ProfileFolder,
-    Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses, Remarks, Specs, SplitDebug, Stamp,
-    Temporaries, TimeTrace, Word, Writes,
+    ModuleFolder, ModuleMap, ModuleOutput, Modules, Notes, Plugin, PluginOfGcc, Precompiled, Profile,
+    ProfileFolder, Programs, Reads, ReadsIfThere, ReadsList, Record, RecordPasses, Remarks, Specs,
+    SplitDebug, Stamp, Temporaries, TimeTrace, Word, Writes,
 };
 use super::table::Class::{
     Annotations, AssemblerWord, AssemblerWords, CodeWord, Dependency, FrontEndWord, InputCharset, Kept,
@@ -230,7 +230,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fpch", Prefix, ReadsFiles, Effect::Nothing),
     here("-fplugin", Prefix, RunsCode),
     among("-fplugin-arg-", Prefix, RunsCode, Word),
-    among("-fplugin=", Joined, RunsCode, Plugin),
+    among("-fplugin=", Joined, RunsCode, PluginOfGcc),
     here("-fpost-ipa-mem-report", Alone, Prints),
     here("-fpre-include", Prefix, ReadsFiles),
     here("-fpre-ipa-mem-report", Alone, Prints),

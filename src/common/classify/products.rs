@@ -8,7 +8,7 @@
 //! Every name here is made of the source's, of the output's or of an option's value, so a volunteer
 //! can choose none.
 
-use super::effects::{Effect, Effects};
+use super::effects::{Effect, Effects, is_short};
 use super::names::{basename, default_output, folder, stem, suffix};
 use super::table::Emit;
 use super::{Language, Products, Read};
@@ -111,9 +111,8 @@ impl Compile<'_> {
                 Effect::Reads | Effect::Specs | Effect::Precompiled => reads.push(Read::needed(value)),
                 Effect::ReadsIfThere => reads.push(Read::optional(value)),
                 Effect::ReadsList => reads.extend(value.strip_prefix(b"list=").map(Read::needed)),
-                Effect::Plugin if value.contains(&b'/') => {
-                    reads.push(Read { plugin: true, ..Read::needed(value) });
-                }
+                Effect::Plugin => reads.push(Read { plugin: true, ..Read::needed(value) }),
+                Effect::PluginOfGcc => reads.push(self.plugin(value)),
                 Effect::Profile if self.clang => reads.extend(profile_of_clang(value)),
                 Effect::Profile => reads.extend(self.profile(effects)),
                 Effect::AutoProfile => {
@@ -125,6 +124,13 @@ impl Compile<'_> {
         }
         keep_first(&mut reads);
         reads
+    }
+
+    /// clang has no folder of its own for plugins.
+    fn plugin(&self, name: &[u8]) -> Read {
+        let short = !self.clang && is_short(name);
+        let path = if short { [name, b".so"].concat() } else { name.to_vec() };
+        Read { plugin: true, short, ..Read::needed(&path) }
     }
 
     /// Whether two compiles here would give different bytes as well.

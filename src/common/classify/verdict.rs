@@ -1,6 +1,6 @@
 //! From what the words said to the verdict.
 
-use super::effects::{Effect, Effects, plain_specs};
+use super::effects::{Effect, Effects, is_short, plain_specs};
 use super::names::{Form, default_dependencies, default_output, is_probe, preprocessed_name};
 use super::products::Compile;
 use super::response::ResponseReader;
@@ -80,6 +80,10 @@ pub(super) fn conclude(
     refuse_native(&mut job)?;
     if !scan.effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text))) {
         // Specs can make options of others; what cannot be looked at, or reaches further, stays here.
+        return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
+    }
+    if driver.clang && scan.effects.values(Effect::PluginOfGcc).any(|name| is_short(name)) {
+        // clang has the loader look for it.
         return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
     }
     Ok(job)
