@@ -167,7 +167,7 @@ impl Memory {
         let question =
             Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false, folders: &[] };
         let found = scanner.inputs(&question)?;
-        if found.clock {
+        if found.clock.any() {
             return Err(NoSet::Shows("the clock would be the volunteer's"));
         }
         let read = found.files.iter().chain(&found.probed);

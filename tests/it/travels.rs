@@ -258,3 +258,41 @@ fn this_machine_is_spelt_out_for_files() {
     }
     theatre.close();
 }
+
+/// What tells the date stayed here even where the environment says which one.
+#[test]
+fn a_date_that_the_environment_decides_travels() {
+    let theatre = Theatre::bare();
+    let now = "#include \"x.h\"\nconst char *t = WHEN;\n";
+    let scene = |command: &str, word: &str| {
+        Scene::new(command).file("a.c", now).file("x.h", format!("#define WHEN {word}\n"))
+    };
+    let at =
+        |epoch: &'static str, word: &str| scene("gcc -g -MD -c a.c", word).env("SOURCE_DATE_EPOCH", epoch);
+    for word in ["__DATE__", "__TIME__", "__DATE__ \" \" __TIME__"] {
+        theatre.check(Place::Remote, &at("1000000000", word));
+    }
+    theatre.check(Place::Remote, &at("0", "__TIME__"));
+    theatre.check(Place::Remote, &at("253402300799", "__DATE__"));
+    let warned = scene("gcc -Wdate-time -c a.c", "__TIME__").env("SOURCE_DATE_EPOCH", "5");
+    theatre.check(Place::Remote, &warned);
+    // The compiler lists these, for the scanner does not follow them.
+    let listed = Scene::new("gcc -c a.c").file("x.h", "").env("SOURCE_DATE_EPOCH", "7");
+    let listed = listed.file("a.c", "#import \"x.h\"\nconst char *t = __TIME__;\n");
+    theatre.check(Place::Remote, &listed);
+    // The time of the file itself; values that gcc refuses or reads in its own way; a clang that asks the
+    // clock whatever is said: all that is known of these is here.
+    theatre.check(Place::Local("no-text-compiler"), &at("1000000000", "__TIMESTAMP__"));
+    for epoch in ["", "x", "-1", "253402300800"] {
+        theatre.check(Place::Either, &at(epoch, "__DATE__"));
+    }
+    assert_eq!(sent_as_files(theatre.farm()), 7, "{}", theatre.farm().status());
+    // Whoever has another epoch, or none, has another date.
+    theatre.check(Place::Local("no-text-compiler"), &scene("gcc -g -MD -c a.c", "__DATE__"));
+    theatre.check(Place::Local("no-text-compiler"), &scene("clang -c a.c", "__DATE__"));
+    // A definition in the command mentions it as well.
+    let defined = Scene::new("gcc -DWHEN=__DATE__ -c a.c").file("a.c", "const char *t = WHEN;\n");
+    theatre.check(Place::Local("no-text-compiler"), &defined);
+    theatre.check(Place::Remote, &defined.env("SOURCE_DATE_EPOCH", "1000000000"));
+    theatre.close();
+}

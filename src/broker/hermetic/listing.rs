@@ -240,7 +240,6 @@ impl Memory {
             work.mention(path, &looked, set.files.is_empty());
             set.files.push(Arc::new(file));
         }
-        set.clock |= plan.expanded.iter().any(|word| names::mentions_clock(word));
         work.named_by(plan)?;
         work.look()?;
         for path in

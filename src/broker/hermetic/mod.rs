@@ -28,7 +28,7 @@ use self::set::{File, Inode, SetBuilder};
 use super::closure::{self, Closure, Locale, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
-use super::scan::{Declined, InputSet, Question, SharedScanner};
+use super::scan::{Dates, Declined, InputSet, Question, SharedScanner};
 use crate::common::bytes::Bytes;
 use crate::common::dependencies::absolute;
 use crate::common::inputs::{Entry, Item, Runs, reading_digest};
@@ -277,7 +277,7 @@ impl Hermetic {
         invocation: &Invocation,
         scanned: &Arc<InputSet>,
     ) -> Result<Arc<FilesJob>, NotHermetic> {
-        if scanned.clock {
+        if tells_this_time(scanned.clock, plan, invocation) {
             return Err(NotHermetic::Clock);
         }
         let locales = self.locales(closure, plan)?;
@@ -419,6 +419,15 @@ fn environment(closure: &Closure, plan: &Plan) -> Vec<Bytes> {
 fn is_whole(plan: &Plan, invocation: &Invocation) -> bool {
     let asks_terminal = plan.compiler.toolchain.clang && invocation.terminal.is_some();
     plan.job.hermetic.reads.is_empty() && plan.job.hermetic.modules.is_none() && !asks_terminal
+}
+
+/// Whether a compile tells what time it is here, rather than what its environment says.
+fn tells_this_time(mentioned: Dates, plan: &Plan, invocation: &Invocation) -> bool {
+    let mut dates = mentioned;
+    plan.expanded.iter().for_each(|word| dates |= Dates::in_text(word));
+    let toolchain = &plan.compiler.toolchain;
+    let epochs = invocation.env.iter().filter_map(|entry| entry.strip_prefix(b"SOURCE_DATE_EPOCH="));
+    dates.any() && !dates.are_given(toolchain.clang, &toolchain.version, epochs)
 }
 
 /// Whether an option names a character set that the C library needs tables for.

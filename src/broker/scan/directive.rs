@@ -1,6 +1,7 @@
 //! A file as a flat list of directives, made once per content and language mode.
 
 use super::assembly;
+use super::dates::Dates;
 use super::expression::{self, Expression};
 use super::macros::{self, MacroId, Macros};
 use super::modules::{self, Named};
@@ -114,7 +115,7 @@ pub struct Unit {
     /// The macro that guards the whole file, if one does.
     pub guard: Option<Sym>,
     /// Whether the text mentions the date or the time.
-    pub clock: bool,
+    pub clock: Dates,
     /// What is wrong with the file's structure.
     pub broken: Option<&'static str>,
 }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::dates::Dates;
 use super::files::Content;
 use super::paths::PathId;
 use super::table::Traffic;
@@ -45,7 +46,7 @@ pub(super) struct Effect {
     /// Includes within includes.
     pub levels: usize,
     pub weight: u64,
-    pub clock: bool,
+    pub clock: Dates,
     pub guard: Option<super::symbols::Sym>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dates::Dates;
 use super::directive::{self, Include, Unit};
 use super::effects::{NO_SLOT, Way};
 use super::files::{Answer, Content, Stat};
@@ -353,7 +354,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, clock: bool) -> Result<(), Declined> {
+    pub(super) fn note_entry(&mut self, path: PathId, stat: Stat, clock: Dates) -> Result<(), Declined> {
         self.memory.paths.mark(path, self.number);
         self.order.push((path, stat.content));
         self.modified.push(stat.identity.modified_s);

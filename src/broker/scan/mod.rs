@@ -14,6 +14,7 @@
 
 mod assembly;
 mod command;
+mod dates;
 pub mod directive;
 pub mod disk;
 mod effects;
@@ -53,6 +54,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use dates::Dates;
 pub use disk::DiskReport;
 pub use files::{Answer, Content, Files, Identity, Stat, Trail};
 pub use scanner::{Inputs, Report, Scanner, scan_command};
@@ -210,7 +212,7 @@ pub struct Scan {
     /// Paths by which the compiler finds files that it then knows by a shorter one.
     pub aliases: Vec<Arc<[u8]>>,
     /// Whether any file mentions the date or the time.
-    pub clock: bool,
+    pub clock: Dates,
     /// What the unit says of modules.
     pub modules: modules::Mentioned,
 }

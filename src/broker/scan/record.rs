@@ -1,5 +1,6 @@
 //! Recording what reading a header does, and doing it again without reading.
 
+use super::dates::Dates;
 use super::effects::{Effect, NO_SLOT, OnceKey, Way};
 use super::files::Content;
 use super::paths::PathId;
@@ -200,7 +201,7 @@ impl Walk<'_> {
             if let Outcome::Hit(Hit { path, stat, .. }) = self.memory.chains.get(index).outcome
                 && !self.memory.paths.is_marked(path, self.number)
             {
-                self.note_entry(path, stat, false)?;
+                self.note_entry(path, stat, Dates::default())?;
             }
         }
         self.probed.extend_from_slice(&effect.probed);
@@ -302,8 +303,8 @@ impl Walk<'_> {
             {
                 files.push(index);
                 let units = self.memory.units.get(&hit.stat.content);
-                effect.clock |=
-                    units.is_some_and(|units| units.iter().any(|(of, unit)| *of == mode && unit.clock));
+                let unit = units.and_then(|units| units.iter().find(|(of, _)| *of == mode));
+                effect.clock |= unit.map(|(_, unit)| unit.clock).unwrap_or_default();
             }
         }
         let mut probed = recorder.probed[frame.probed..].to_vec();

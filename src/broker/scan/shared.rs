@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::modules::Mentioned;
-use super::{Declined, Report, Scanner, Search};
+use super::{Dates, Declined, Report, Scanner, Search};
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -84,7 +84,7 @@ pub struct InputSet {
     /// The directories of the chain that are the compiler's own.
     pub own: Arc<[Bytes]>,
     /// Whether any file mentions the date or the time.
-    pub clock: bool,
+    pub clock: Dates,
     /// What the unit says of modules.
     pub modules: Mentioned,
 }

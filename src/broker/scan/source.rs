@@ -4,6 +4,7 @@
 //! lines vanish; a directive comes out as one cleaned line, comments turned into a blank.
 
 use super::assembly::{self, ASSEMBLER, Statement};
+use super::dates::Dates;
 use super::modules;
 use super::phases::splice;
 use super::pragma;
@@ -32,14 +33,14 @@ pub struct Lines<'a> {
     /// The `asm` statement that is being read.
     statement: Option<Statement>,
     /// The file mentions the date or the time outside directives, or in a macro.
-    pub clock: bool,
+    pub clock: Dates,
 }
 
 impl<'a> Lines<'a> {
     /// The findings of `source`, a byte order mark skipped.
     pub fn new(source: &'a [u8], mode: Mode) -> Self {
         let at = if source.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Lines { source, at, mode, fresh_line: true, statement: None, clock: false }
+        Lines { source, at, mode, fresh_line: true, statement: None, clock: Dates::default() }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -156,7 +157,7 @@ impl<'a> Lines<'a> {
         match word[0] {
             b'_' => match word {
                 b"_Pragma" => return self.pragma_operator(),
-                b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.clock = true,
+                b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.clock |= Dates::of_word(word),
                 b"__asm__" | b"__asm" => self.statement = Some(Statement::default()),
                 _ => {}
             },
@@ -397,9 +398,7 @@ impl<'a> Lines<'a> {
             self.at = here;
         }
         line.extend_from_slice(word);
-        if matches!(word, b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__") {
-            self.clock = true;
-        }
+        self.clock |= Dates::of_word(word);
         if self.mode.raw_strings && self.peek(0) == b'"' && token::is_raw_prefix(word) {
             let rest = &self.source[self.at..];
             let Some(length) = token::raw_string_end(rest) else { return false };

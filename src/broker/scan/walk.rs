@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::dates::Dates;
 use super::directive::{Directive, Pragma, Unit};
 use super::effects::Effects;
 use super::files::{Content, Files, Identity, Stat, Trail};
@@ -161,7 +162,7 @@ pub(super) struct Walk<'a> {
     pub(super) target_uncertain: bool,
     /// Any of the three.
     pub(super) doubts_target: bool,
-    pub(super) clock: bool,
+    pub(super) clock: Dates,
     /// What was said of modules so far.
     pub(super) modules: Mentioned,
 }
@@ -239,7 +240,7 @@ pub fn walk(
         target_saved: Vec::new(),
         target_uncertain: false,
         doubts_target: false,
-        clock: false,
+        clock: Dates::default(),
         modules: Mentioned::default(),
     };
     let result = walk.translation_unit();

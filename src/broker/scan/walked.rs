@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::dates::Dates;
 use super::files::{Content, Files, Trail};
 use super::modules::Mentioned;
 use super::paths::{PathId, Paths};
@@ -21,7 +22,7 @@ pub struct Walked {
     pub(super) no_precompiled: Box<[PathId]>,
     pub(super) precompiled: Box<[(PathId, Content)]>,
     pub(super) covered: Range<usize>,
-    pub(super) clock: bool,
+    pub(super) clock: Dates,
     pub(super) modules: Mentioned,
     /// [`Files::now`] when it ended: a scan takes changes in at its beginning, and looks at what
     /// tells of none before it uses it.

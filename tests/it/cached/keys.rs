@@ -69,6 +69,12 @@ fn variables_that_compilers_read_are_part_of_a_compile() {
     assert_ne!(cached.compile_anew(line.with(&[("CPATH", "q")])), first);
     cached.compile_anew(line.with(&[("C_INCLUDE_PATH", "p")]));
     cached.compile_again(line.with(&[("CPATH", "p")]));
+    // A date that the environment decides.
+    cached.write("one/d.c", "const char *date = __DATE__;\n");
+    let dated = Line::new("one", "gcc -g -c d.c -o a.o");
+    let then = cached.compile_anew(dated.with(&[("SOURCE_DATE_EPOCH", "1000000000")]));
+    assert_ne!(cached.compile_anew(dated.with(&[("SOURCE_DATE_EPOCH", "2000000000")])), then);
+    assert_eq!(cached.compile_again(dated.with(&[("SOURCE_DATE_EPOCH", "1000000000")])), then);
     // What it prints comes back as well, in its language and with its quotation marks.
     let warns = Line::new("one", "gcc -Wextra -c w.c -o a.o");
     let plain = cached.compile_anew(warns.with(&[("LC_ALL", "C")]));

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
+use crate::broker::scan::Dates;
 use crate::common::bytes::Bytes;
 
 /// Words of a text that are looked at as names of what an assembler reads.
@@ -23,14 +24,9 @@ pub struct Mentions {
     /// Where an assembler may read files: whatever could name one.
     pub literals: Vec<Bytes>,
     /// Whether it mentions the date or the time.
-    pub clock: bool,
+    pub clock: Dates,
     /// Something whose name cannot be told.
     pub unclear: Option<&'static str>,
-}
-
-/// Whether a text mentions the date or the time.
-pub fn mentions_clock(text: &[u8]) -> bool {
-    [&b"__DATE__"[..], b"__TIME__", b"__TIMESTAMP__"].iter().any(|word| has(text, word))
 }
 
 fn has(text: &[u8], word: &[u8]) -> bool {
@@ -40,7 +36,7 @@ fn has(text: &[u8], word: &[u8]) -> bool {
 /// Looks through a text.
 pub fn mentions(text: &[u8]) -> Mentions {
     let text = unspliced(text);
-    let mut mentions = Mentions { clock: mentions_clock(&text), ..Mentions::default() };
+    let mut mentions = Mentions { clock: Dates::in_text(&text), ..Mentions::default() };
     if has(&text, b"GCC dependency") || has(&text, b"GCC  dependency") {
         mentions.unclear = Some("#pragma GCC dependency");
     }
@@ -217,6 +213,6 @@ mod tests {
 
     #[test]
     fn the_clock_is_mentioned() {
-        assert!(mentions(b"char t[] = __TI\\\nME__;").clock && !mentions(b"int __TIME;").clock);
+        assert!(mentions(b"char t[] = __TI\\\nME__;").clock.now && !mentions(b"int __TIME;").clock.any());
     }
 }
