@@ -25,7 +25,7 @@ use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::{Compiler, Toolchains};
 use crate::common::action::Action;
-use crate::common::protocol::link::Refusal;
+use crate::common::protocol::link::{Refusal, Unprovided};
 
 /// What jobs of all links share.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ pub enum Event {
     Provisioned {
         /// The provision's number on its link.
         provision: u32,
-        /// Why they cannot be there; empty when they are.
-        trouble: String,
+        /// Whether they are, or why not.
+        outcome: Result<(), Unprovided>,
     },
     /// A bundle's task has taken this much of it.
     BundleConsumed {

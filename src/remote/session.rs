@@ -399,7 +399,7 @@ impl Session {
             }
             Event::Consumed { job, bytes } => self.on_consumed(job, bytes),
             Event::Want(want) => self.on_want(want),
-            Event::Provisioned { provision, trouble } => self.on_provisioned(provision, trouble),
+            Event::Provisioned { provision, outcome } => self.on_provisioned(provision, outcome),
             Event::BundleConsumed { bundle, bytes } => self.on_bundle_consumed(bundle, bytes),
             Event::BundleDone { bundle, outcome } => return self.on_bundle_done(bundle, outcome),
             Event::Done { job, outcome } => {

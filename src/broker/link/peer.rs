@@ -22,7 +22,8 @@ use crate::common::inputs::Runs;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_WINDOW_BYTES};
 use crate::common::protocol::io::{push_data, push_message};
 use crate::common::protocol::link::{
-    FrameHeader, FrameKind, OPENING, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, VERSION,
+    FrameHeader, FrameKind, OPENING, PING_INTERVAL, Refusal, SILENCE_MAX, ToBroker, ToVolunteer, Unprovided,
+    VERSION,
 };
 use crate::common::protocol::wire;
 
@@ -335,7 +336,8 @@ impl Peer {
             ToBroker::Refused { job, why } => self.refused(job, &why),
             ToBroker::Result(result) => self.announced(result.job, Announced::Text(result))?,
             ToBroker::Compiled(compiled) => self.announced(compiled.job, Announced::Files(compiled))?,
-            ToBroker::Provisioned { provision, trouble } => self.provisioned(provision, &trouble),
+            ToBroker::Provisioned { provision, .. } => self.provisioned(provision, Ok(())),
+            ToBroker::Unprovided { provision, why } => self.provisioned(provision, Err(&why)),
             ToBroker::NeedFiles { items } => self.need_files(&items)?,
             ToBroker::BundleWindow { bytes } => self.supply.widen(bytes),
         }
@@ -375,13 +377,17 @@ impl Peer {
         let _ = job.reply.send(Err(failure));
     }
 
-    fn provisioned(&mut self, provision: u32, trouble: &str) {
+    fn provisioned(&mut self, provision: u32, outcome: Result<(), &Unprovided>) {
         let Some(reply) = self.provisions.remove(&provision) else { return };
-        reply.send_replace(Some(match trouble.is_empty() {
-            true => Ok(()),
-            // It would not take it a moment later, and sending it is dear.
-            false => Err(Failure::Host { why: format!("could not take the toolchain: {trouble}") }),
-        }));
+        reply.send_replace(Some(outcome.map_err(|unprovided| {
+            let why = format!("could not take the toolchain: {unprovided}");
+            match unprovided {
+                // It would not take it a moment later, and sending it is dear.
+                Unprovided::Volunteer { .. } => Failure::Host { why },
+                Unprovided::Crowded { .. } => Failure::Overloaded { why },
+                Unprovided::InputsChanged { .. } => Failure::Refused { why },
+            }
+        })));
     }
 
     fn need_files(&mut self, items: &[u32]) -> Result<(), LinkError> {

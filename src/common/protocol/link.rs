@@ -60,7 +60,7 @@ use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
 /// The protocol of this build.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -314,11 +314,11 @@ pub enum ToBroker {
         /// How jobs are confined, for people: `namespaces`, or why there are none.
         sandbox: String,
     },
-    /// The inputs of a `Provision` are there, or cannot be.
+    /// The inputs of a `Provision` are there.
     Provisioned {
         /// Which.
         provision: u32,
-        /// Why they cannot be there; empty when they are.
+        /// Empty: what keeps them from being there is told by `Unprovided`.
         trouble: String,
     },
     /// Send these files, each in one bundle or another. Each is asked for once until it has come.
@@ -338,6 +338,36 @@ pub enum ToBroker {
     Clock {
         /// Seconds since 1970.
         seconds: u64,
+    },
+    /// The inputs of a `Provision` cannot be there.
+    Unprovided {
+        /// Which.
+        provision: u32,
+        /// Why.
+        why: Unprovided,
+    },
+}
+
+/// Why inputs are not made ready, by whose matter that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Unprovided {
+    /// The volunteer's: it could not do its part, or has no room.
+    #[error("{detail}")]
+    Volunteer {
+        /// What it lacks, or what failed.
+        detail: String,
+    },
+    /// The client's: so much of its own is under way already. Later there will be room.
+    #[error("{detail}")]
+    Crowded {
+        /// Of what there is too much.
+        detail: String,
+    },
+    /// The client's: it does not send any more what it announced.
+    #[error("an input changed: {detail}")]
+    InputsChanged {
+        /// Which.
+        detail: String,
     },
 }
 
@@ -457,23 +487,4 @@ pub enum Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_header_comes_back_as_it_was() {
-        let header = FrameHeader { length: 65536, kind: FrameKind::Data, job: u32::MAX };
-        assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
-    }
-
-    #[test]
-    fn a_data_frame_is_bounded_more_tightly_than_a_message() {
-        let header = FrameHeader { length: LINK_CHUNK_MAX_BYTES + 1, kind: FrameKind::Data, job: 1 };
-        assert_eq!(FrameHeader::decode(&header.encode()), Err(FrameError::Length(header.length)));
-    }
-
-    #[test]
-    fn an_unknown_kind_is_an_error() {
-        assert_eq!(FrameHeader::decode(&[0, 0, 0, 0, 9, 0, 0, 0, 0]), Err(FrameError::Kind(9)));
-    }
-}
+mod tests;

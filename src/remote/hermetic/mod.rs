@@ -28,7 +28,7 @@ use super::sandbox::Sandbox;
 use super::store::Store;
 use super::view::catalogue::Catalogue;
 use super::view::pool::Pool;
-use crate::common::protocol::link::Refusal;
+use crate::common::protocol::link::{Refusal, Unprovided};
 
 use adopt::Adopter;
 use run::RunError;
@@ -119,9 +119,11 @@ pub async fn provision(
     context: Arc<Context>,
     events: mpsc::Sender<Event>,
 ) {
-    let trouble = gather(&inputs, client, &context, &events).await.err();
-    let trouble = trouble.map(|why| why.to_string()).unwrap_or_default();
-    let _ = events.send(Event::Provisioned { provision: number, trouble }).await;
+    let outcome = gather(&inputs, client, &context, &events).await.map_err(|why| match why {
+        Refusal::InputsChanged { detail } => Unprovided::InputsChanged { detail },
+        other => Unprovided::Volunteer { detail: other.to_string() },
+    });
+    let _ = events.send(Event::Provisioned { provision: number, outcome }).await;
 }
 
 async fn steps(

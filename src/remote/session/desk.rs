@@ -16,7 +16,7 @@ use crate::common::inputs::{FileEntry, Item, Runs};
 use crate::common::limits::{
     BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES, PROVISIONS_MAX,
 };
-use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer};
+use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer, Unprovided};
 use crate::common::toolchain::Digest;
 use crate::remote::clients::{ARRIVING_MAX_BYTES, ENTRIES_MAX, Good, Held, ITEMS_MAX_BYTES};
 use crate::remote::compile::packed_max;
@@ -39,7 +39,6 @@ pub struct Desk {
     items: Option<Arc<Held>>,
     wants: Wants,
     bundles: HashMap<u32, Arriving>,
-    provisions: usize,
     /// What the client may still send of bundles.
     window: u64,
     /// What was taken of them, and not yet given back.
@@ -53,7 +52,6 @@ impl Default for Desk {
             items: None,
             wants: Wants::default(),
             bundles: HashMap::new(),
-            provisions: 0,
             window: BUNDLE_WINDOW_BYTES,
             owed: 0,
         }
@@ -147,18 +145,15 @@ impl Session {
     }
 
     fn on_provision(&mut self, provision: u32, inputs: &Runs) -> Result<(), LinkEnd> {
-        if self.desk.provisions >= PROVISIONS_MAX {
-            return Err(LinkEnd::Protocol("too many provisions at once".to_owned()));
-        }
-        self.desk.provisions += 1;
+        let crowded = |detail: &str| Err(Unprovided::Crowded { detail: detail.to_owned() });
         let counted = self.pass.take(Good::Provisions, 1, PROVISIONS_MAX as u64).zip(self.task());
         let Some((pass, task)) = counted else {
-            self.on_provisioned(provision, "too much of this client is under way".to_owned());
+            self.on_provisioned(provision, crowded("too much of this client is under way"));
             return Ok(());
         };
         let mut inputs = self.desk.dictionary.inputs(inputs).map_err(protocol)?;
         if !self.count(&mut inputs, [pass, task]) {
-            self.on_provisioned(provision, "this client's sets of inputs are too large together".to_owned());
+            self.on_provisioned(provision, crowded("this client's sets of inputs are too large together"));
             return Ok(());
         }
         let context = Arc::clone(&self.context);
@@ -303,9 +298,11 @@ impl Session {
         }
     }
 
-    pub(super) fn on_provisioned(&mut self, provision: u32, trouble: String) {
-        self.desk.provisions -= 1;
-        self.outbox.message(&ToBroker::Provisioned { provision, trouble });
+    pub(super) fn on_provisioned(&mut self, provision: u32, outcome: Result<(), Unprovided>) {
+        self.outbox.message(&match outcome {
+            Ok(()) => ToBroker::Provisioned { provision, trouble: String::new() },
+            Err(why) => ToBroker::Unprovided { provision, why },
+        });
     }
 }
 

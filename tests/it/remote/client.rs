@@ -270,6 +270,7 @@ impl Client {
                         ToBroker::NeedFiles { .. }
                             | ToBroker::BundleWindow { .. }
                             | ToBroker::Provisioned { .. }
+                            | ToBroker::Unprovided { .. }
                     )
             });
             if let ToBroker::NeedFiles { items } = &message {

@@ -11,7 +11,7 @@ use distcc::common::bytes::Bytes;
 use distcc::common::dependencies::{absolute, prerequisites};
 use distcc::common::inputs::reading_digest;
 use distcc::common::invocation::Terminal;
-use distcc::common::protocol::link::{Audit, OPENING, Refusal, ToBroker, ToVolunteer, VERSION};
+use distcc::common::protocol::link::{Audit, OPENING, Refusal, ToBroker, ToVolunteer, Unprovided, VERSION};
 use distcc::common::toolchain::Digest;
 
 use super::client::{Answer, Client, Job, View};
@@ -426,7 +426,7 @@ fn who_needs_a_file_that_changed_is_told_so() {
         let wanted = |message: &ToBroker| {
             matches!(
                 message,
-                ToBroker::NeedFiles { .. } | ToBroker::Refused { .. } | ToBroker::Provisioned { .. }
+                ToBroker::NeedFiles { .. } | ToBroker::Refused { .. } | ToBroker::Unprovided { .. }
             )
         };
         match client.serve(wanted) {
@@ -437,7 +437,10 @@ fn who_needs_a_file_that_changed_is_told_so() {
     let refused = |message: &ToBroker| {
         matches!(message, ToBroker::Refused { job: 1, why: Refusal::InputsChanged { .. } })
     };
-    let troubled = |message: &ToBroker| matches!(message, ToBroker::Provisioned { provision: 5, trouble } if trouble.contains("include/a.h"));
+    let troubled = |message: &ToBroker| {
+        let ToBroker::Unprovided { provision: 5, why } = message else { return false };
+        matches!(why, Unprovided::InputsChanged { detail } if detail.contains("include/a.h"))
+    };
     assert!(told.iter().any(refused) && told.iter().any(troubled), "{told:?}");
 }
 

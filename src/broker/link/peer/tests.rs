@@ -225,3 +225,23 @@ fn a_refusal_says_what_to_try_next() {
         assert!(format!("{failure:?}").starts_with(expected), "{failure:?}");
     }
 }
+
+/// Whatever a volunteer said of a toolchain counted against the host, which was then left alone.
+#[test]
+fn a_clients_own_crowd_is_no_fault_of_the_host() {
+    let detail = String::new;
+    let cases = [
+        (Unprovided::Crowded { detail: detail() }, "Overloaded"),
+        (Unprovided::InputsChanged { detail: detail() }, "Refused"),
+        (Unprovided::Volunteer { detail: detail() }, "Host"),
+    ];
+    for (why, expected) in cases {
+        let mut peer = peer();
+        let (reply, told) = watch::channel(None);
+        let toolchain = ToolchainSet { digest: Digest::of(b""), generation: 0, items: Vec::new() };
+        peer.provision(1, &toolchain, reply);
+        tell(&mut peer, &ToBroker::Unprovided { provision: 1, why }).expect("fine");
+        let failure = told.borrow().clone().expect("an answer").expect_err("a failure");
+        assert!(format!("{failure:?}").starts_with(expected), "{failure:?}");
+    }
+}

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::common::inputs::{Entry, EntryKind, Item, Runs};
+use crate::common::limits::PROVISIONS_MAX;
+use crate::common::protocol::link::Unprovided;
 use crate::remote::clients::{Client, ENTRIES_MAX, ITEMS_MAX_BYTES};
 
 /// The same client on one more link, of which the test takes what it likes.
@@ -129,8 +131,27 @@ async fn sets_of_inputs_are_not_larger_together_than_so_many_entries() {
     let inputs = Runs::of(&(0..100).collect::<Vec<_>>());
     let held = link.take(Good::Entries, ENTRIES_MAX - 99, ENTRIES_MAX).expect("nearly all");
     broker.send(&ToVolunteer::Provision { provision: 1, inputs: inputs.clone() }).await;
-    let ToBroker::Provisioned { provision: 1, trouble } = broker.next().await else { panic!("no answer") };
-    assert_eq!(trouble, "this client's sets of inputs are too large together");
+    let detail = "this client's sets of inputs are too large together".to_owned();
+    let why = Unprovided::Crowded { detail };
+    assert_eq!(broker.next().await, ToBroker::Unprovided { provision: 1, why });
+    drop(held);
+    broker.send(&ToVolunteer::Provision { provision: 2, inputs }).await;
+    assert_eq!(broker.next().await, ToBroker::Provisioned { provision: 2, trouble: String::new() });
+}
+
+/// It ended the link, with all jobs on it.
+#[tokio::test]
+async fn a_provision_too_many_is_turned_away_alone() {
+    let machine = machine("exit 1");
+    let mut broker = Broker::connect(&machine).await;
+    let link = more_of(&broker.context);
+    broker.send(&ToVolunteer::Define { items: vec![folder(1)] }).await;
+    let most = PROVISIONS_MAX as u64;
+    let held = link.take(Good::Provisions, most, most).expect("all");
+    let inputs = Runs::of(&[1]);
+    broker.send(&ToVolunteer::Provision { provision: 1, inputs: inputs.clone() }).await;
+    let why = Unprovided::Crowded { detail: "too much of this client is under way".to_owned() };
+    assert_eq!(broker.next().await, ToBroker::Unprovided { provision: 1, why });
     drop(held);
     broker.send(&ToVolunteer::Provision { provision: 2, inputs }).await;
     assert_eq!(broker.next().await, ToBroker::Provisioned { provision: 2, trouble: String::new() });
