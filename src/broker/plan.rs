@@ -25,7 +25,7 @@ use crate::common::classify::{
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
-use crate::common::program::basename;
+use crate::common::program::{basename, candidates};
 use crate::common::protocol::classic::Version;
 use crate::common::reason::{LocalReason, TextRule};
 use crate::common::settings::Settings;
@@ -109,7 +109,7 @@ impl Planner<'_> {
         compiler.plugins.settle(reads, &compiler.program, &expanded, invocation).await;
         let natives = natives(&job, &compiler).await?;
         let mut spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
-        if is_seen_through(&job.compiler, &compiler, cwd) {
+        if is_seen_through(&job.compiler, &compiler, path, cwd) {
             // A driver looks for its parts beside its own name. So would ccache call it, too.
             let argv = spelt.get_or_insert_with(|| invocation.argv.clone());
             argv.splice(..1, [Bytes::from(compiler.program.as_path())]);
@@ -285,10 +285,17 @@ fn forced_includes(job: &CompileJob) -> impl Iterator<Item = Bytes> {
 }
 
 /// Whether a compiler was named by a path that leads to another program, or on a way that is not there
-/// elsewhere: over links that it leaves by `..`.
-fn is_seen_through(name: &Bytes, compiler: &Compiler, cwd: &Path) -> bool {
-    let path = cwd.join(name.as_path());
-    name.contains(&b'/') && (climbs(&path) || without_dots(&path) != compiler.program)
+/// elsewhere: over links that it leaves by `..`, be they in its name or in `PATH`.
+fn is_seen_through(name: &Bytes, compiler: &Compiler, path: &[u8], cwd: &Path) -> bool {
+    if name.contains(&b'/') {
+        let path = cwd.join(name.as_path());
+        return climbs(&path) || without_dots(&path) != compiler.program;
+    }
+    path.windows(2).any(|pair| pair == b"..")
+        && candidates(name, path).any(|place| {
+            let place = cwd.join(place.as_path());
+            climbs(&place) && without_dots(&place) == compiler.program
+        })
 }
 
 /// Options that mean "this machine", and what they mean.

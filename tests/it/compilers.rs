@@ -194,3 +194,46 @@ fn plugins_of_gcc_by_a_short_name_travel() {
     assert_eq!(farm.total("remote"), 6);
     farm.finish();
 }
+
+/// A driver that was found so did not find its parts there, and each compile failed first. An assembler was
+/// another one there than here.
+#[test]
+fn what_path_names_from_here_or_by_dots_is_what_travels() {
+    let (farm, folder) = bare();
+    for sub in ["tools", "sub", "x/y", "other"] {
+        fs::create_dir_all(folder.join(sub)).expect("our own folder");
+    }
+    std::os::unix::fs::symlink("x/y", folder.join("link")).expect("a link");
+    for place in ["tools/my-gcc", "x/my-gcc"] {
+        std::os::unix::fs::symlink("/usr/bin/gcc", folder.join(place)).expect("a link");
+    }
+    let here = folder.display().to_string();
+    let play = |path: &str, line: &str| {
+        let with = format!("env PATH={path}:/usr/bin:/bin");
+        compare(&farm, &folder, &format!("{with} {line}"), &format!("{with} {SHIM} {line}"));
+        fs::read(folder.join("a.o")).expect("an object")
+    };
+    for path in [".", "", "sub/..", "nowhere/.."] {
+        play(path, "gcc -g -Wall -Wextra -c a.c");
+    }
+    for path in
+        ["tools", "./sub/../tools", &format!("{here}/sub/../tools"), "link/..", &format!("{here}/link/../")]
+    {
+        play(path, "my-gcc -g -Wall -Wextra -c a.c");
+    }
+    // An assembler that says so where debug information names it.
+    let assembler = fs::read(fs::canonicalize("/usr/bin/as").expect("as")).expect("read");
+    let name = b"GNU AS %s";
+    let at = assembler.windows(name.len()).position(|part| part == name).expect("its name");
+    let mut changed = assembler;
+    changed[at + 5] = b'Z';
+    fs::write(folder.join("other/as"), changed).expect("written");
+    fs::set_permissions(folder.join("other/as"), fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::write(folder.join("a.s"), ".text\n.globl f\nf:\n\tret\n").expect("written");
+    let usual = play("tools", "gcc -g -c a.s");
+    for path in ["other", "./sub/../other", &format!("{here}/sub/../other"), "tools:other"] {
+        assert!(play(path, "gcc -g -c a.s") != usual, "{path}");
+    }
+    assert_eq!(farm.total("local"), 0, "{}", farm.status());
+    farm.finish();
+}

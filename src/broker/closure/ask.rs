@@ -13,7 +13,7 @@ use crate::common::program::candidates;
 
 /// Programs that gcc runs on the way to an object: compilers proper, the assembler, the one that
 /// splits debug information off; and those whose presence it tells in `-v` and to its children.
-const GCC_PROGRAMS: [&str; 6] = ["cc1", "cc1plus", "as", "objcopy", "collect2", "lto-wrapper"];
+pub const GCC_PROGRAMS: [&str; 6] = ["cc1", "cc1plus", "as", "objcopy", "collect2", "lto-wrapper"];
 /// Those that clang runs when it does not assemble itself.
 const CLANG_PROGRAMS: [&str; 2] = ["as", "objcopy"];
 
@@ -79,7 +79,7 @@ impl Answers {
         let mut found = Vec::new();
         for &name in names {
             let said = Bytes::from(self.to(&format!("prog-name={name}")));
-            // What is relative is found from the job's directory, which is no place for a compiler.
+            // What is relative was made absolute, where anything is there (`Surroundings::of`).
             if said.is_empty() {
                 continue;
             }

@@ -38,6 +38,7 @@ use super::lookout::{Lookout, Seen};
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Entry, EntryKind};
+use crate::common::invocation::Invocation;
 use crate::common::toolchain::Digest;
 
 /// What of a job's environment decides which files make up its compiler.
@@ -47,6 +48,35 @@ pub struct Surroundings {
     pub path: Bytes,
     /// `LD_LIBRARY_PATH`.
     pub library_path: Bytes,
+}
+
+impl Surroundings {
+    /// Those of a job. What is relative in its `PATH` means its own directory, and counts only where
+    /// that holds a program which compilers run: otherwise each directory would be a toolchain of its own.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotClosed::Colon`] where such a directory cannot stand in a `PATH`.
+    pub fn of(invocation: &Invocation) -> Result<Self, NotClosed> {
+        let variable = |name| invocation.variable(name).unwrap_or_default();
+        let mut folders = Vec::new();
+        for folder in variable("PATH").split(|&byte| byte == b':') {
+            if folder.starts_with(b"/") {
+                folders.push(folder.to_vec());
+                continue;
+            }
+            let place = invocation.cwd.as_path().join(Bytes::from(folder).as_path());
+            if ask::GCC_PROGRAMS.iter().any(|name| place.join(name).is_file()) {
+                let place = Bytes::from(place.as_path());
+                if place.contains(&b':') {
+                    return Err(NotClosed::Colon { path: place });
+                }
+                folders.push(place.to_vec());
+            }
+        }
+        let path = folders.join(&b':').into();
+        Ok(Surroundings { path, library_path: variable("LD_LIBRARY_PATH").into() })
+    }
 }
 
 /// How long what was seen is taken to stand: no longer than a file system's clock needs to tell two
@@ -186,6 +216,12 @@ pub enum NotClosed {
         what: String,
         /// What happened instead.
         why: String,
+    },
+    /// Programs lie in a directory that no `PATH` can name.
+    #[error("{path} has a colon in it, and programs of the compiler")]
+    Colon {
+        /// Which.
+        path: Bytes,
     },
     /// Locales from another place than the C library's own.
     #[error("{variable} is set: locales come from elsewhere")]

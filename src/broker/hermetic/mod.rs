@@ -101,8 +101,7 @@ impl Hermetic {
         if let Some(reason) = hermetic.refused.as_ref().or(plan.hermetic_environment.as_ref().err()) {
             return Err(NotHermetic::Command(reason.clone()));
         }
-        let variable = |name| Bytes::from(invocation.variable(name).unwrap_or_default());
-        let around = Surroundings { path: variable("PATH"), library_path: variable("LD_LIBRARY_PATH") };
+        let around = Surroundings::of(invocation)?;
         Ok(plan.compiler.closure(&around, &self.programs).await?)
     }
 
