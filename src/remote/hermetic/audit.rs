@@ -6,11 +6,16 @@
 //! nor what is printed. Where it would (in a verbose run, or where the options are recorded in the
 //! object), nothing is asked.
 
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::common::bytes::Bytes;
+use crate::common::classify::expand_responses;
 use crate::common::dependencies::{absolute, prerequisites};
 use crate::common::inputs::{EntryKind, reading_digest};
+use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::protocol::link::Audit;
 use crate::common::toolchain::Digest;
 use crate::remote::items::Resolved;
@@ -46,6 +51,43 @@ pub enum Teller {
     Theirs(Bytes),
     /// In a file that its command makes it write somewhere.
     Somewhere,
+}
+
+/// The same job with the words of its response files in their place, as its compiler will have them; as it
+/// is where that cannot be told.
+pub fn spelt_out<'a>(job: &'a Resolved, open: &dyn Fn(&Known) -> io::Result<File>) -> Cow<'a, Resolved> {
+    if !job.arguments.iter().any(|word| word.starts_with(b"@")) {
+        return Cow::Borrowed(job);
+    }
+    let read = |file: &[u8]| {
+        let path = climbed(&absolute(&job.cwd, file));
+        let known = job.inputs.set.iter().find(|known| known.entry.path == path);
+        let known = known.ok_or_else(|| "is no file of the inputs".to_owned())?;
+        let mut text = Vec::new();
+        let file = open(known).map_err(|error| error.to_string())?;
+        let whole = file.take(RESPONSE_FILES_MAX_BYTES as u64 + 1).read_to_end(&mut text);
+        whole.map(|_| text).map_err(|error| error.to_string())
+    };
+    let words: Vec<Bytes> = job.arguments.iter().map(|word| Bytes::clone(word)).collect();
+    match expand_responses(&words, &read) {
+        Ok(words) => {
+            Cow::Owned(Resolved { arguments: words.into_iter().map(Arc::new).collect(), ..job.clone() })
+        }
+        Err(_) => Cow::Borrowed(job),
+    }
+}
+
+/// A path without `..`, as far as its text tells. Where links make it another, the compiler's list is found
+/// to be missing or to differ, and nothing worse.
+fn climbed(path: &[u8]) -> Bytes {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
+        match part {
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    [b"/", &parts.join(&b'/')[..]].concat().into()
 }
 
 /// Finds out where a compile will tell.
@@ -152,7 +194,7 @@ fn asked_for(arguments: &[Arc<Bytes>], cwd: &[u8]) -> Option<Teller> {
                     None => {}
                 }
             }
-            // What a response file says is not looked at.
+            // One that could not be looked at.
             word if word.starts_with(b"@") => return Some(Teller::None),
             _ => {}
         }

@@ -85,7 +85,12 @@ fn compile(
         true => Layers::over_all(),
         false => Layers::of(&arguments, &job.cwd, |path| farm.has_folder(path), files),
     };
-    let teller = audit::teller(job);
+    let store = &context.store;
+    let spelt_out = audit::spelt_out(job, &|known| match known.key() {
+        Some(key) => store.read(&key),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    });
+    let teller = audit::teller(&spelt_out);
     let mut streams = Streams::open(job).map_err(|error| disk_refusal("make a file", &error))?;
     let watch = context.workshop.watch(control, &context.guard, Some(deadline));
     let run = Run {
@@ -120,7 +125,7 @@ fn compile(
         return Ok(product);
     }
     let made = products::collect(&scratch, &layers.writable)?;
-    let audit = audited(job, &teller, &scratch, &made);
+    let audit = audited(&spelt_out, &teller, &scratch, &made);
     let paths = made.iter().map(|made| made.path.clone()).collect();
     for made in made {
         let what = made.path.to_text();

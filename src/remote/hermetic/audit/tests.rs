@@ -66,6 +66,32 @@ fn a_command_that_has_a_list_written_is_not_asked_again() {
 }
 
 #[test]
+fn what_a_response_file_says_is_part_of_the_command() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let check = |text: &str, command: &str, expected: &str| {
+        let mut job = job(command);
+        let file = FileEntry { digest: EXPECTED, size: 0, executable: false, twin: 0, age: 0 };
+        let entry = Entry { path: "/w/flags".into(), kind: EntryKind::File(file) };
+        job.inputs.set = set(vec![Catalogue::default().know(entry)]);
+        std::fs::write(directory.path().join("flags"), text).expect("written");
+        let spelt_out = spelt_out(&job, &|_| File::open(directory.path().join("flags")));
+        let words: Vec<String> = spelt_out.arguments[1..].iter().map(|word| word.to_text()).collect();
+        assert_eq!(words.join(" "), expected, "{command}");
+        teller(&spelt_out)
+    };
+    let asked = Teller::Ours("SUNPRO_DEPENDENCIES=/.distccd/read".into());
+    assert_eq!(check("-O2 'a.c'", "/usr/bin/gcc -c @flags", "-c -O2 a.c"), asked);
+    assert_eq!(check("-O2 a.c", "/usr/bin/gcc -c @../w/./flags", "-c -O2 a.c"), asked);
+    let theirs = Teller::Theirs("/w/x.d".into());
+    assert_eq!(check("-MD -MF x.d", "/usr/bin/gcc @flags -c a.c", "-MD -MF x.d -c a.c"), theirs);
+    assert_eq!(check("-MMD", "/usr/bin/gcc @flags -c a.c", "-MMD -c a.c"), Teller::None);
+    // What is not among the inputs, and what compilers read differently.
+    assert_eq!(check("-O2", "/usr/bin/gcc @other -c a.c", "@other -c a.c"), Teller::None);
+    assert_eq!(check("'a", "/usr/bin/gcc @flags -c a.c", "@flags -c a.c"), Teller::None);
+    assert_eq!(check("@flags", "/usr/bin/gcc @flags -c a.c", "@flags -c a.c"), Teller::None);
+}
+
+#[test]
 fn a_list_that_is_not_whole_is_none() {
     for options in ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-M", "@file", "-MD @file"] {
         check(&format!("/usr/bin/gcc {options} -c a.c"), "none");
