@@ -123,6 +123,7 @@ impl Intake {
 /// Returns [`IntakeError::Disk`] when the link cannot be made.
 pub fn from_store(path: &Path, blob: &Blob, store: &Store) -> Result<bool, IntakeError> {
     let key = Key::plain(blob.digest);
+    store.look();
     if !store.has(&key) {
         return Ok(false);
     }

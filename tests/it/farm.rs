@@ -251,8 +251,13 @@ impl Farm {
     /// Ends a volunteer, lets something happen to its store, and starts it again.
     pub fn restart(&mut self, number: usize, options: &VolunteerOptions, between: impl FnOnce(&Path)) {
         self.volunteers[number].finish();
-        between(&self.volunteers[number].directory.join("tmp"));
+        between(&self.store(number));
         self.volunteers[number] = Volunteer::start(self.directory.path(), number, options);
+    }
+
+    /// The folder of a volunteer in which its store is.
+    pub fn store(&self, number: usize) -> PathBuf {
+        self.volunteers[number].directory.join("tmp")
     }
 
     /// The `DISTCC_DIR` of another client of the same user: a broker of its own, the same keys.

@@ -184,6 +184,7 @@ fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Vec<Input> {
         !has && !hermetic.adopter.adopt(&input.known, store)
     };
     let store = context.store.of(client);
+    store.look();
     inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect()
 }
 

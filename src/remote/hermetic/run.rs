@@ -28,7 +28,7 @@ use crate::remote::view::farm::{Farm, FarmError};
 /// Why there is no result.
 #[derive(Debug)]
 pub enum RunError {
-    /// An input went out of the store before the job had a link to it.
+    /// An input went out of the store before the job had a link to it, or was changed there meanwhile.
     Lost,
     /// Something else.
     Refused(Refusal),
@@ -49,6 +49,8 @@ pub fn run(
 ) -> Result<Product, RunError> {
     let hermetic = context.hermetic.as_ref().map_err(|why| Refusal::Failed { detail: why.clone() })?;
     let set = &job.inputs.set;
+    let epoch = context.store.look();
+    hermetic.pool.renew(epoch);
     let mut farm = hermetic.pool.take(set).map_err(laying_out)?;
     if let Err(error) = farm.hold(set, &context.store) {
         hermetic.pool.discard(farm);
@@ -59,6 +61,11 @@ pub fn run(
         });
     }
     let product = compile(job, &farm, hermetic, context, control, deadline);
+    if context.store.look() != epoch {
+        // Whatever the compiler made of it: it is done again, with files that are asked for again.
+        hermetic.pool.discard(farm);
+        return Err(RunError::Lost);
+    }
     hermetic.pool.give(farm);
     Ok(product?)
 }

@@ -72,8 +72,8 @@ impl From<&FileEntry> for Key {
 pub struct Held {
     /// Its length, in bytes.
     pub size: u64,
-    /// Whether its contents are known to be what its name says.
-    pub proven: bool,
+    /// The number of the file whose contents are known to be what its name says.
+    pub proven: Option<u64>,
     used: u64,
     /// Who used it last.
     owner: ClientId,
@@ -91,7 +91,7 @@ pub struct Index {
 
 impl Index {
     /// Notes a file of a client; it is the one used last.
-    pub fn insert(&mut self, key: Key, size: u64, proven: bool, owner: ClientId) {
+    pub fn insert(&mut self, key: Key, size: u64, proven: Option<u64>, owner: ClientId) {
         self.remove(&key);
         self.next_use += 1;
         self.held.insert(key, Held { size, proven, used: self.next_use, owner });
@@ -128,10 +128,20 @@ impl Index {
     }
 
     /// A file's contents have been found to be right.
-    pub fn prove(&mut self, key: &Key) {
+    pub fn prove(&mut self, key: &Key, inode: u64) {
         if let Some(held) = self.held.get_mut(key) {
-            held.proven = true;
+            held.proven = Some(inode);
         }
+    }
+
+    /// The number of the file whose contents are known.
+    pub fn proven(&self, key: &Key) -> Option<u64> {
+        self.held.get(key)?.proven
+    }
+
+    /// Nothing is known of any contents any more.
+    pub fn doubt_all(&mut self) {
+        self.held.values_mut().for_each(|held| held.proven = None);
     }
 
     /// Some other file with the same content.
@@ -230,7 +240,7 @@ mod tests {
     fn what_was_used_longest_ago_goes_first_and_the_newest_never() {
         let mut index = Index::default();
         for number in 1..=3 {
-            index.insert(key(number), 4096, true, ANN);
+            index.insert(key(number), 4096, Some(1), ANN);
         }
         assert!(index.touch(&key(1), ANN).is_some());
         assert_eq!(index.shrink(3 * 4096), []);
@@ -242,9 +252,9 @@ mod tests {
     #[test]
     fn a_file_counts_in_whole_blocks() {
         let mut index = Index::default();
-        index.insert(key(1), 1, true, ANN);
-        index.insert(key(2), 0, true, ANN);
-        index.insert(key(3), 1, true, ANN);
+        index.insert(key(1), 1, Some(1), ANN);
+        index.insert(key(2), 0, Some(1), ANN);
+        index.insert(key(3), 1, Some(1), ANN);
         assert_eq!(index.shrink(8192), []);
         assert_eq!(index.shrink(8191), [key(1)]);
     }
@@ -252,9 +262,9 @@ mod tests {
     #[test]
     fn a_client_that_fills_the_store_pushes_out_nobody_who_has_less() {
         let mut index = Index::default();
-        index.insert(key(1), 4096, true, BOB);
+        index.insert(key(1), 4096, Some(1), BOB);
         for number in 2..=20 {
-            index.insert(key(number), 4096, true, ANN);
+            index.insert(key(number), 4096, Some(1), ANN);
         }
         let out = index.shrink(10 * 4096);
         assert_eq!((out.len(), out.contains(&key(1))), (11, false));
@@ -265,11 +275,11 @@ mod tests {
     fn a_file_is_whose_who_used_it_last() {
         let mut index = Index::default();
         for number in 1..=4 {
-            index.insert(key(number), 4096, true, ANN);
+            index.insert(key(number), 4096, Some(1), ANN);
         }
         assert!(index.touch(&key(1), BOB).is_some());
         for number in 5..=8 {
-            index.insert(key(number), 4096, true, ANN);
+            index.insert(key(number), 4096, Some(1), ANN);
         }
         assert!(!index.shrink(3 * 4096).contains(&key(1)));
         assert!(index.remove(&key(1)) && !index.owned.contains_key(&BOB));

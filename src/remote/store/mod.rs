@@ -9,11 +9,13 @@
 //! The store is bounded; what was used longest ago goes first, of the client that has the most, and the
 //! order survives a restart in the times of last access, which this module sets. Contents are checked before they are taken
 //! in; and those that a daemon finds when it starts, again before they are first used: a machine that went down
-//! may have written less, and a disk may hold something else by now.
+//! may have written less, and a disk may hold something else by now. What others change beneath a daemon that runs
+//! it is told of by the kernel ([`watch`]), and such a file goes.
 //!
 //! Blocking: to be called from threads that may wait for a disk.
 
 mod index;
+mod watch;
 
 use std::fs::{self, File};
 use std::io;
@@ -28,6 +30,7 @@ use tempfile::NamedTempFile;
 
 pub use index::Key;
 use index::{Index, on_disk};
+use watch::{Change, Watch};
 
 use super::clients::ClientId;
 use crate::common::toolchain::Digest;
@@ -45,8 +48,17 @@ pub struct Store {
     root: Arc<Path>,
     max_bytes: u64,
     index: Arc<Mutex<Index>>,
+    watched: Arc<Mutex<Watched>>,
     /// Whose what is used and taken in is.
     client: ClientId,
+}
+
+/// What others did to the store. Held while a file gets its name, so that ours are told from theirs.
+#[derive(Debug)]
+struct Watched {
+    watch: Watch,
+    /// How often something was changed by others.
+    epoch: u64,
 }
 
 /// A file on its way into the store: written by us, seen by nobody else.
@@ -96,15 +108,18 @@ impl Store {
         let incoming = root.join("incoming");
         let _ = fs::remove_dir_all(&incoming);
         fs::create_dir_all(&incoming)?;
+        let mut watch = Watch::new();
+        folders(root)?.iter().for_each(|(path, prefix)| watch.add(path, prefix));
         let mut found = scan(root)?;
         found.sort_unstable_by_key(|found| (found.used, found.key));
         let mut index = Index::default();
         for Found { key, size, .. } in found {
-            index.insert(key, size, false, ClientId::default());
+            index.insert(key, size, None, ClientId::default());
         }
         tracing::debug!(files = index.len(), "the store is open");
         let index = Arc::new(Mutex::new(index));
-        let store = Store { root: root.into(), max_bytes, index, client: ClientId::default() };
+        let watched = Arc::new(Mutex::new(Watched { watch, epoch: 0 }));
+        let store = Store { root: root.into(), max_bytes, index, watched, client: ClientId::default() };
         store.make_room();
         Ok(store)
     }
@@ -124,7 +139,7 @@ impl Store {
     pub fn has(&self, key: &Key) -> bool {
         let held = self.index().touch(key, self.client);
         match held {
-            Some(held) if held.proven => true,
+            Some(held) if held.proven.is_some() => true,
             Some(_) => self.prove(key),
             None => self.copy_of_sibling(key),
         }
@@ -163,21 +178,26 @@ impl Store {
     ///
     /// Returns what the file system returns; the store is then as it was.
     pub fn commit(&self, Incoming(file): Incoming, key: &Key) -> io::Result<()> {
-        let size = file.as_file().metadata()?.len();
+        let meta = file.as_file().metadata()?;
+        let (size, inode) = (meta.len(), meta.ino());
         seal(file.as_file(), key)?;
         if on_disk(size) > self.max_bytes {
             return Ok(());
         }
         let path = self.path(key);
-        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-            fs::create_dir_all(directory)?;
-        }
         let file = file.into_temp_path();
         if key.executable {
             await_writers(&File::open(&file)?);
         }
+        let mut watched = self.watched();
+        self.take_in_changes(&mut watched);
+        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory)?;
+            watched.watch.add(directory, &key.name()[..2]);
+        }
         file.persist(&path).map_err(|error| error.error)?;
-        self.index().insert(*key, size, true, self.client);
+        self.index().insert(*key, size, Some(inode), self.client);
+        drop(watched);
         self.make_room();
         Ok(())
     }
@@ -204,21 +224,58 @@ impl Store {
         Ok(())
     }
 
+    /// Takes in what others did to stored files: those go. Another number than before says that something
+    /// went; whatever has links to such files holds something else than it was made to hold.
+    pub fn look(&self) -> u64 {
+        let mut watched = self.watched();
+        self.take_in_changes(&mut watched);
+        watched.epoch
+    }
+
+    fn take_in_changes(&self, watched: &mut Watched) {
+        for change in watched.watch.changes() {
+            match change {
+                Change::Anything => {
+                    self.index().doubt_all();
+                    watched.epoch += 1;
+                }
+                Change::Written(key) => self.changed_by_others(&key, watched),
+                Change::Renamed(key) => {
+                    let proven = self.index().proven(&key);
+                    let inode = fs::symlink_metadata(self.path(&key)).map(|meta| meta.ino()).ok();
+                    // Not ours any more, or not yet ours: then its contents are looked at before it is used.
+                    if proven.is_some() && inode.is_some() && proven != inode {
+                        self.changed_by_others(&key, watched);
+                    }
+                }
+            }
+        }
+    }
+
+    fn changed_by_others(&self, key: &Key, watched: &mut Watched) {
+        tracing::warn!(digest = %key.digest.short(), "a stored file was changed by others; it is removed");
+        watched.epoch += 1;
+        self.index().remove(key);
+        let _ = fs::remove_file(self.path(key));
+    }
+
     /// Looks whether a file that was found is what its name says.
     fn prove(&self, key: &Key) -> bool {
         let is_sealed = |file: File| {
-            let modified = file.metadata()?.mtime();
-            io::Result::Ok((modified == AGE_ZERO + i64::from(key.age)).then_some(file))
+            let meta = file.metadata()?;
+            io::Result::Ok((meta.mtime() == AGE_ZERO + i64::from(key.age)).then_some((file, meta.ino())))
         };
         let sealed = self.read(key).and_then(is_sealed).ok().flatten();
-        let proven = sealed.is_some_and(|file| digest_of(file).is_ok_and(|digest| digest == key.digest));
-        if proven {
-            self.index().prove(key);
+        let proven = sealed.and_then(|(file, inode)| {
+            digest_of(file).is_ok_and(|digest| digest == key.digest).then_some(inode)
+        });
+        if let Some(inode) = proven {
+            self.index().prove(key, inode);
         } else {
             tracing::warn!(digest = %key.digest.short(), "a stored file is not whole; it is removed");
             self.drop_file(key);
         }
-        proven
+        proven.is_some()
     }
 
     /// Makes a file from another with the same content.
@@ -235,7 +292,7 @@ impl Store {
 
     fn has_itself(&self, key: &Key) -> bool {
         let held = self.index().touch(key, self.client);
-        held.is_some_and(|held| held.proven || self.prove(key))
+        held.is_some_and(|held| held.proven.is_some() || self.prove(key))
     }
 
     fn drop_file(&self, key: &Key) {
@@ -270,6 +327,10 @@ impl Store {
 
     fn path(&self, key: &Key) -> PathBuf {
         self.root.join(key.name())
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A thread that panicked left a whole index: each change is one call.
@@ -338,15 +399,21 @@ struct Found {
     size: u64,
 }
 
+/// The folders of files beneath `root`, with their names.
+fn folders(root: &Path) -> io::Result<Vec<(PathBuf, String)>> {
+    let named = fs::read_dir(root)?.filter_map(Result::ok).filter_map(|directory| {
+        let name = directory.file_name().to_str().map(str::to_owned)?;
+        let is_folder = name.len() == 2 && directory.file_type().is_ok_and(|kind| kind.is_dir());
+        is_folder.then(|| (directory.path(), name))
+    });
+    Ok(named.collect())
+}
+
 /// The files beneath `root`; whatever else lies there is left alone.
 fn scan(root: &Path) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for directory in fs::read_dir(root)?.filter_map(Result::ok) {
-        let Some(prefix) = directory.file_name().to_str().map(str::to_owned) else { continue };
-        if prefix.len() != 2 || !directory.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        for file in fs::read_dir(directory.path())?.filter_map(Result::ok) {
+    for (folder, prefix) in folders(root)? {
+        for file in fs::read_dir(folder)?.filter_map(Result::ok) {
             let name = file.file_name();
             let key = name.to_str().and_then(|name| Key::of_name(&prefix, name));
             let (Some(key), Ok(meta)) = (key, file.metadata()) else { continue };

@@ -166,3 +166,38 @@ fn has_sealed(store: &Store) -> bool {
     let coming = store.root.join("incoming").read_dir().unwrap().flatten();
     coming.filter_map(|entry| entry.metadata().ok()).any(|found| found.mode() & 0o777 == 0o555)
 }
+
+#[test]
+fn what_others_change_goes_and_what_we_change_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let texts: [&[u8]; 6] = [b"one", b"two", b"three", b"four", b"five", b"six"];
+    let keys = texts.map(|text| put(&store, text));
+    // Used, linked, stamped, copied, taken in again, removed for want of room: all that is ours.
+    keys.iter().for_each(|key| assert!(store.has(key)));
+    let linked = root.path().join("linked");
+    store.link(&keys[0], CWD, linked.as_os_str().as_encoded_bytes()).unwrap();
+    store.stamp(keys.iter());
+    put(&store, b"one");
+    assert!(store.has(&Key { twin: 1, ..keys[1] }));
+    store.drop_file(&keys[5]);
+    assert_eq!(store.look(), 0);
+    let path = |at: usize| store.path(&keys[at]);
+    fs::set_permissions(path(0), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(path(0), "eno").unwrap();
+    fs::rename(path(2), path(1)).unwrap();
+    fs::remove_file(path(3)).unwrap();
+    std::os::unix::fs::symlink(path(4), path(3)).unwrap();
+    assert!(store.look() > 0);
+    assert_eq!(keys.map(|key| store.has(&key)), [false, true, true, false, true, false]);
+    assert_eq!(content(&store, &keys[1]), Some(b"two".to_vec()), "made of its twin");
+    for at in [0, 3] {
+        assert!(fs::symlink_metadata(path(at)).is_err(), "{at} is removed");
+    }
+    // What only went is noticed when it is used.
+    let before = store.look();
+    fs::remove_file(path(4)).unwrap();
+    assert_eq!(store.look(), before);
+    put(&store, b"one");
+    assert_eq!(content(&store, &keys[0]), Some(b"one".to_vec()));
+}

@@ -31,6 +31,8 @@ struct State {
     idle: Vec<Farm>,
     /// All of them, those in use included.
     count: usize,
+    /// [`Store::look`](crate::remote::store::Store::look) when it was last asked.
+    epoch: u64,
 }
 
 impl Pool {
@@ -87,6 +89,13 @@ impl Pool {
             std::mem::take(&mut state.idle)
         };
         drop(idle);
+    }
+
+    /// Lets go of all idle farms where stored files, to which they have links, were changed since.
+    pub fn renew(&self, epoch: u64) {
+        if std::mem::replace(&mut self.state().epoch, epoch) != epoch {
+            self.forsake();
+        }
     }
 
     /// This farm is not what it should be.

@@ -119,6 +119,40 @@ fn a_header_that_changes_during_the_compile_gives_one_of_two_results_and_poisons
     farm.finish();
 }
 
+/// The files of the store in a volunteer's folder.
+fn stored_files(folder: &Path) -> Vec<PathBuf> {
+    let is_stored = |path: &PathBuf| {
+        let folder = path.parent().and_then(Path::file_name);
+        path.is_file() && folder.is_some_and(|name| name.len() == 2)
+    };
+    let names = crate::scene::snapshot(folder).into_keys();
+    names.map(|name| folder.join(name)).filter(is_stored).collect()
+}
+
+/// Does something to each file of a store, with its time kept.
+fn rot(folder: &Path) {
+    let files = stored_files(folder);
+    assert!(files.len() > 10, "{files:?}");
+    for (at, path) in files.iter().enumerate() {
+        let bytes = fs::read(path).expect("a stored file");
+        let modified = fs::metadata(path).and_then(|meta| meta.modified()).expect("its time");
+        let mode = fs::metadata(path).expect("there").permissions();
+        fs::remove_file(path).expect("removed");
+        match at % 4 {
+            0 => fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).expect("written"),
+            1 => fs::write(path, &bytes[..bytes.len() / 2]).expect("written"),
+            2 => {
+                fs::write(path, fs::read(&files[(at + 3) % files.len()]).expect("another")).expect("written");
+            }
+            _ => std::os::unix::fs::symlink("/etc/passwd", path).expect("linked"),
+        }
+        if at % 4 < 3 {
+            fs::set_permissions(path, mode).expect("set");
+            File::open(path).and_then(|file| file.set_modified(modified)).expect("set");
+        }
+    }
+}
+
 #[test]
 fn a_store_that_rotted_while_the_daemon_was_away_is_mended() {
     let mut farm = bare();
@@ -128,40 +162,41 @@ fn a_store_that_rotted_while_the_daemon_was_away_is_mended() {
     let first = there(&farm, line);
     farm.shim(["--stop"]);
     wait_until("the broker has gone", COMMAND_MAX, || farm.brokers().is_empty());
-    farm.restart(0, &VolunteerOptions { bare: true, ..VolunteerOptions::default() }, |store| {
-        let files: Vec<PathBuf> = crate::scene::snapshot(store)
-            .into_keys()
-            .map(|name| store.join(name))
-            .filter(|path| {
-                path.is_file()
-                    && path
-                        .parent()
-                        .is_some_and(|parent| parent.file_name().is_some_and(|name| name.len() == 2))
-            })
-            .collect();
-        assert!(files.len() > 10, "{files:?}");
-        for (at, path) in files.iter().enumerate() {
-            let bytes = fs::read(path).expect("a stored file");
-            let modified = fs::metadata(path).and_then(|meta| meta.modified()).expect("its time");
-            let mode = fs::metadata(path).expect("there").permissions();
-            fs::remove_file(path).expect("removed");
-            match at % 4 {
-                0 => fs::write(path, bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()).expect("written"),
-                1 => fs::write(path, &bytes[..bytes.len() / 2]).expect("written"),
-                2 => fs::write(path, fs::read(&files[(at + 3) % files.len()]).expect("another"))
-                    .expect("written"),
-                _ => std::os::unix::fs::symlink("/etc/passwd", path).expect("linked"),
-            }
-            if at % 4 < 3 {
-                fs::set_permissions(path, mode).expect("set");
-                File::open(path).and_then(|file| file.set_modified(modified)).expect("set");
-            }
-        }
-    });
+    farm.restart(0, &VolunteerOptions { bare: true, ..VolunteerOptions::default() }, rot);
     let second = there(&farm, line);
     assert!(second == first && second == here(&farm, line));
     assert_eq!(farm.total("remote") + farm.total("local"), 1, "{}", farm.status());
     assert_eq!(farm.total("remote"), 1, "{}", farm.status());
+    farm.finish();
+}
+
+/// It was not noticed until the daemon started again, and objects were made of what lay there.
+#[test]
+fn a_store_that_is_changed_beneath_a_running_daemon_is_mended() {
+    let farm = bare();
+    write(&farm, "a.c", "#include <stdio.h>\n#include \"h.h\"\nint x = X;\nvoid f(void) { puts(H); }\n");
+    write(&farm, "h.h", "#define X 123456\n#define H \"a header of some length\"\n");
+    let store = farm.store(0);
+    let line = "gcc -g -O1 -c a.c";
+    let first = there(&farm, line);
+    assert!(first == here(&farm, line));
+    for round in 2..5 {
+        rot(&store);
+        assert!(there(&farm, line) == first, "round {round}");
+        assert_eq!(farm.total("remote"), round, "{}", farm.status());
+    }
+    // One byte of a header, in place: size and time are what they were.
+    let text = fs::read(farm.work().join("h.h")).expect("a header");
+    let stored =
+        stored_files(&store).into_iter().find(|path| fs::read(path).is_ok_and(|bytes| bytes == text));
+    let stored = stored.expect("the header is stored");
+    let modified = fs::metadata(&stored).and_then(|meta| meta.modified()).expect("its time");
+    fs::set_permissions(&stored, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("ours");
+    let file = File::options().write(true).open(&stored).expect("ours");
+    std::os::unix::fs::FileExt::write_at(&file, b"9", 10).expect("written");
+    file.set_modified(modified).expect("set");
+    assert!(there(&farm, line) == first);
+    assert_eq!(farm.total("remote"), 5, "{}", farm.status());
     farm.finish();
 }
 
