@@ -27,7 +27,7 @@ use crate::common::invocation::{Invocation, Origin};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::classic::Version;
-use crate::common::reason::{LocalReason, TextRule};
+use crate::common::reason::{LocalReason, OptionRule, TextRule};
 use crate::common::settings::Settings;
 
 /// A job that may leave.
@@ -102,6 +102,7 @@ impl Planner<'_> {
             let why = "is of another kind than its name says".to_owned();
             return Err(LocalReason::Toolchain { compiler: job.compiler, why });
         }
+        refuse_temporary(&job, family)?;
         let words = invocation.argv.get(1..).unwrap_or_default();
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
@@ -366,7 +367,21 @@ fn is_width(word: &Bytes) -> bool {
 
 /// Whether any option asks for debug information, which names the compiler's directories.
 pub fn has_debug(arguments: &[Argument]) -> bool {
-    arguments.iter().filter_map(plain).any(|word| word.starts_with(b"-g") && word[..] != *b"-g0")
+    arguments.iter().filter_map(plain).any(is_debug)
+}
+
+fn is_debug(word: &Bytes) -> bool {
+    word.starts_with(b"-g") && word[..] != *b"-g0"
+}
+
+/// Refuses what clang must assemble here: in the debug information of a `.S` it names the folder for temporary
+/// files, where the preprocessed text was.
+fn refuse_temporary(job: &CompileJob, family: Family) -> Result<(), LocalReason> {
+    let is_named = family == Family::Clang && job.language == Language::Assembler && !job.preprocessed;
+    match job.compile.iter().filter_map(plain).find(|word| is_named && is_debug(word)) {
+        Some(debug) => Err(LocalReason::Option { option: debug.clone(), why: OptionRule::Records }),
+        None => Ok(()),
+    }
 }
 
 /// The working directory as compilers name it: `$PWD` when that is the same directory.

@@ -178,7 +178,62 @@ fn what_the_scanner_does_not_follow_the_compiler_lists() {
     theatre.close();
 }
 
+/// clang said that `-MD` was not used, which nobody had written: the volunteer asks by it what was read.
+#[test]
+fn clang_says_nothing_of_options_that_a_volunteer_adds() {
+    let theatre = Theatre::bare();
+    let text = "# 1 \"a.c\"\nint f(int n) { int unused; return n; }\n";
+    let of = |command: &str, name: &str| Scene::new(command).file(name, text);
+    for scene in [
+        of("clang -Wall -Wextra -g -c a.i", "a.i"),
+        of("clang++ -Wall -Werror=unused-command-line-argument -c a.ii -o b.o", "a.ii"),
+        of("clang -Wall -x cpp-output -c a.txt", "a.txt"),
+    ] {
+        theatre.check(Place::Remote, &scene);
+    }
+    theatre.close();
+}
+
+/// In debug information of assembler texts clang has the folder for temporary files, which there is another.
+#[test]
+fn clang_names_the_folder_for_temporary_files_of_this_machine() {
+    let theatre = Theatre::bare();
+    let of = |command: &str| Scene::new(command).file("a.S", "#define X 3\n.long X\nnop\n");
+    theatre.check(Place::Local("option"), &of("clang -g -c a.S"));
+    theatre.check(Place::Remote, &of("clang -g0 -c a.S"));
+    theatre.check(Place::Remote, &of("gcc -g -c a.S"));
+    theatre.close();
+}
+
 /// They were compiled here, each of them: no preprocessor tells what they read, and none need tell it.
+/// gcc shows lines of the file that `#line` names, which no dependency file lists: warnings about what a
+/// parser generator made came back without them.
+#[test]
+fn lines_of_the_file_that_a_line_directive_names_are_shown() {
+    let theatre = Theatre::bare();
+    let made = |line: &str| format!("{line}\nint f(int n) {{ int unused; return n == 1.5; }}\n");
+    let grammar = "%%\nrule: int f(int n) { int unused; of the grammar }\n";
+    // Another grammar of the same name must be seen as well, though nothing else changed.
+    let other = "%%\nrule: [ another rule, which is shown in its turn ]\n";
+    let gcc = "gcc -Wall -Wextra -fdiagnostics-color=always -MD -c src/a.c -o a.o";
+    for (command, line) in [
+        (gcc, "#line 2 \"g/my.y\""),
+        (gcc, "#define NAME \"g/my.y\"\n#line 2 NAME"),
+        (gcc, "# 2 \"g/my.y\""),
+        (gcc, "#line 2 \"g/../g/none.y\""),
+        ("clang -Wall -Wextra -fcolor-diagnostics -MD -c src/a.c -o a.o", "#line 2 \"g/my.y\""),
+    ] {
+        for grammar in [grammar, other] {
+            let scene = Scene::new(command).file("src/a.c", made(line)).file("g/my.y", grammar);
+            theatre.check(Place::Remote, &scene);
+        }
+    }
+    let text = made("# 2 \"g/my.y\"");
+    let preprocessed = Scene::new("gcc -Wall -Wextra -c a.i").file("a.i", text).file("g/my.y", grammar);
+    theatre.check(Place::Remote, &preprocessed);
+    theatre.close();
+}
+
 #[test]
 fn assembler_texts_travel() {
     let theatre = Theatre::bare();

@@ -333,7 +333,7 @@ impl Assembly<'_> {
             *first |= is_source;
             places.extend(beside.clone());
         }
-        for name in &mentions.literals {
+        for name in mentions.literals.iter().chain(&mentions.shown) {
             self.names.entry(name.clone()).or_default().1.insert(self.cwd.clone());
         }
     }

@@ -86,8 +86,10 @@ pub enum Directive {
     Pragma(Pragma),
     /// A line that names a module: index into [`Unit::modules`].
     Module(u32),
-    /// `#line`.
-    Line,
+    /// `#line`, and the file that it names.
+    Line(Option<Sym>),
+    /// A `#line` that macros make: index into [`Unit::lines`].
+    ComputedLine(u32),
     /// What the scanner does not follow.
     Doubt(&'static str),
 }
@@ -108,7 +110,7 @@ pub struct Unit {
     pub directives: Vec<Directive>,
     /// Conditions of `#if` and `#elif`.
     pub conditions: Vec<Condition>,
-    /// Token lines of computed includes.
+    /// Token lines of what macros make: computed includes, `#line`.
     pub lines: Vec<Box<[Token]>>,
     /// Lines that name modules.
     pub modules: Vec<Named>,
@@ -230,7 +232,7 @@ impl Builder<'_> {
             b"include_next" => self.include(Include::Next, rest),
             b"pragma" => self.pragma(rest),
             b"warning" | b"ident" | b"sccs" => {}
-            b"line" => self.push(Directive::Line),
+            b"line" => self.line(rest),
             b"error" => self.push(Directive::Doubt("#error")),
             b"import" => self.push(Directive::Doubt("#import")),
             b"assert" | b"unassert" => self.push(Directive::Doubt("#assert")),
@@ -452,9 +454,8 @@ impl Builder<'_> {
             Some(b'<') => b'>',
             Some(b'"') => b'"',
             Some(_) => {
-                let tokens = token::tokenise(rest, self.mode, Headers::Everywhere, self.symbols);
-                self.unit.lines.push(tokens.into());
-                return self.push(Directive::Computed(kind, self.unit.lines.len() as u32 - 1));
+                let line = self.computed(rest);
+                return self.push(Directive::Computed(kind, line));
             }
             None => return self.push(Directive::Doubt("#include without a name")),
         };
@@ -465,6 +466,13 @@ impl Builder<'_> {
             }
             _ => self.push(Directive::Doubt("#include without a name")),
         }
+    }
+
+    /// Keeps a line that macros make; its index.
+    pub(super) fn computed(&mut self, rest: &[u8]) -> u32 {
+        let tokens = token::tokenise(rest, self.mode, Headers::Everywhere, self.symbols);
+        self.unit.lines.push(tokens.into());
+        self.unit.lines.len() as u32 - 1
     }
 
     fn finish(mut self) -> Unit {

@@ -98,6 +98,16 @@ impl Walk<'_> {
         Ok(out)
     }
 
+    /// Expands the tokens of any other line.
+    pub(super) fn expand(&mut self, tokens: &[Token]) -> Result<Vec<Token>, Declined> {
+        let mut reader = Reader::new(tokens, false);
+        let mut out = Vec::new();
+        while let Some(token) = self.next(&mut reader)? {
+            out.push(token);
+        }
+        Ok(out)
+    }
+
     /// The name that an include gets from macros.
     pub(super) fn computed_name(&mut self, tokens: &[Token]) -> Result<Name, Declined> {
         let mut reader = Reader::new(tokens, false);

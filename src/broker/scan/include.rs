@@ -277,7 +277,7 @@ impl Walk<'_> {
     }
 
     /// Notes a file that is opened and not read.
-    fn probe(&mut self, hit: Hit) {
+    pub(super) fn probe(&mut self, hit: Hit) {
         self.probed.push((hit.path, hit.stat.content));
         self.recorder.probed(hit.path, hit.stat.content);
     }

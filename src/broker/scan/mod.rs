@@ -37,6 +37,7 @@ mod record;
 pub mod scanner;
 pub mod search;
 pub mod shared;
+pub mod shown;
 pub mod source;
 mod substitute;
 pub mod symbols;

@@ -126,6 +126,8 @@ pub(super) struct Walk<'a> {
     pub(super) tokens_left: usize,
     pub(super) cwd: Vec<u8>,
     pub(super) saw_line: bool,
+    /// The file that the last `#line` named.
+    pub(super) shown: Option<Sym>,
     /// Arguments of the macro that is being evaluated in place.
     pub(super) parameters: Vec<Value>,
     pub(super) chain: u32,
@@ -214,6 +216,7 @@ pub fn walk(
         tokens_left: TOKENS_MAX,
         cwd,
         saw_line: false,
+        shown: None,
         parameters: Vec::new(),
         chain: request.chain,
         number,
@@ -311,9 +314,11 @@ impl Walk<'_> {
                 }
                 Directive::Pragma(pragma) => self.pragma(pragma)?,
                 Directive::Module(at) => self.module(&unit.modules[at as usize])?,
-                Directive::Line => {
-                    self.saw_line = true;
-                    self.recorder.spoil();
+                Directive::Line(name) => self.shows(name),
+                Directive::ComputedLine(line) => {
+                    self.inert = false;
+                    let name = self.shown_name(&unit.lines[line as usize]);
+                    self.shows(name);
                 }
                 Directive::Doubt(what) => return Err(self.doubt(what)),
             }

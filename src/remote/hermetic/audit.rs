@@ -111,9 +111,14 @@ fn ours(entry: String) -> Teller {
 
 /// Whether with this word clang would show an option that was added, or not know what it is for.
 fn shows_options(word: &[u8]) -> bool {
-    let exact: [&[u8]; 5] = [b"-v", b"-###", b"assembler", b"-xassembler", b"-ccc-print-phases"];
+    let exact: [&[u8]; 7] =
+        [b"-v", b"-###", b"assembler", b"-xassembler", b"-ccc-print-phases", b"ir", b"-xir"];
     let begins: [&[u8]; 3] = [b"-frecord", b"-grecord", b"--verbose"];
-    exact.contains(&word) || begins.iter().any(|begin| word.starts_with(begin)) || word.ends_with(b".s")
+    // Of what is not preprocessed there are no dependencies, and it says that the option is not used.
+    let ends: [&[u8]; 8] = [b".s", b".i", b".ii", b".mi", b".mii", b".ll", b".bc", b"cpp-output"];
+    exact.contains(&word)
+        || begins.iter().any(|begin| word.starts_with(begin))
+        || ends.iter().any(|end| word.ends_with(end))
 }
 
 /// Compares what a compile told with what it should have read.

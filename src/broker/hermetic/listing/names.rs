@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use crate::broker::scan::Dates;
+use crate::broker::scan::shown::{self, Named};
 use crate::common::bytes::Bytes;
 
 /// Words of a text that are looked at as names of what an assembler reads.
@@ -23,6 +24,8 @@ pub struct Mentions {
     pub included: Vec<Bytes>,
     /// Where an assembler may read files: whatever could name one.
     pub literals: Vec<Bytes>,
+    /// Files that are shown when there is something to say about their lines.
+    pub shown: Vec<Bytes>,
     /// Whether it mentions the date or the time.
     pub clock: Dates,
     /// Something whose name cannot be told.
@@ -42,6 +45,11 @@ pub fn mentions(text: &[u8]) -> Mentions {
     }
     for line in text.split(|&byte| byte == b'\n') {
         mentions.included.extend(directive(line));
+        match shown(line) {
+            Named::File(name) => mentions.shown.push(Bytes(name)),
+            Named::Nothing => {}
+            Named::Computed => mentions.unclear = Some("#line of what is not spelt out"),
+        }
     }
     for word in [&b"__has_include"[..], b"__has_embed"] {
         for at in memmem::find_iter(&text, word).filter(|&at| is_of_directive(&text[..at])) {
@@ -56,8 +64,10 @@ pub fn mentions(text: &[u8]) -> Mentions {
     if reads.iter().any(|word| has(&text, word)) {
         mentions.literals = literals(&text);
     }
-    mentions.included.sort_unstable();
-    mentions.included.dedup();
+    for names in [&mut mentions.included, &mut mentions.shown] {
+        names.sort_unstable();
+        names.dedup();
+    }
     mentions
 }
 
@@ -83,10 +93,31 @@ fn unspliced(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// The text of a line behind its `#`.
+fn behind_hash(line: &[u8]) -> Option<&[u8]> {
+    let line = line.trim_ascii_start();
+    Some(line.strip_prefix(b"#").or_else(|| line.strip_prefix(b"%:"))?.trim_ascii_start())
+}
+
+/// The file that a line says the next one is of: `#line 3 "a.y"`, or `# 3 "a.y"` as preprocessors write it.
+fn shown(line: &[u8]) -> Named {
+    match behind_hash(line) {
+        Some(marker) if marker.first().is_some_and(u8::is_ascii_digit) => match shown::named(marker) {
+            Named::File(name) => Named::File(name),
+            // Assembler's remarks begin like that.
+            Named::Nothing | Named::Computed => Named::Nothing,
+        },
+        Some(text) => text.strip_prefix(b"line").map_or(Named::Nothing, |rest| match rest.first() {
+            Some(byte) if byte.is_ascii_whitespace() => shown::named(skip_comments(rest)),
+            _ => Named::Nothing,
+        }),
+        None => Named::Nothing,
+    }
+}
+
 /// The name in a line that includes something.
 fn directive(line: &[u8]) -> Option<Bytes> {
-    let line = line.trim_ascii_start();
-    let line = line.strip_prefix(b"#").or_else(|| line.strip_prefix(b"%:"))?.trim_ascii_start();
+    let line = behind_hash(line)?;
     let words = [&b"include_next"[..], b"include", b"import", b"embed", b"__include_macros"];
     let rest = words.iter().find_map(|word| line.strip_prefix(*word))?;
     quoted(skip_comments(rest))
@@ -209,6 +240,18 @@ mod tests {
             assert!(found.literals.contains(&Bytes::from(name)), "{found:?}");
         }
         assert!(mentions(b"int x = \"a.b\";\n").literals.is_empty());
+    }
+
+    #[test]
+    fn files_that_are_shown_are_those_that_lines_name() {
+        let found = mentions(
+            b"#line 1 \"g.y\"\n# 3 \"/u/a.h\" 1 3\n#line 4\n#linen \"x\"\n# 4 remarks\n# line 5 \"h.l\"\n",
+        );
+        assert_eq!(
+            (found.shown.as_slice(), found.unclear),
+            (&["/u/a.h", "g.y", "h.l"].map(Bytes::from)[..], None)
+        );
+        assert!(mentions(b"#line 3 FILE\n").unclear.is_some());
     }
 
     #[test]

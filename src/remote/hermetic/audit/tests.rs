@@ -96,7 +96,7 @@ fn a_list_that_is_not_whole_is_none() {
     for options in ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-M", "@file", "-MD @file"] {
         check(&format!("/usr/bin/gcc {options} -c a.c"), "none");
     }
-    for options in ["-v", "-frecord-command-line", "-xassembler", "a.s"] {
+    for options in ["-v", "-frecord-command-line", "-xassembler", "a.s", "a.ii", "-x cpp-output", "a.ll"] {
         check(&format!("/usr/bin/clang {options} -c a.c"), "none");
     }
     let mut own = job("/usr/bin/gcc -c a.c");
