@@ -103,6 +103,11 @@ impl Inputs {
         self.files.as_ref().map_or(&[], |files| &files.modules.made)
     }
 
+    /// Whether two compiles here may differ, now and then.
+    pub fn is_unsettled(&self) -> bool {
+        self.files.as_ref().is_some_and(|files| files.modules.is_unsettled)
+    }
+
     /// Notes that an attempt leaves, as files or as a text.
     pub fn count(&self, as_files: bool) {
         let counts = &self.source.shared.hermetic.counts;

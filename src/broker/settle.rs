@@ -62,7 +62,8 @@ impl Settlement {
         }
         let answer = Arc::new(answer);
         let is_final = self.settings.remote_is_final();
-        let outcome = if answer.compiled.ended.is_success() && self.is_chosen() {
+        let is_chosen = || !self.inputs.is_unsettled() && self.is_chosen();
+        let outcome = if answer.compiled.ended.is_success() && is_chosen() {
             let Examined { deliveries, outcome } =
                 result::examine(&self.plan, &self.invocation, self.inputs.made(), &answer, is_final)?;
             let differs = verify::in_place(&self.shared, &self.plan, &self.invocation, &deliveries).await?;

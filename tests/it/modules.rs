@@ -184,3 +184,18 @@ fn what_nobody_can_follow_of_clangs_modules_stays_here() {
     }
     theatre.close();
 }
+
+#[test]
+fn what_cmake_says_in_its_maps_of_modules_is_followed_and_audited() {
+    let theatre = Theatre::bare();
+    for compiler in clangs_with_partitions() {
+        let command = "-MD -MT u.o -MF u.o.d @u.o.modmap -o u.o -c";
+        let importer = "-fmodule-file=\"foo=foo.pcm\"\n-fmodule-file=\"bar=bar.pcm\"\n-fmodule-file=\"foo:part=foo-part.pcm\"\n";
+        let scene = with_partitions(&compiler, &format!("{command} use.cc")).file("u.o.modmap", importer);
+        theatre.check(Place::Remote, &scene);
+        let interface = "-x c++-module\n-fmodule-output=\"b.pcm\"\n";
+        let scene = with_partitions(&compiler, &format!("{command} bar.cppm")).file("u.o.modmap", interface);
+        theatre.check(Place::Remote, &scene);
+    }
+    theatre.close();
+}

@@ -53,6 +53,9 @@ pub struct Found {
     pub made: Vec<Bytes>,
     /// What gcc will list for those that it imports.
     pub told: Vec<Bytes>,
+    /// Whether two compiles here may differ in the order of some things: it follows from where the compiler's
+    /// memory lies.
+    pub is_unsettled: bool,
 }
 
 /// Why that is not known.
@@ -88,7 +91,11 @@ impl Memory {
         let look = Look { memory: self, digests, cwd };
         match plan.compiler.toolchain.clang {
             true => look.clang(plan, said, &scanned.modules),
-            false => look.gcc(said, scanned, has_epoch(plan)),
+            false => {
+                let found = look.gcc(said, scanned, has_epoch(plan))?;
+                let is_unsettled = plan.job.dependencies.is_some() && found.told.len() > 1;
+                Ok(Found { is_unsettled, ..found })
+            }
         }
     }
 
@@ -182,6 +189,7 @@ impl Queue {
 impl Look<'_> {
     fn clang(&self, plan: &Plan, said: &Modules, text: &Mentioned) -> Result<Found, Unknown> {
         let (mut found, mut queue, mut ask) = (Found::default(), Queue::default(), Vec::new());
+        found.is_unsettled = said.is_interface && !text.imports.is_empty();
         let places = clang::places(&plan.expanded);
         if said.is_source {
             queue.add(absolute(self.cwd, &plan.job.source));

@@ -70,6 +70,9 @@ impl NotHermetic {
             NotHermetic::Declined(Declined::Doubt { what: HEADER_UNIT, .. }) => {
                 LocalReason::Modules { why: ModuleRule::Header }
             }
+            NotHermetic::Declined(Declined::Doubt { what, .. }) if what.contains("module") => {
+                LocalReason::Modules { why: ModuleRule::Text }
+            }
             _ => needed.clone(),
         }
     }

@@ -22,6 +22,8 @@ pub struct Modules {
     pub map: Option<Bytes>,
     /// Whether the source is one.
     pub is_source: bool,
+    /// Whether clang makes one of the source.
+    pub is_interface: bool,
 }
 
 impl Modules {
@@ -37,6 +39,7 @@ impl Modules {
             folders: effects.values(Effect::ModuleFolder).cloned().collect(),
             map: effects.values(Effect::ModuleMap).last().cloned(),
             is_source,
+            is_interface: form == Form::Interface,
         })
     }
 }

@@ -39,3 +39,25 @@ fn an_interface_comes_from_what_is_kept_with_its_object() {
     assert_eq!(cached.counts(), (1, 1));
     cached.farm.finish();
 }
+
+#[test]
+fn what_a_response_file_says_is_audited_so_its_result_is_kept() {
+    let cached = Cached::new();
+    cached.write("w/bar.cppm", "export module bar;\nexport int b();\n");
+    cached.write("w/use.cc", "import bar;\nint n() { return b(); }\n");
+    cached.write("w/a.o.modmap", "-fmodule-file=\"bar=bar.pcm\"\n");
+    let make = |text: &str| {
+        cached.write("w/bar.cppm", text);
+        cached.here(Line::new(
+            "w",
+            "clang++-16 -std=c++20 -x c++-module -fmodule-output=bar.pcm -c bar.cppm -o a.o",
+        ));
+    };
+    make("export module bar;\nexport inline int b() { return 2; }\n");
+    let line = Line::new("w", "clang++-16 -std=c++20 -MD -MF a.o.d @a.o.modmap -c use.cc -o a.o");
+    let two = cached.compile_anew(line);
+    cached.compile_again(line);
+    make("export module bar;\nexport inline int b() { return 3; }\n");
+    assert_ne!(cached.compile_anew(line).object, two.object);
+    cached.farm.finish();
+}
