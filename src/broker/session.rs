@@ -18,7 +18,7 @@ use super::dispatch::{About, Command, Message, NewJob, Whither};
 use super::hermetic::result;
 use super::history::Note;
 use super::inputs::{Inputs, Source};
-use super::link::{Answer, Author, FilesOrder, LinkHandle, NativeHandle, Order, Work};
+use super::link::{Answer, Author, LinkHandle, Order};
 use super::outcome::{self, Outcome};
 use super::plan::{Plan, Planner};
 use super::scheduler::api::{BuildId, Event, Failure, HostId, JobId};
@@ -236,34 +236,6 @@ impl Way {
 }
 
 impl Task {
-    /// As files where the volunteer takes them and the job can be sent so, else as a text.
-    async fn natively(&self, link: &NativeHandle) -> Result<Answer, Failure> {
-        if let Some(files) = self.inputs.files().filter(|_| link.is_hermetic())
-            && self.provided(link, files).await?
-        {
-            self.inputs.count(true);
-            let order = FilesOrder { job: Arc::clone(files), deadline: self.deadline };
-            return self.bounded(link.attempt(Work::Files(order))).await;
-        }
-        let toolchain = self.plan.compiler.toolchain.id;
-        if let Some(why) = link.lacks_for_texts(&toolchain) {
-            return Err(Failure::NoTexts { why });
-        }
-        let order = self.text_order().await?;
-        if self.inputs.made_text().is_some_and(|text| text.set.is_some()) {
-            // It came up when the job was made ready for others.
-            return Err(Failure::Refused { why: "takes no file sets".to_owned() });
-        }
-        match self.bounded(link.attempt(Work::Text(order))).await {
-            // It needs no compiler of its own for jobs that come as files.
-            Err(Failure::NoToolchain { why }) if link.is_hermetic() => {
-                link.note_lack_for_texts(toolchain, why.clone());
-                Err(Failure::NoTexts { why })
-            }
-            outcome => outcome,
-        }
-    }
-
     async fn text_order(&self) -> Result<Order, Failure> {
         let text = self.inputs.text().await.map_err(|reason| Failure::Unpreparable { reason })?;
         self.inputs.count(false);

@@ -54,6 +54,32 @@ fn a_build_does_not_wait_for_a_compiler_on_its_way() {
     farm.finish();
 }
 
+/// After twenty seconds jobs tried to go as texts, for which there was no compiler either, and stood in line here
+/// long after theirs was there: of a build with `-j50`, all.
+#[test]
+fn jobs_that_cannot_run_here_wait_for_a_compiler_on_its_way() {
+    let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);
+    // Half a minute for gcc.
+    let line = Line::to(farm.volunteers[0].port, Kind { up: 1_000_000, ..Kind::HOME });
+    let hosts = format!("127.0.0.1:{}/8", line.port);
+    fs::write(farm.work().join("a.c"), "int f(int x) { return x + N; }\n").expect("our own file");
+    let jobs: Vec<Running> = (0..3)
+        .map(|number| {
+            let mut command = farm.command(SHIM);
+            let words = format!("gcc -O1 -g -c a.c -o {number}.o -DN={number}");
+            command.args(words.split(' ')).env("DISTCC_HOSTS", &hosts).env("DISTCC_FALLBACK", "0");
+            Running::start(command)
+        })
+        .collect();
+    let began = Instant::now();
+    for job in jobs {
+        job.finish(COMMAND_MAX * 2).expect_success("a compile");
+    }
+    assert_eq!(farm.total("remote"), 3, "{}", farm.status());
+    println!("{:?}", began.elapsed());
+    farm.finish();
+}
+
 #[test]
 fn a_warm_job_of_eight_hundred_headers_costs_a_few_kilobytes_up() {
     let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::classic::ClassicHandle;
-pub use self::native::{LinkCommand, NativeHandle};
+pub use self::native::{LinkCommand, NativeHandle, PROVISION_PATIENCE, PROVISION_WAIT_MAX};
 use crate::broker::hermetic::FilesJob;
 use crate::common::action::{Action, Blob};
 use crate::common::protocol::link::{Compiled, JobResult};

@@ -17,7 +17,10 @@ use crate::common::toolchain::Digest;
 
 /// How long a job waits for its toolchain to be there: with equal files in place, on a fast network,
 /// it takes a second or two. A job that has waited so long goes another way, while it travels on.
-const PROVISION_PATIENCE: Duration = Duration::from_secs(20);
+pub const PROVISION_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it waits then where there is no other way: as long as clang takes on 5 Mbit/s, and half as long again.
+pub const PROVISION_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// A toolchain that will take longer is not waited for while this machine has nothing to do.
 const PROVISION_QUICK: Duration = Duration::from_secs(8);
@@ -149,7 +152,7 @@ impl NativeHandle {
     }
 
     /// Waits until a toolchain is there; false when that takes so long that the job should go
-    /// another way. Many jobs may wait; it travels once, whoever gives up. Does `when_slow` once it is
+    /// another way, which is `patience`. Many jobs may wait; it travels once, whoever gives up. Does `when_slow` once it is
     /// known that it will take a while.
     ///
     /// # Errors
@@ -158,17 +161,18 @@ impl NativeHandle {
     pub async fn provide(
         &self,
         toolchain: &Arc<ToolchainSet>,
+        patience: Duration,
         when_slow: impl Future<Output = ()>,
     ) -> Result<bool, Failure> {
         let provided = self.provided(toolchain)?;
         let mut waiting = provided.clone();
         let told = async { waiting.wait_for(Option::is_some).await.map(|told| told.clone()) };
-        let waited = timeout(PROVISION_PATIENCE, async {
+        let waited = timeout(patience, async {
             tokio::pin!(told);
             tokio::select! {
                 biased;
                 told = &mut told => told,
-                () = self.found_slow() => {
+                () = self.found_slow(patience) => {
                     when_slow.await;
                     told.await
                 }
@@ -202,8 +206,11 @@ impl NativeHandle {
         Ok(provided)
     }
 
-    /// Returns when it is known that what is on its way will take long.
-    async fn found_slow(&self) {
+    /// Returns when it is known that what is on its way will take long: at once for who is that patient.
+    async fn found_slow(&self, patience: Duration) {
+        if patience > PROVISION_PATIENCE {
+            return;
+        }
         let (begun, mut before) = (Instant::now(), self.progress.look());
         loop {
             sleep(PROGRESS_INTERVAL).await;
