@@ -3,6 +3,7 @@
 mod answers;
 pub mod fake;
 mod inherits;
+mod soon;
 mod starting;
 mod trouble;
 mod ways;
