@@ -216,8 +216,9 @@ fn conditional(random: &mut Random, depth: usize) -> String {
 fn guarded_include(random: &mut Random) -> String {
     let name = header_name(random);
     let (open, close) = if random.chance(50) { ("<", ">") } else { ("\"", "\"") };
+    let word = if random.chance(12) { "import" } else { "include" };
     format!(
-        "#if __has_include({open}{name}{close}) && __INCLUDE_LEVEL__ < 12\n#include {open}{name}{close}\n#endif\n"
+        "#if __has_include({open}{name}{close}) && __INCLUDE_LEVEL__ < 12\n#{word} {open}{name}{close}\n#endif\n"
     )
 }
 

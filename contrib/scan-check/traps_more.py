@@ -18,6 +18,26 @@ TRAPS = {
 'embed_in0.c':'#if 0\n#embed "blob.bin"\n#endif\n#include "yes.h"\n',
 'hasembed.c':'#ifdef __has_embed\n#if __has_embed("blob.bin")\n#include "no.h"\n#endif\n#endif\n#include "yes.h"\n',
 'import.c':'#import "imp.h"\n#import "imp.h"\n#include "yes.h"\n',
+'imp_then.c':'#include "imp2.h"\n#import "imp2.h"\n#include "yes.h"\n',
+'imp_first.c':'#import "imp2.h"\n#include "imp2.h"\n#include "yes.h"\n',
+'imp_between.c':'#include "imp2.h"\n#import "imp2.h"\n#undef A\n#define A 2\n#include "imp2.h"\n#include "yes.h"\n',
+'imp_twins.c':'#import "imp_t.h"\n#import "sub/imp_t.h"\n',
+'imp_twins2.c':'#include "imp_t.h"\n#import "sub/imp_t.h"\n',
+'imp_twins3.c':'#import "imp_t.h"\n#include "sub/imp_t.h"\n',
+'imp_twins4.c':'#import "imp_u.h"\n#import "sub/imp_u.h"\n',
+'imp_twins5.c':'#include "imp_u.h"\n#import "sub/imp_u.h"\n#import "imp_u.h"\n',
+'imp_main.c':'#ifndef M\n#define M\n#import "imp_main.c"\n#include "yes.h"\n#else\n#include "no.h"\n#endif\n',
+'imp_computed.c':'#define N <imp2.h>\n#import N\n#import <imp2.h>\n#if __has_include("imp2.h")\n#include "yes.h"\n#endif\n',
+'imp_chain.c':'#include "imp_c.h"\n#include "imp_c.h"\n#include "yes.h"\n',
+'imp_chain2.c':'#import "imp2.h"\n#include "imp_c.h"\n#undef A\n#include "imp_c.h"\n',
+'imp_link.c':'#import <real.h>\n#import "r/deep/dir/real.h"\n#include "yes.h"\n',
+'imp_self.c':'#import "imp_self.h"\n#include "imp_self.h"\n',
+'imp_guard.c':'#include "imp_g.h"\n#import "imp_g.h"\n#undef G\n#include "imp_g.h"\n',
+'imp_once.c':'#include "once1.h"\n#import "sub/once1.h"\n#import "once1.h"\n',
+'imp_probed.c':'#if __has_include("sub/imp_t.h")\n#import "imp_t.h"\n#endif\n#include "sub/imp_t.h"\n',
+'imp_none.c':'#if 0\n#import "nowhere.h"\n#endif\n#include "yes.h"\n',
+'imp_twice.cc':'#import <vector>\n#include <vector>\n#import "imp2.h"\n#include <map>\n#import <map>\n#include "imp2.h"\n',
+'imp_mixed.m':'#import "imp2.h"\n#include "imp_c.h"\n#import "imp_t.h"\n#include "sub/imp_t.h"\n',
 'pchpre.c':'#pragma GCC pch_preprocess "x.gch"\n#include "yes.h"\n',
 'dep.c':'#pragma GCC dependency "a.h" rebuild\n#include "yes.h"\n',
 'dep2.c':'_Pragma("GCC dependency \\"a.h\\"")\n#include "yes.h"\n',
@@ -189,6 +209,16 @@ TRAPS = {
 
 
 def lay_out(w):
+    w('i/imp2.h', '#ifdef A\n#include "no.h"\n#endif\n#define A\n')
+    w('i/imp_c.h', '#import "imp2.h"\n#include "imp_t.h"\n')
+    w('i/imp_self.h', '#include "imp_self.h"\n#include "yes.h"\n#import "imp_self.h"\n')
+    w('i/imp_g.h', '#ifndef G\n#define G\n#ifdef A\n#include "no.h"\n#endif\n#define A\n#endif\n')
+    for name, times in (('imp_t.h', (1600000000, 1600000000)), ('imp_u.h', (1600000000, 1600000001))):
+        for folder, time in zip(('i', 'i/sub'), times):
+            w(f'{folder}/{name}', '#include "tb.h"\n')
+            os.utime(f'{folder}/{name}', (time, time))
+    w('i/tb.h', '')
+    w('i/sub/tb.h', '#define TB\n')
     """Writes what the traps include, by `w(path, text)`, below the current directory."""
     for n in ("a", "b", "c"): w(f"i/{n}.h", "")
     for d in ("i", "sys", "k", "j"): os.makedirs(d, exist_ok=True)

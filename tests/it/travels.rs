@@ -126,7 +126,7 @@ fn a_header_that_changed_is_not_mistaken_for_what_was_precompiled() {
 #[test]
 fn what_the_scanner_does_not_follow_the_compiler_lists() {
     let theatre = Theatre::bare();
-    let probing = "#import \"once.h\"\n#import \"twin.h\"\n#if __has_include(\"there.h\")\nint there;\n#endif\n\
+    let probing = "int spl\\\nit;\n#import \"once.h\"\n#import \"twin.h\"\n#if __has_include(\"there.h\")\nint there;\n#endif\n\
                    #if __has_include(\"not.h\")\n#error no\n#endif\nint x = ONCE;\n";
     let once = "#define ONCE __COUNTER__\n";
     let imports = |command: &str| {
@@ -162,15 +162,14 @@ fn what_the_scanner_does_not_follow_the_compiler_lists() {
         assert_eq!(totals["listed"], at + 1, "{scene:?}: {totals}");
     }
     // Of these nobody can tell.
-    let unclear =
-        "#define WHAT \"there.h\"\n#import \"there.h\"\n#if __has_include(WHAT)\nint there;\n#endif\n";
+    let unclear = "int spl\\\nit;\n#define WHAT \"there.h\"\n#import \"there.h\"\n#if __has_include(WHAT)\nint there;\n#endif\n";
     let text = Place::Local("no-text-compiler");
     theatre.check(text, &Scene::new("gcc -c a.c").file("a.c", unclear).file("there.h", ""));
-    let clock = "#import \"there.h\"\nconst char *t = __TIMESTAMP__;\n";
+    let clock = "int spl\\\nit;\n#include \"there.h\"\nconst char *t = __TIMESTAMP__;\n";
     theatre.check(text, &Scene::new("gcc -c a.c").file("a.c", clock).file("there.h", ""));
     let totals = &theatre.farm().status()["totals"];
     assert_eq!(
-        (&totals["listed"], &totals["sent_texts"]["scan: #import"]),
+        (&totals["listed"], &totals["sent_texts"]["scan: a word over two lines"]),
         // Once it is known that the volunteer has not the compiler, no text is sent there.
         (&10.into(), &1.into()),
         "{totals}"
@@ -202,6 +201,31 @@ fn clang_names_the_folder_for_temporary_files_of_this_machine() {
     theatre.check(Place::Local("option"), &of("clang -g -c a.S"));
     theatre.check(Place::Remote, &of("clang -g0 -c a.S"));
     theatre.check(Place::Remote, &of("gcc -g -c a.S"));
+    theatre.close();
+}
+
+/// The compiler was asked what they read, at the price of preprocessing.
+#[test]
+fn what_is_imported_is_scanned() {
+    let theatre = Theatre::bare();
+    let source = "#import \"once.h\"\n#import <twin.h>\n#include \"once.h\"\n#import \"later.h\"\n\
+                  #define NAME \"sub/once.h\"\n#import NAME\nint x = ONCE + LATER + SUB;\n";
+    let text = "#ifdef ONCE\n#error twice\n#endif\n#define ONCE 1\n";
+    let scene = |command: &str| {
+        let scene = Scene::new(command).file("a.c", source).file("once.h", text).file("inc/twin.h", "");
+        let scene = scene.file("later.h", "#include \"once.h\"\n#import \"once.h\"\n#define LATER 2\n");
+        scene.file("sub/once.h", "#import \"../later.h\"\n#define SUB 3\n")
+    };
+    for command in [
+        "gcc -g -Iinc -c a.c",
+        "gcc -Wall -Wextra -pedantic -MD -Iinc -c a.c -o o.o",
+        "clang -g -Iinc -Wall -pedantic -MD -c a.c",
+        "g++ -g -Iinc -x c++ -c a.c",
+    ] {
+        theatre.check(Place::Remote, &scene(command));
+    }
+    let totals = &theatre.farm().status()["totals"];
+    assert_eq!((&totals["listed"], &totals["sent_files"]), (&0.into(), &4.into()), "{totals}");
     theatre.close();
 }
 
@@ -333,7 +357,7 @@ fn a_date_that_the_environment_decides_travels() {
     theatre.check(Place::Remote, &warned);
     // The compiler lists these, for the scanner does not follow them.
     let listed = Scene::new("gcc -c a.c").file("x.h", "").env("SOURCE_DATE_EPOCH", "7");
-    let listed = listed.file("a.c", "#import \"x.h\"\nconst char *t = __TIME__;\n");
+    let listed = listed.file("a.c", "int spl\\\nit;\n#include \"x.h\"\nconst char *t = __TIME__;\n");
     theatre.check(Place::Remote, &listed);
     // The time of the file itself; values that gcc refuses or reads in its own way; a clang that asks the
     // clock whatever is said: all that is known of these is here.

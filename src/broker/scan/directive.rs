@@ -27,6 +27,8 @@ pub enum Include {
     Plain,
     /// `#include_next`.
     Next,
+    /// `#import`: not again, whatever includes it then.
+    Import,
 }
 
 /// One directive. `next` is where to go when a branch is not taken, `end` the chain's `#endif`.
@@ -234,7 +236,7 @@ impl Builder<'_> {
             b"warning" | b"ident" | b"sccs" => {}
             b"line" => self.line(rest),
             b"error" => self.push(Directive::Doubt("#error")),
-            b"import" => self.push(Directive::Doubt("#import")),
+            b"import" => self.include(Include::Import, rest),
             b"assert" | b"unassert" => self.push(Directive::Doubt("#assert")),
             b"embed" => self.push(Directive::Doubt("#embed")),
             b"" if line.is_empty() || self.mode.assembler => {}

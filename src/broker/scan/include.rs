@@ -43,7 +43,10 @@ impl Walk<'_> {
 
     pub(super) fn include(&mut self, kind: Include, name: Name) -> Result<(), Declined> {
         let start = self.start(kind, name)?;
-        self.follow(start, name.sym)
+        match kind {
+            Include::Import => self.import(start, name.sym),
+            Include::Plain | Include::Next => self.follow(start, name.sym),
+        }
     }
 
     /// Where the search for `name` starts, from the file at `self.place`.
@@ -130,11 +133,16 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn follow(&mut self, start: Start, name: Sym) -> Result<(), Declined> {
+    pub(super) fn check_depth(&mut self) -> Result<(), Declined> {
         if self.depth >= DEPTH_MAX {
             return Err(Declined::Limit("includes nested too deeply"));
         }
         self.recorder.at_depth(self.depth);
+        Ok(())
+    }
+
+    pub(super) fn follow(&mut self, start: Start, name: Sym) -> Result<(), Declined> {
+        self.check_depth()?;
         let (index, hit) = self.find(start, name)?;
         if std::mem::take(&mut self.fresh) {
             self.note_precompiled(index)?;
@@ -296,6 +304,16 @@ impl Walk<'_> {
             self.probe(hit);
             return Ok(Entered::Not);
         }
+        self.go_in(hit, unsearched, index)
+    }
+
+    /// The same for one that has not said that it is read once.
+    pub(super) fn go_in(
+        &mut self,
+        hit: Hit,
+        unsearched: bool,
+        index: Option<u32>,
+    ) -> Result<Entered, Declined> {
         if let Some(index) = index {
             self.recorder.file(index);
         }
