@@ -223,8 +223,8 @@ pub enum OptionRule {
     NotReproducible,
     #[error("records the command line or the source's name in the object")]
     Records,
-    #[error("has to do with modules that are made of headers, which do not travel")]
-    HeaderModules,
+    #[error("has to do with modules in a way that does not travel")]
+    OtherModules,
     #[error("puts lines and columns of the source into the output, which preprocessed text has not")]
     RecordsPlaces,
 }

@@ -9,7 +9,6 @@ mod gcc;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::named::Digests;
@@ -67,11 +66,13 @@ pub enum Unknown {
     Ask(Vec<Bytes>),
 }
 
-/// What is remembered of compiled modules: by content, and for clang by the words that say where others are.
+/// What is remembered of compiled modules: by content, and for clang by the working directory, to which paths in
+/// them may be relative. Which words said where others are when it was asked does not matter: those of each
+/// compile are looked at besides.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<HashMap<Key, Arc<Inside>>>);
 
-type Key = (Digest, Vec<Bytes>);
+type Key = (Digest, Option<Bytes>);
 
 impl Memory {
     /// What a compile reads and makes because of modules. Blocking.
@@ -120,7 +121,7 @@ impl Memory {
             let inside = clang::inside(&told, &invocation.cwd).map_err(Unknown::Stays)?;
             match (before, digest(path, digests)) {
                 (Some(before), Some(after)) if before == after => {
-                    self.keep((after, places.clone()), inside);
+                    self.keep((after, Some(invocation.cwd.clone())), inside);
                 }
                 _ => return Err(Unknown::Stays(ModuleRule::Unknown)),
             }
@@ -190,7 +191,6 @@ impl Look<'_> {
     fn clang(&self, plan: &Plan, said: &Modules, text: &Mentioned) -> Result<Found, Unknown> {
         let (mut found, mut queue, mut ask) = (Found::default(), Queue::default(), Vec::new());
         found.is_unsettled = said.is_interface && !text.imports.is_empty();
-        let places = clang::places(&plan.expanded);
         if said.is_source {
             queue.add(absolute(self.cwd, &plan.job.source));
         }
@@ -207,7 +207,7 @@ impl Look<'_> {
         }
         while let Some(path) = queue.next()? {
             let digest = digest(&path, self.digests).ok_or(Unknown::Stays(ModuleRule::Unknown))?;
-            match self.memory.known(&(digest, places.clone())) {
+            match self.memory.known(&(digest, Some(self.cwd.clone()))) {
                 None => ask.push(path.clone()),
                 Some(inside) => {
                     for (name, file) in &inside.imports {
@@ -259,7 +259,7 @@ impl Look<'_> {
         }
         while let Some(path) = queue.next()? {
             let digest = digest(&path, self.digests).ok_or(Unknown::Stays(ModuleRule::Unknown))?;
-            let key = (digest, Vec::new());
+            let key = (digest, None);
             let inside = match self.memory.known(&key) {
                 Some(inside) => inside,
                 None => {
@@ -280,23 +280,26 @@ impl Look<'_> {
     /// Whether gcc finds a compiled header where it looks for one at each include.
     fn translates_headers(&self, map: &Map, scanned: &InputSet) -> bool {
         map.has_headers() || {
+            let firsts: HashSet<&[u8]> = scanned.files.iter().map(|file| first_part(&file.path)).collect();
             let roots = map.roots();
             roots.iter().any(|root| {
                 let root = absolute(self.cwd, root);
                 let below = |part: &[u8]| Bytes([&root[..], b"/", part].concat());
-                // Those that are named by relative paths, beside and above the working directory.
-                [&b","[..], b",,"].iter().any(|part| below(part).as_path().is_dir())
-                    || scanned.files.iter().any(|file| is_compiled_header(&root, &file.path))
+                // Those that are named by relative paths, beside and above the working directory; and hardly
+                // ever is there as much as the first folder of an absolute one.
+                let relative = [&b","[..], b",,"].iter().any(|part| below(part).as_path().is_dir());
+                let present: HashSet<&[u8]> =
+                    firsts.iter().copied().filter(|first| below(first).as_path().exists()).collect();
+                let is_there = |path: &[u8]| Bytes([&root[..], path, b".gcm"].concat()).as_path().is_file();
+                let mut beneath =
+                    scanned.files.iter().filter(|file| present.contains(first_part(&file.path)));
+                relative || beneath.any(|file| is_there(&file.path))
             })
         }
     }
 }
 
-/// Whether the header at an absolute path has been compiled below a root.
-fn is_compiled_header(root: &Bytes, path: &[u8]) -> bool {
-    let first = path[1..].iter().position(|&byte| byte == b'/').map_or(path.len(), |at| at + 1);
-    let at = |part: &[u8]| Bytes([&root[..], part].concat());
-    // Hardly ever is there as much as the first folder of it.
-    fs::symlink_metadata(at(&path[..first]).as_path()).is_ok()
-        && Path::new(at(&[path, b".gcm"].concat()).as_os_str()).is_file()
+/// The first folder of an absolute path.
+fn first_part(path: &[u8]) -> &[u8] {
+    path.split(|&byte| byte == b'/').nth(1).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use super::table::Names::{Define, Include, Input, Nothing, Output, Text};
 use super::table::Takes::{Alone, Either, Joined, Long, Prefix, Separate};
 use super::table::{DependencyOption, Emit, Entry, among, entry, here};
 use crate::common::reason::OptionRule::{
-    ChangesPreprocessing, HeaderModules, NotACompile, NotReproducible, Prints, ReadsFiles, Records, RunsCode,
+    ChangesPreprocessing, NotACompile, NotReproducible, OtherModules, Prints, ReadsFiles, Records, RunsCode,
     SeveralTargets, SideDoor, WritesFiles,
 };
 
@@ -172,7 +172,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fcrash-diagnostics", Prefix, WritesFiles, Effect::Nothing),
     among("-fcs-profile", Prefix, WritesFiles, Effect::Nothing),
     here("-fcuda", Prefix, ReadsFiles),
-    here("-fcxx-modules", Prefix, HeaderModules),
+    here("-fcxx-modules", Prefix, OtherModules),
     here("-fdbg-cnt-list", Alone, Prints),
     here("-fdbg-cnt=", Prefix, Prints),
     entry("-fdebug-compilation-dir", Separate, Text, Kept),
@@ -196,7 +196,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     here("-fgo-", Prefix, WritesFiles),
     here("-fgpu", Prefix, ReadsFiles),
     here("-fhelp", Alone, Prints),
-    here("-fimplicit-module", Prefix, HeaderModules),
+    here("-fimplicit-module", Prefix, OtherModules),
     entry("-finput-charset=", Joined, Nothing, InputCharset),
     entry("-finstrument-functions-exclude-file-list=", Joined, Text, Kept),
     entry("-finstrument-functions-exclude-function-list=", Joined, Text, Kept),
@@ -209,15 +209,15 @@ pub(super) static OPTIONS: &[Entry] = &[
     among("-fmemory-profile", Prefix, WritesFiles, Effect::Nothing),
     among("-fmemory-profile-use=", Joined, WritesFiles, ReadsIfThere),
     among("-fminimize-whitespace", Alone, ChangesPreprocessing, Effect::Nothing),
-    here("-fmodule", Prefix, HeaderModules),
+    here("-fmodule", Prefix, OtherModules),
     among("-fmodule-file=", Joined, ReadsFiles, ModuleFile),
     here("-fmodule-mapper", Prefix, RunsCode),
     among("-fmodule-mapper=", Joined, RunsCode, ModuleMap),
     among("-fmodule-output", Alone, WritesFiles, ModuleOutput),
     among("-fmodule-output=", Joined, WritesFiles, ModuleOutput),
     among("-fmodules-ts", Alone, ReadsFiles, Modules),
-    here("-fmodules-user-build-path", Separate, HeaderModules),
-    here("-fmodules-user-build-path=", Prefix, HeaderModules),
+    here("-fmodules-user-build-path", Separate, OtherModules),
+    here("-fmodules-user-build-path=", Prefix, OtherModules),
     among("-fno-working-directory", Alone, ChangesPreprocessing, Effect::Nothing),
     here("-foffload", Prefix, ReadsFiles),
     here("-fopenmp-targets", Prefix, ReadsFiles),
