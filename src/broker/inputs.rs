@@ -83,6 +83,9 @@ impl Inputs {
     /// The result of an equal job, if it is kept.
     pub async fn find_result(&self) -> Option<FilesAnswer> {
         let (slot, shared) = (self.slot.clone()?, Arc::clone(&self.source.shared));
+        if shared.caches.lacks(&slot) {
+            return None;
+        }
         tokio::task::spawn_blocking(move || shared.caches.find(&slot)).await.ok()?
     }
 

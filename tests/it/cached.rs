@@ -117,7 +117,8 @@ impl Cached {
             let folder = folder.to_owned();
             names(&folder).into_iter().map(move |name| folder.join(name)).collect::<Vec<_>>()
         };
-        below(&self.folder).iter().flat_map(|folder| below(folder)).collect()
+        let is_folder = |path: &&PathBuf| path.is_dir();
+        below(&self.folder).iter().filter(is_folder).flat_map(|folder| below(folder)).collect()
     }
 
     fn kept(&self) -> usize {

@@ -11,10 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::distrust::Origin;
 use super::entry;
+use super::mark::Mark;
 use crate::broker::link::FilesAnswer;
 use crate::common::limits::OUTPUT_MAX_BYTES;
 use crate::common::lru::Lru;
@@ -29,6 +30,10 @@ const FREE_MIN_BYTES: u64 = 512 << 20;
 /// After writing such a share of the whole, it is looked anew what is there: other brokers write, too.
 const LOOK_AGAIN: u64 = 16;
 
+/// Where other brokers write as well, it is looked no more often than this what is there: each result is then
+/// looked for by itself.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
 /// A directory of results.
 #[derive(Debug)]
 pub struct Disk {
@@ -36,6 +41,8 @@ pub struct Disk {
     max_bytes: AtomicU64,
     /// What is there; found when it is first needed.
     index: Mutex<Option<Lru<Digest>>>,
+    /// How it looked when the index had all that was there, and when all of it was last looked at.
+    whole: Mutex<(Option<Mark>, Option<Instant>)>,
     /// What was written since that was last looked at, in bytes.
     unseen: AtomicU64,
 }
@@ -51,7 +58,13 @@ enum Found {
 impl Disk {
     /// Of this directory, which is made when there is something to keep.
     pub fn new(directory: PathBuf) -> Self {
-        Disk { directory, max_bytes: AtomicU64::new(0), index: Mutex::new(None), unseen: AtomicU64::new(0) }
+        Disk {
+            directory,
+            max_bytes: AtomicU64::new(0),
+            index: Mutex::new(None),
+            whole: Mutex::new((None, None)),
+            unseen: AtomicU64::new(0),
+        }
     }
 
     /// How much may be kept; the last word counts.
@@ -85,6 +98,39 @@ impl Disk {
         let _ = fs::remove_file(self.path(key));
     }
 
+    /// Whether there is certainly nothing under a key. It waits for nobody and asks for one file's length, so
+    /// it is for where one must not block.
+    pub fn lacks(&self, key: &Digest) -> bool {
+        let whole = self.whole.try_lock().ok().and_then(|whole| whole.0);
+        let is_unknown = |index: MutexGuard<'_, Option<Lru<Digest>>>| {
+            index.as_ref().is_some_and(|index| index.get(key).is_none())
+        };
+        whole.is_some() && self.index.try_lock().is_ok_and(is_unknown) && Mark::now(&self.directory) == whole
+    }
+
+    /// Lets other brokers know of what `write` does, and learns whether they wrote something.
+    pub fn writing<T>(&self, write: impl FnOnce() -> T) -> T {
+        let mut whole = self.whole();
+        let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        let _ = Mark::grow(&self.directory);
+        let before = whole.0.take();
+        drop(whole);
+        let done = write();
+        let mark = Mark::grow(&self.directory).ok();
+        whole = self.whole();
+        match mark {
+            Some(mark) if mark.grew_by(2, before) => whole.0 = Some(mark),
+            Some(mark) if whole.1.is_none_or(|then| then.elapsed() >= LOOK_INTERVAL) => {
+                // Whoever writes from now on changes the mark.
+                let found = scan(&self.directory);
+                *self.index() = Some(found);
+                *whole = (Some(mark), Some(Instant::now()));
+            }
+            _ => {}
+        }
+        done
+    }
+
     /// Keeps a result.
     ///
     /// # Errors
@@ -98,11 +144,17 @@ impl Disk {
         }
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.directory);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let make = || tempfile::Builder::new().prefix(".new-").tempfile_in(folder);
+        let mut file = match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                make()?
+            }
+            made => made?,
+        };
         if fs2::available_space(folder)? < FREE_MIN_BYTES {
             return Err(io::Error::other("the disk is nearly full"));
         }
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
         file.write_all(&bytes)?;
         // The order of use is finer than the clock of most file systems.
         let _ = file.as_file().set_modified(SystemTime::now());
@@ -135,6 +187,10 @@ impl Disk {
         let hex = key.to_string();
         let (folder, name) = hex.split_at(2);
         self.directory.join(folder).join(name)
+    }
+
+    fn whole(&self) -> MutexGuard<'_, (Option<Mark>, Option<Instant>)> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A thread that panicked left a whole index: each change is one call.
@@ -334,6 +390,26 @@ mod tests {
             assert!(hits > 0);
         });
         assert!(scan(&directory.path().join("results")).total_bytes() <= 40_000);
+    }
+
+    #[test]
+    fn what_is_not_there_is_known_without_looking_until_another_broker_writes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [one, other] = [open(directory.path(), 1 << 20), open(directory.path(), 1 << 20)];
+        let write = |disk: &Disk, number: u8| {
+            disk.writing(|| disk.write(&key(number), &answer(b"text"), &ORIGIN)).expect("kept");
+        };
+        assert!(!one.lacks(&key(1)), "nobody has looked");
+        write(&one, 1);
+        assert!(!one.lacks(&key(1)) && one.lacks(&key(2)));
+        write(&one, 2);
+        assert!(!one.lacks(&key(2)) && one.lacks(&key(3)));
+        write(&other, 3);
+        assert!(!one.lacks(&key(3)) && !one.lacks(&key(4)) && one.read(&key(3)).is_some());
+        assert!(!other.lacks(&key(1)) && other.lacks(&key(4)), "the other has found what there was");
+        // Not while somebody is at it, and soon after not either: looking is dear.
+        one.writing(|| assert!(!other.lacks(&key(4)) && !one.lacks(&key(4))));
+        assert!(!one.lacks(&key(4)) && one.read(&key(4)).is_none());
     }
 
     #[test]

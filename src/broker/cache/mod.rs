@@ -8,12 +8,14 @@
 mod disk;
 mod distrust;
 mod entry;
+mod mark;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -35,6 +37,10 @@ const DIRECTORIES_MAX: usize = 16;
 
 /// Results that wait to be written; more are not kept.
 const WAITING_MAX: usize = 64;
+
+/// Results that are written together, and how long the first of them waits for others.
+const BATCH_MAX: usize = 16;
+const BATCH_WAIT: Duration = Duration::from_millis(50);
 
 /// Where one job's result is looked for, and kept.
 #[derive(Clone, Debug)]
@@ -94,6 +100,15 @@ impl Caches {
         Some(Slot { disk: Arc::clone(disk), key: *job.action.get_or_init(|| action_digest(job)) })
     }
 
+    /// Whether there is certainly none: then nobody need go and look.
+    pub fn lacks(&self, slot: &Slot) -> bool {
+        let lacks = slot.disk.lacks(&slot.key);
+        if lacks {
+            self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        lacks
+    }
+
     /// The kept result, if there is one. Blocking.
     pub fn find(&self, slot: &Slot) -> Option<FilesAnswer> {
         let found = slot.disk.read(&slot.key).and_then(|(answer, origin)| {
@@ -122,18 +137,14 @@ impl Caches {
         }
     }
 
-    /// Writes results to disk, one after the other, for as long as the broker lives.
+    /// Writes results to disk, some at a time, for as long as the broker lives.
     pub async fn write(&self, mut waiting: ToWrite) {
-        while let Some(Kept { slot, answer, origin }) = waiting.recv().await {
+        while let Some(batch) = gather(&mut waiting).await {
             let distrusted = Arc::clone(&self.distrusted);
-            let write = tokio::task::spawn_blocking(move || match distrusted.refuses(&origin) {
-                true => Err(io::Error::other("its author was caught lying")),
-                false => slot.disk.write(&slot.key, &answer, &origin),
-            });
+            let write = tokio::task::spawn_blocking(move || write_all(&batch, &distrusted));
             match write.await {
-                Ok(Ok(())) => drop(self.counts.stored.fetch_add(1, Ordering::Relaxed)),
-                Ok(Err(error)) => tracing::debug!(%error, "a result was not kept"),
-                Err(error) => tracing::warn!(%error, "a result was not kept"),
+                Ok(stored) => drop(self.counts.stored.fetch_add(stored, Ordering::Relaxed)),
+                Err(error) => tracing::warn!(%error, "results were not kept"),
             }
         }
     }
@@ -143,6 +154,44 @@ impl Caches {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (of(&self.counts.hits), of(&self.counts.misses), of(&self.counts.stored))
     }
+}
+
+/// The next results to write: those that come within a moment, since waking a thread costs more than to
+/// write one.
+async fn gather(waiting: &mut ToWrite) -> Option<Vec<Kept>> {
+    let mut batch = vec![waiting.recv().await?];
+    let moment = tokio::time::sleep(BATCH_WAIT);
+    tokio::pin!(moment);
+    while batch.len() < BATCH_MAX {
+        tokio::select! {
+            next = waiting.recv() => match next {
+                Some(next) => batch.push(next),
+                None => break,
+            },
+            () = &mut moment => break,
+        }
+    }
+    Some(batch)
+}
+
+/// Writes results; how many are kept.
+fn write_all(batch: &[Kept], distrusted: &Distrusted) -> u64 {
+    let mut stored = 0;
+    for one_disk in batch.chunk_by(|one, next| Arc::ptr_eq(&one.slot.disk, &next.slot.disk)) {
+        one_disk[0].slot.disk.writing(|| {
+            for Kept { slot, answer, origin } in one_disk {
+                let written = match distrusted.refuses(origin) {
+                    true => Err(io::Error::other("its author was caught lying")),
+                    false => slot.disk.write(&slot.key, answer, origin),
+                };
+                match written {
+                    Ok(()) => stored += 1,
+                    Err(error) => tracing::debug!(%error, "a result was not kept"),
+                }
+            }
+        });
+    }
+    stored
 }
 
 /// The digest of all that a hermetic compile's result depends on: its toolchain and its inputs by path
