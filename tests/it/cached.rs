@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, names, run, wait_until};
+use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, kept_results, names, run, wait_until};
 
 mod disk;
 mod keys;
@@ -122,7 +122,6 @@ impl Cached {
     }
 
     fn kept(&self) -> usize {
-        let is_whole = |path: &&PathBuf| !path.as_os_str().to_string_lossy().contains("/.new-");
-        self.results().iter().filter(is_whole).count()
+        kept_results(&self.folder)
     }
 }

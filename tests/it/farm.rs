@@ -415,6 +415,12 @@ fn tail(text: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
+/// How many results of compiles are whole in a cache's folder.
+pub fn kept_results(cache: &Path) -> usize {
+    let within = names(cache).into_iter().flat_map(|folder| names(&cache.join(folder)));
+    within.filter(|name| !name.starts_with(".new-")).count()
+}
+
 /// Sends a signal to a process; one that has ended already is no trouble.
 pub fn signal_pid(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
