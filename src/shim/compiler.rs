@@ -73,10 +73,10 @@ impl CompilerError {
     }
 }
 
-/// Whether PATH or the name itself may lead to distcc in such a way that what the broker is told must be another
-/// thing than what was called: a masquerade link named in full.
+/// Whether the broker must be told another thing than what was called: by or with a masquerade link. Only we know
+/// that it is one, whatever our own file is called.
 pub fn may_be_ourselves(name: &[u8], called_as: Option<&Bytes>) -> bool {
-    called_as.is_some_and(|link| link.contains(&b'/')) || (name.contains(&b'/') && leads_to_distcc(name))
+    called_as.is_some() || (name.contains(&b'/') && leads_to_distcc(name))
 }
 
 /// What is at a path.

@@ -60,7 +60,9 @@ fn a_masquerade_link_means_the_next_compiler_in_path() {
     let mut command = world.command("/bin/sh");
     command.args(["-c", "gcc -c a.c"]).env("PATH", &path);
     assert_eq!(shown(&finish(command)), "||0");
-    assert_eq!(told.recv().expect("a request").invocation().argv[0], *"gcc");
+    let invocation = told.recv().expect("a request").invocation();
+    assert_eq!(invocation.argv[0], *"gcc");
+    assert_eq!(invocation.variable("PATH"), Some(cut.as_bytes()));
 }
 
 #[test]
