@@ -175,6 +175,19 @@ impl Runs {
     }
 }
 
+/// What a compile must be found to have read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reading {
+    /// Its dependencies, as its compiler lists them, have this [`reading_digest`].
+    Listed(Digest),
+    /// Its compiler does not list them all: every plain file of its inputs was opened, but perhaps these.
+    /// More than that it cannot read, since there is no more.
+    Opened {
+        /// Files that it may open or not, such as those of its toolchain.
+        apart: Runs,
+    },
+}
+
 /// The digest of a list of files that were read: their absolute paths as the compiler names them,
 /// each once, in byte order. `.` and empty parts of a path do not count: compilers leave them out or
 /// not, as they like.

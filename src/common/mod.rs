@@ -23,6 +23,7 @@ pub mod program;
 pub mod protocol;
 pub mod reason;
 pub mod settings;
+pub mod tells;
 pub mod toolchain;
 pub mod trust;
 pub mod version;

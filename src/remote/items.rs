@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::clients::Held;
 use super::view::catalogue::{Catalogue, Known, Set, set};
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{Item, ItemError, Runs, is_plain_path};
+use crate::common::inputs::{Item, ItemError, Reading, Runs, is_plain_path};
 use crate::common::invocation::Terminal;
 use crate::common::limits::{ITEMS_MAX_BYTES, WORDS_MAX};
 use crate::common::protocol::link::Compile;
@@ -95,7 +95,19 @@ pub struct Resolved {
     /// What exists.
     pub inputs: Inputs,
     /// What must have been read.
-    pub reads: Option<Digest>,
+    pub reads: Option<MustRead>,
+}
+
+/// What a compile must be found to have read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MustRead {
+    /// The dependencies that its compiler lists have this digest.
+    Listed(Digest),
+    /// All files of its inputs were opened but perhaps those with these numbers, which ascend.
+    Opened {
+        /// The numbers.
+        apart: Vec<u32>,
+    },
 }
 
 impl Dictionary {
@@ -191,7 +203,7 @@ impl Dictionary {
             cwd,
             terminal: compile.terminal,
             inputs: self.inputs(&compile.inputs)?,
-            reads: compile.reads,
+            reads: compile.reads.as_ref().map(must_read).transpose()?,
         })
     }
 
@@ -210,6 +222,15 @@ impl Dictionary {
             _ => Err(DictionaryError::Unknown(number)),
         }
     }
+}
+
+fn must_read(reading: &Reading) -> Result<MustRead, DictionaryError> {
+    Ok(match reading {
+        Reading::Listed(digest) => MustRead::Listed(*digest),
+        Reading::Opened { apart } => {
+            MustRead::Opened { apart: apart.numbers().ok_or(DictionaryError::Count)? }
+        }
+    })
 }
 
 #[cfg(test)]

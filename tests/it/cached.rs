@@ -9,6 +9,7 @@ use crate::farm::{COMMAND_MAX, Farm, Outcome, SHIM, VolunteerOptions, kept_resul
 mod disk;
 mod keys;
 mod modules;
+mod partial;
 
 /// A farm whose client keeps results.
 struct Cached {

@@ -5,6 +5,7 @@
 pub mod client;
 mod hermetic;
 pub mod link;
+mod opened;
 pub mod volunteer;
 
 use std::fs;

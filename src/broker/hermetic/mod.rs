@@ -12,6 +12,7 @@ mod jobs;
 pub mod listing;
 pub mod modules;
 pub mod named;
+mod reading;
 mod refusal;
 pub mod result;
 pub mod set;
@@ -31,7 +32,7 @@ use super::plan::Plan;
 use super::scan::{Dates, Declined, InputSet, Question, SharedScanner};
 use crate::common::bytes::Bytes;
 use crate::common::dependencies::absolute;
-use crate::common::inputs::{Entry, Item, Runs, reading_digest};
+use crate::common::inputs::{Entry, Item, Runs};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Compile;
 use crate::common::reason::ModuleRule;
@@ -325,11 +326,9 @@ impl Hermetic {
         let toolchain = self.toolchain(closure);
         let environment = environment(closure, plan);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
-        // clang lists some of the files that options name, too.
-        let lists_more = is_clang && plan.job.hermetic.reads.iter().any(|read| !read.response);
-        // Of what it does with a compiled module as its source, it lists nothing.
-        let is_module = plan.job.hermetic.modules.as_ref().is_some_and(|modules| modules.is_source);
-        job.compile.reads = (!lists_more && !is_module).then(|| reading(scanned, &modules.told, is_clang));
+        let told = &modules.told;
+        let reads = reading::reading(plan, &invocation.cwd, &environment, scanned, told, &job.items);
+        job.compile.reads = Some(reads);
         job.scanned = Arc::clone(scanned);
         job.modules = modules;
         Ok(job)
@@ -433,16 +432,6 @@ fn tells_this_time(mentioned: Dates, plan: &Plan, invocation: &Invocation) -> bo
 fn names_charset(word: &[u8]) -> bool {
     let options: [&[u8]; 3] = [b"-finput-charset=", b"-fexec-charset=", b"-fwide-exec-charset="];
     options.iter().filter_map(|option| word.strip_prefix(*option)).any(charset_needs_tables)
-}
-
-/// What a compile will say that it read; `more` are names that are no files.
-fn reading(scanned: &InputSet, more: &[Bytes], is_clang: bool) -> Digest {
-    let files = scanned.files.iter().map(|file| &**file).enumerate();
-    // gcc does not know what a precompiled header was made of; clang does.
-    let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
-    // clang lists among its dependencies what `__has_include` found, too.
-    let asked = scanned.probed.iter().map(|file| &**file).filter(|_| is_clang);
-    reading_digest(files.chain(asked).map(|file| &*file.path).chain(more.iter().map(|name| &name[..])))
 }
 
 fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {

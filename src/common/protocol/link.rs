@@ -54,13 +54,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::action::{Action, Ended};
 use crate::common::bytes::Bytes;
-use crate::common::inputs::{Item, Runs};
+use crate::common::inputs::{Item, Reading, Runs};
 use crate::common::invocation::Terminal;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 use crate::common::toolchain::Digest;
 
 /// The protocol of this build.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -250,9 +250,8 @@ pub struct Compile {
     pub terminal: Option<Terminal>,
     /// All that exists for the compiler, its toolchain included.
     pub inputs: Runs,
-    /// The [`reading_digest`](crate::common::inputs::reading_digest) that the compile's dependencies
-    /// must have, when that is known.
-    pub reads: Option<Digest>,
+    /// What must have been read, when that is known.
+    pub reads: Option<Reading>,
 }
 
 /// What a volunteer says.
@@ -404,13 +403,14 @@ pub struct Product {
 /// What the compiler read, against what the client said it would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audit {
-    /// The compiler does not tell all that it read, or nothing was asked.
+    /// Nobody can tell all that it read, or nothing was asked.
     Unchecked,
     /// The same.
     Agrees,
     /// Something else.
     Differs {
-        /// The absolute paths that it read, as it names them; cut off where they would not fit.
+        /// The absolute paths that it read, as it names them, or that it opened; cut off where they would not
+        /// fit.
         read: Vec<Bytes>,
     },
 }

@@ -1,10 +1,11 @@
 //! Whether a compile read what its client says that it reads.
 //!
-//! The compiler itself tells. gcc writes a list of what it read where `SUNPRO_DEPENDENCIES` says, if
-//! its command does not make it write one anyway; it leaves out the source itself. clang has no such
-//! variable, but one that adds options: `-MD` makes the list, and changes neither what is compiled
-//! nor what is printed. Where it would (in a verbose run, or where the options are recorded in the
-//! object), nothing is asked.
+//! The compiler itself tells, where it lists all that it reads ([`crate::common::tells`]). gcc writes a list
+//! where `SUNPRO_DEPENDENCIES` says, if its command does not make it write one anyway; it leaves out the
+//! source itself. clang has no such variable, but one that adds options: `-MD` makes the list, and changes
+//! neither what is compiled nor what is printed. Where it would (in a verbose run, or where the options are
+//! recorded in the object), and where the list would not be whole (`-MMD`), nothing is asked, and the kernel
+//! tells what was opened instead ([`super::opened`]).
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,8 +18,9 @@ use crate::common::dependencies::{absolute, prerequisites};
 use crate::common::inputs::{EntryKind, reading_digest};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::protocol::link::Audit;
+use crate::common::tells::{self, List};
 use crate::common::toolchain::Digest;
-use crate::remote::items::Resolved;
+use crate::remote::items::{MustRead, Resolved};
 use crate::remote::view::PRIVATE;
 use crate::remote::view::catalogue::Known;
 
@@ -27,9 +29,6 @@ pub const LIST: &str = "read";
 
 /// The longest list that is looked at.
 pub const LIST_MAX_BYTES: u64 = 16 << 20;
-
-/// Variables with which a client says itself what ours would.
-const VARIABLES: [&str; 3] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS"];
 
 /// What is told of a difference, in bytes of paths.
 const TOLD_MAX_BYTES: usize = 1 << 20;
@@ -92,16 +91,18 @@ fn climbed(path: &[u8]) -> Bytes {
 
 /// Finds out where a compile will tell.
 pub fn teller(job: &Resolved) -> Teller {
-    if job.reads.is_none() {
+    if !matches!(job.reads, Some(MustRead::Listed(_))) {
         return Teller::None;
     }
-    match asked_for(&job.arguments, &job.cwd) {
-        Some(teller) => teller,
-        None if job.environment.iter().any(|entry| is_variable(entry)) => Teller::None,
-        None if !is_clang(job) => ours(format!("SUNPRO_DEPENDENCIES={PRIVATE}/{LIST}")),
-        None if job.arguments.iter().any(|word| shows_options(word)) => Teller::None,
+    let words: Vec<&[u8]> = job.arguments.iter().skip(1).map(|word| &word[..]).collect();
+    let is_clang = is_clang(job);
+    match tells::list(&words, job.environment.iter().map(|entry| &entry[..]), &job.cwd, is_clang) {
+        List::Nowhere => Teller::None,
+        List::At(path) => Teller::Theirs(path),
+        List::Somewhere => Teller::Somewhere,
         // The `#` keeps clang from saying what it was told.
-        None => ours(format!("CCC_OVERRIDE_OPTIONS=# +-MD +-MF +{PRIVATE}/{LIST}")),
+        List::Anywhere if is_clang => ours(format!("CCC_OVERRIDE_OPTIONS=# +-MD +-MF +{PRIVATE}/{LIST}")),
+        List::Anywhere => ours(format!("SUNPRO_DEPENDENCIES={PRIVATE}/{LIST}")),
     }
 }
 
@@ -109,27 +110,21 @@ fn ours(entry: String) -> Teller {
     Teller::Ours(entry.into_bytes().into())
 }
 
-/// Whether with this word clang would show an option that was added, or not know what it is for.
-fn shows_options(word: &[u8]) -> bool {
-    let exact: [&[u8]; 7] =
-        [b"-v", b"-###", b"assembler", b"-xassembler", b"-ccc-print-phases", b"ir", b"-xir"];
-    let begins: [&[u8]; 3] = [b"-frecord", b"-grecord", b"--verbose"];
-    // Of what is not preprocessed there are no dependencies, and it says that the option is not used.
-    let ends: [&[u8]; 8] = [b".s", b".i", b".ii", b".mi", b".mii", b".ll", b".bc", b"cpp-output"];
-    exact.contains(&word)
-        || begins.iter().any(|begin| word.starts_with(begin))
-        || ends.iter().any(|end| word.ends_with(end))
-}
-
 /// Compares what a compile told with what it should have read.
 pub fn compare(job: &Resolved, list: Option<&[u8]>) -> Audit {
-    let (Some(expected), Some(list)) = (job.reads, list) else { return Audit::Unchecked };
+    let (Some(MustRead::Listed(expected)), Some(list)) = (&job.reads, list) else { return Audit::Unchecked };
+    let expected = *expected;
     let Some(names) = prerequisites(list) else { return Audit::Unchecked };
     let read: Vec<Bytes> = names.iter().map(|name| absolute(&job.cwd, name)).collect();
     let agrees = |read: &[Bytes]| is_reading(read, None, expected) || with_source(job, read, expected);
     if agrees(&read) || agrees(&without_named(job, &read)) {
         return Audit::Agrees;
     }
+    differs(read)
+}
+
+/// Something else was read, namely this.
+pub fn differs(read: impl IntoIterator<Item = Bytes>) -> Audit {
     let mut bytes = 0;
     let fits = |path: &Bytes| {
         bytes += path.len();
@@ -163,51 +158,6 @@ fn without_named(job: &Resolved, read: &[Bytes]) -> Vec<Bytes> {
     let named: Vec<Bytes> = job.arguments.iter().filter_map(value).collect();
     let is_list = |path: &Bytes| path.ends_with(b"_ignorelist.txt") || path.ends_with(b"_blacklist.txt");
     read.iter().filter(|path| !named.contains(path) && !is_list(path)).cloned().collect()
-}
-
-fn is_variable(entry: &Bytes) -> bool {
-    let named = |name: &str| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
-    VARIABLES.iter().any(|name| named(name))
-}
-
-/// Where the command itself has dependencies written, if it does.
-fn asked_for(arguments: &[Arc<Bytes>], cwd: &[u8]) -> Option<Teller> {
-    let mut found = None;
-    let mut words = arguments.iter().skip(1);
-    while let Some(word) = words.next() {
-        match &word[..] {
-            b"-MD" | b"--write-dependencies" => found = found.or(Some(Teller::Somewhere)),
-            b"-MMD"
-            | b"-M"
-            | b"-MM"
-            | b"--dependencies"
-            | b"--user-dependencies"
-            | b"--write-user-dependencies" => return Some(Teller::None),
-            b"-MF" => {
-                if let Some(path) = words.next() {
-                    found = Some(Teller::Theirs(absolute(cwd, path)));
-                }
-            }
-            word if word.starts_with(b"-MF") => found = Some(Teller::Theirs(absolute(cwd, &word[3..]))),
-            word if word.starts_with(b"-Wp,") => {
-                let pieces: Vec<&[u8]> = word.split(|&byte| byte == b',').collect();
-                match pieces.iter().position(|piece| piece.starts_with(b"-M")) {
-                    Some(at) if pieces[at] == b"-MD" && at + 1 < pieces.len() => {
-                        found = Some(Teller::Theirs(absolute(cwd, pieces[at + 1])));
-                    }
-                    Some(_) => return Some(Teller::None),
-                    None => {}
-                }
-            }
-            // One that could not be looked at.
-            word if word.starts_with(b"@") => return Some(Teller::None),
-            _ => {}
-        }
-    }
-    // `-MF` alone has nothing written.
-    let has_written = |word: &Arc<Bytes>| word.0 == b"-MD" || word.starts_with(b"-Wp,-MD");
-    let written = arguments.iter().any(|word| has_written(word) || word.0 == b"--write-dependencies");
-    if written { found } else { None }
 }
 
 /// Whether the driver is clang: what it is called, or what a link to it leads to.

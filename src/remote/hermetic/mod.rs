@@ -3,11 +3,12 @@
 //! - [`adopt`] finds inputs that this machine has anyway; the rest is asked for, once
 //!   ([`super::session`]), and comes in bundles ([`bundle`]);
 //! - [`run`] lays out the job's view, runs the compiler in its box, and takes what it made
-//!   ([`products`]), with what it read ([`audit`]) and what it printed, on a [`terminal`] or not.
+//!   ([`products`]), with what it read ([`audit`], [`opened`]) and what it printed, on a [`terminal`] or not.
 
 pub mod adopt;
 pub mod audit;
 pub mod bundle;
+pub mod opened;
 pub mod products;
 mod run;
 pub mod terminal;
@@ -31,6 +32,7 @@ use super::view::pool::Pool;
 use crate::common::protocol::link::{Refusal, Unprovided};
 
 use adopt::Adopter;
+use opened::Instances;
 use run::RunError;
 
 /// How often a job's inputs are looked for anew because some went out of the store meanwhile.
@@ -47,6 +49,8 @@ pub struct Hermetic {
     pub pool: Pool,
     /// The boxes.
     pub sandbox: Sandbox,
+    /// Where the kernel tells what jobs open.
+    pub instances: Instances,
 }
 
 impl Hermetic {
@@ -61,7 +65,8 @@ impl Hermetic {
         std::fs::create_dir(&farms).map_err(|error| error.to_string())?;
         let sandbox = Sandbox::probe(jobs, scratch_bytes, None)?;
         let pool = Pool::new(&farms, 2 * slots as usize + 2);
-        Ok(Hermetic { catalogue: Catalogue::default(), adopter: Adopter::default(), pool, sandbox })
+        let (catalogue, adopter, instances) = <(Catalogue, Adopter, Instances)>::default();
+        Ok(Hermetic { catalogue, adopter, pool, sandbox, instances })
     }
 }
 

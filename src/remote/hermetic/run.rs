@@ -11,6 +11,7 @@ use rustix::fs::MemfdFlags;
 
 use super::Hermetic;
 use super::audit::{self, Teller};
+use super::opened::Opening;
 use super::products::{self, Made};
 use super::terminal::Screen;
 use crate::common::bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::remote::job::Context;
 use crate::remote::pack::{Packed, pack};
 use crate::remote::process::{Control, Talker};
 use crate::remote::sandbox::folders::Layers;
-use crate::remote::sandbox::{Boxed, Run, View, temporary};
+use crate::remote::sandbox::{Run, View, temporary};
 use crate::remote::view::farm::{Farm, FarmError};
 
 /// Why there is no result.
@@ -98,6 +99,7 @@ fn compile(
         None => Err(io::ErrorKind::InvalidInput.into()),
     });
     let teller = audit::teller(&spelt_out);
+    let opening = Opening::of(job, &hermetic.instances);
     let mut streams = Streams::open(job).map_err(|error| disk_refusal("make a file", &error))?;
     let watch = context.workshop.watch(control, &context.guard, Some(deadline));
     let run = Run {
@@ -108,15 +110,18 @@ fn compile(
         stdio: streams.theirs().map_err(|error| disk_refusal("share a file", &error))?,
         limits: watch.limits,
         group: None,
+        watch: opening.as_ref().map(Opening::watch),
     };
-    let mut scratch = None;
+    let (mut scratch, mut watches) = (None, Vec::new());
     let start = |group: Option<BorrowedFd<'_>>| {
         let run = Run { group, ..run };
-        let Boxed { child, scratch: handed_over } = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
-        scratch = Some(handed_over);
-        Ok(child)
+        let boxed = hermetic.sandbox.run(View::Farm(farm, &layers), run)?;
+        (scratch, watches) = (Some(boxed.scratch), boxed.watches);
+        Ok(boxed.child)
     };
-    let finished = finished(watch.over(start, streams.talker()))?;
+    let finished = watch.over(start, streams.talker());
+    let opened = opening.map(|opening| opening.finish(&watches, &hermetic.instances));
+    let finished = self::finished(finished)?;
     let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };
     let words = streams.finish()?;
     if !finished.ended.is_success() && words.tell_of_locks() {
@@ -132,7 +137,7 @@ fn compile(
         return Ok(product);
     }
     let made = products::collect(&scratch, &layers.writable)?;
-    let audit = audited(&spelt_out, &teller, &scratch, &made);
+    let audit = opened.unwrap_or_else(|| audited(&spelt_out, &teller, &scratch, &made));
     let paths = made.iter().map(|made| made.path.clone()).collect();
     for made in made {
         let what = made.path.to_text();

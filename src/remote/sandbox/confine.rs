@@ -175,6 +175,7 @@ impl Confinement {
             stdio: [File::open("/dev/null")?.into(), stdout.into(), stderr.into()],
             limits: text.limits,
             group: text.group,
+            watch: None,
         };
         match self {
             Confinement::Boxes(sandbox, premises) => in_box(sandbox, premises, text, run),
@@ -198,7 +199,7 @@ fn programs(text: &Text<'_>) -> Vec<PathBuf> {
 fn in_box(sandbox: &Sandbox, premises: &Premises, text: &Text<'_>, run: Run<'_>) -> io::Result<Started> {
     let shared = premises.seen_with(&programs(text))?;
     let machine = Machine { shared: &shared, work: text.work, inputs: text.inputs };
-    let Boxed { child, scratch } = sandbox.run(View::Machine(premises.root(), &machine), run)?;
+    let Boxed { child, scratch, .. } = sandbox.run(View::Machine(premises.root(), &machine), run)?;
     let name = text.work.file_name().unwrap_or_default();
     let left = Path::new(&layer(0)).join(name);
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

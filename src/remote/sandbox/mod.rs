@@ -87,6 +87,18 @@ pub struct Run<'a> {
     pub limits: &'a Limits,
     /// The control group that it is born into.
     pub group: Option<BorrowedFd<'a>>,
+    /// Folders of which the kernel is to tell.
+    pub watch: Option<Watch<'a>>,
+}
+
+/// Folders of a box of which the kernel tells what is opened in them (inotify(7)). They are watched as the job
+/// sees them: what lies under a layer is opened through it without a word.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<'a> {
+    /// Where it tells.
+    pub instance: BorrowedFd<'a>,
+    /// Their paths inside.
+    pub folders: &'a [CString],
 }
 
 /// What a job sees.
@@ -105,6 +117,9 @@ pub struct Boxed {
     pub child: Child,
     /// What it writes: a folder with [`layer`]s, and [`PRIVATE_LAYER`].
     pub scratch: OwnedFd,
+    /// The numbers of the watches, in the order of their folders; those behind the first that could not be
+    /// had are missing.
+    pub watches: Vec<i32>,
 }
 
 impl Sandbox {
@@ -172,7 +187,7 @@ impl Sandbox {
             environment: Vec::new(),
             stdio: [null()?, null()?, null()?],
         };
-        let born = self.start(view, b"/", &PROBE_LIMITS, None, &command)?;
+        let born = self.start(view, b"/", &PROBE_LIMITS, (None, None), &command)?;
         match waitpid(Some(born.child.pid), WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
             _ => Err(io::Error::other("a process in namespaces of its own did not end well")),
@@ -185,8 +200,8 @@ impl Sandbox {
     ///
     /// Returns which step failed, and why.
     pub fn run(&self, view: View<'_>, run: Run<'_>) -> io::Result<Boxed> {
-        let (cwd, limits, group) = (run.cwd, run.limits, run.group);
-        self.start(view, cwd, limits, group, &run.command()?)
+        let (cwd, limits, ties) = (run.cwd, run.limits, (run.group, run.watch));
+        self.start(view, cwd, limits, ties, &run.command()?)
     }
 
     fn start(
@@ -194,7 +209,7 @@ impl Sandbox {
         view: View<'_>,
         cwd: &[u8],
         limits: &Limits,
-        group: Option<BorrowedFd<'_>>,
+        (group, watch): (Option<BorrowedFd<'_>>, Option<Watch<'_>>),
         command: &spawn::Command,
     ) -> io::Result<Boxed> {
         let (root, over) = match view {
@@ -203,13 +218,13 @@ impl Sandbox {
         };
         let Sandbox { stage, ids, proc, numbers, scratch_bytes, .. } = self;
         let (ids, proc, numbers, scratch_bytes) = (*ids, *proc, *numbers, *scratch_bytes);
-        let shape = Shape { stage, root, over, cwd, ids, proc, numbers, limits, scratch_bytes };
+        let shape = Shape { stage, root, over, cwd, ids, proc, numbers, limits, scratch_bytes, watch };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let filter = self.filter.as_deref().unwrap_or_default();
         let init = self.init.as_ref().map(|init| init.as_fd());
         let ties = Ties { namespaces: true, filter, ruleset: None, init, group };
         let born = spawn::spawn(&steps, command, ties)?;
-        Ok(Boxed { child: born.child, scratch: born.scratch })
+        Ok(Boxed { child: born.child, scratch: born.scratch, watches: born.watches })
     }
 }
 

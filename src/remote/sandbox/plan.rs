@@ -4,6 +4,7 @@
 //! carries it out); and so it can be looked at.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use libc::{
     MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_int, c_ulong,
 };
 
+use super::Watch;
 use super::folders::Layers;
 use crate::remote::process::Limits;
 use crate::remote::view::PRIVATE;
@@ -71,6 +73,8 @@ pub enum Act {
     Pivot,
     /// Allow no more than this of something (setrlimit(2)).
     Limit(c_int, u64),
+    /// Have the kernel tell, by this descriptor, which files of a folder are opened.
+    Watch(c_int, CString),
 }
 
 /// What a job's box is made of.
@@ -94,6 +98,8 @@ pub struct Shape<'a> {
     pub limits: &'a Limits,
     /// What it may write, its temporary files included, in bytes. It is in memory.
     pub scratch_bytes: u64,
+    /// Folders of which the kernel is to tell.
+    pub watch: Option<Watch<'a>>,
 }
 
 /// What lies over a job's root.
@@ -184,6 +190,10 @@ pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
     steps.push(Act::Pivot);
     steps.push(Act::Enter(text(b"/")?));
     steps.push(Act::Enter(text(shape.cwd)?));
+    if let Some(Watch { instance, folders }) = shape.watch {
+        let watches = folders.iter().map(|folder| Act::Watch(instance.as_raw_fd(), folder.clone()));
+        steps.0.extend(watches.map(|act| Step { act, optional: true }));
+    }
     steps.limits(shape.limits, PROCESSES_MAX);
     Some(steps.0)
 }
@@ -355,6 +365,7 @@ pub fn describe(step: Option<&Step>) -> String {
         Some(Act::Enter(path)) => format!("enter {}", path.to_string_lossy()),
         Some(Act::HandOver) => "open a folder".to_owned(),
         Some(Act::Limit(..)) => "set a limit".to_owned(),
+        Some(Act::Watch(_, folder)) => format!("watch {}", folder.to_string_lossy()),
         Some(Act::Pivot) => "change the root".to_owned(),
         None => "start the program".to_owned(),
     }
@@ -362,6 +373,8 @@ pub fn describe(step: Option<&Step>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -388,6 +401,7 @@ mod tests {
             numbers: false,
             limits: &LIMITS,
             scratch_bytes: 1 << 20,
+            watch: None,
         }
     }
 
@@ -449,6 +463,19 @@ mod tests {
         }
         assert!(at("make the folder p/tmp/d/jobs") < at("mount a folder at root/tmp/d/jobs"));
         assert!(at("make the file u0/7/in.i") < at("mount a folder at root/tmp/d/jobs"));
+    }
+
+    #[test]
+    fn folders_are_watched_as_the_job_sees_them_and_it_may_do_without() {
+        let layers = layers("/home/a,b:c", &[]);
+        let (instance, folders) = (std::fs::File::open("/").expect("the root"), [c"/usr/include".to_owned()]);
+        let watch = Some(Watch { instance: instance.as_fd(), folders: &folders });
+        let steps = plan(&Shape { watch, ..shape(&layers) }).expect("a plan");
+        let at = |wanted: &str| {
+            steps.iter().position(|step| describe(Some(step)) == wanted).unwrap_or_else(|| panic!("{wanted}"))
+        };
+        assert!(at("change the root") < at("watch /usr/include"));
+        assert!(steps[at("watch /usr/include")].optional);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use libc::{c_char, c_int, c_void};
 use rustix::process::Pid;
@@ -64,6 +64,8 @@ pub struct Born {
     pub child: Child,
     /// The folder that it handed over.
     pub scratch: OwnedFd,
+    /// The numbers of the watches that it made, as far as the first that it could not make.
+    pub watches: Vec<i32>,
 }
 
 /// What the child tells about itself, in memory that both see.
@@ -73,6 +75,27 @@ struct Report {
     step: AtomicI32,
     errno: AtomicI32,
     scratch: AtomicI32,
+    /// Places for the numbers of watches, and how many are filled.
+    watches: Vec<AtomicI32>,
+    watched: AtomicUsize,
+}
+
+impl Report {
+    fn of(steps: &[Step]) -> Self {
+        let watches = steps.iter().filter(|step| matches!(step.act, Act::Watch(..)));
+        Report {
+            step: AtomicI32::new(-1),
+            errno: AtomicI32::new(0),
+            scratch: AtomicI32::new(-1),
+            watches: watches.map(|_| AtomicI32::new(-1)).collect(),
+            watched: AtomicUsize::new(0),
+        }
+    }
+
+    fn watches(&self) -> Vec<i32> {
+        let numbers = self.watches.iter().map(|number| number.load(Ordering::SeqCst));
+        numbers.take_while(|&number| number >= 0).collect()
+    }
 }
 
 /// All that the child looks at.
@@ -102,7 +125,7 @@ struct First {
 ///
 /// Returns which step failed, and why, with the system's error as its kind and source.
 pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Born> {
-    let report = Report { step: AtomicI32::new(-1), errno: AtomicI32::new(0), scratch: AtomicI32::new(-1) };
+    let report = Report::of(steps);
     let answer = ties.init.map(|_| init::ask()).transpose()?;
     let first = ties.init.zip(answer.as_ref());
     let path = first.map(|_| command.program.as_deref().unwrap_or_default());
@@ -133,7 +156,7 @@ pub fn spawn(steps: &[Step], command: &Command, ties: Ties<'_>) -> io::Result<Bo
     let scratch = (scratch >= 0).then(|| unsafe { OwnedFd::from_raw_fd(scratch) });
     let errno = report.errno.load(Ordering::SeqCst);
     match (errno, scratch) {
-        (0, Some(scratch)) => Ok(Born { child: Child { pid, answer }, scratch }),
+        (0, Some(scratch)) => Ok(Born { child: Child { pid, answer }, scratch, watches: report.watches() }),
         (errno, _) => {
             let step = steps.get(report.step.load(Ordering::SeqCst).unsigned_abs() as usize);
             wait_for_failed(pid);
@@ -218,6 +241,7 @@ unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
                 libc::prlimit(0, *resource as _, &raw const limit, null_mut())
             }
             Act::Enter(path) => libc::chdir(path.as_ptr()),
+            Act::Watch(instance, folder) => watch(*instance, folder, report),
             Act::HandOver => {
                 let opened = libc::open(c".".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
                 report.scratch.store(opened, Ordering::SeqCst);
@@ -232,6 +256,22 @@ unsafe fn carry_out(act: &Act, report: &Report) -> c_int {
             }
         }
     }
+}
+
+/// Has the kernel tell which files of a folder are opened, and puts down the watch's number.
+///
+/// # Safety
+///
+/// Only system calls are made.
+unsafe fn watch(instance: c_int, folder: &CStr, report: &Report) -> c_int {
+    let mask = libc::IN_OPEN | libc::IN_ONLYDIR | libc::IN_DONT_FOLLOW;
+    // SAFETY: the path is a C string; the descriptor is the daemon's, whose table is still shared.
+    let number = unsafe { libc::inotify_add_watch(instance, folder.as_ptr(), mask) };
+    let at = report.watched.fetch_add(1, Ordering::SeqCst);
+    if let Some(place) = report.watches.get(at) {
+        place.store(number, Ordering::SeqCst);
+    }
+    number
 }
 
 /// `struct mount_attr` (mount_setattr(2)).

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use distcc::common::inputs::{Entry, EntryKind, FileEntry, Item, Runs};
+use distcc::common::inputs::{Entry, EntryKind, FileEntry, Item, Reading, Runs};
 use distcc::common::invocation::Terminal;
 use distcc::common::limits::LINK_CHUNK_MAX_BYTES;
 use distcc::common::protocol::link::{
@@ -144,7 +144,7 @@ pub struct Job<'a> {
     pub cwd: &'a Path,
     pub terminal: Option<Terminal>,
     pub view: &'a View,
-    pub reads: Option<Digest>,
+    pub reads: Option<Reading>,
 }
 
 impl<'a> Job<'a> {
@@ -220,6 +220,17 @@ impl Client {
         Runs::of(&numbers)
     }
 
+    /// That a job among this view must open these files of it.
+    pub fn opens(&mut self, view: &View, must: &[&Path]) -> Reading {
+        let is_apart = |entry: &&Entry| {
+            entry.kind.file().is_some() && !must.iter().any(|path| *path == entry.path.as_path())
+        };
+        let apart: Vec<Item> = view.0.iter().filter(is_apart).cloned().map(Item::Entry).collect();
+        let mut numbers = self.define(apart);
+        numbers.sort_unstable();
+        Reading::Opened { apart: Runs::of(&numbers) }
+    }
+
     /// Sends a job.
     pub fn submit(&mut self, number: u32, job: &Job<'_>) {
         let inputs = self.set(job.view);
@@ -236,7 +247,7 @@ impl Client {
             cwd: ends[1],
             terminal: job.terminal,
             inputs,
-            reads: job.reads,
+            reads: job.reads.clone(),
         };
         self.link.send(&ToVolunteer::Compile {
             job: number,

@@ -30,7 +30,7 @@ fn job(command: &str) -> Resolved {
         cwd: Arc::new("/w".into()),
         terminal: None,
         inputs,
-        reads: Some(EXPECTED),
+        reads: Some(MustRead::Listed(EXPECTED)),
     }
 }
 
@@ -104,11 +104,17 @@ fn a_list_that_is_not_whole_is_none() {
     assert_eq!(teller(&own), Teller::None);
     let unasked = Resolved { reads: None, ..job("/usr/bin/gcc -c a.c") };
     assert_eq!(teller(&unasked), Teller::None);
+    let opened = Some(MustRead::Opened { apart: Vec::new() });
+    assert_eq!(teller(&Resolved { reads: opened, ..job("/usr/bin/gcc -c a.c") }), Teller::None);
+}
+
+fn must_read(paths: [&[u8]; 2]) -> Option<MustRead> {
+    Some(MustRead::Listed(reading_digest(paths)))
 }
 
 /// What becomes of a list, where `/w/a.c` and `/w/b.h` should have been read.
 fn compared(list: &str) -> Audit {
-    let reads = Some(reading_digest([&b"/w/a.c"[..], b"/w/b.h"]));
+    let reads = must_read([b"/w/a.c", b"/w/b.h"]);
     compare(&Resolved { reads, ..job("/usr/bin/gcc -c a.c -o a.o") }, Some(list.as_bytes()))
 }
 
@@ -129,8 +135,12 @@ fn the_source_is_found_among_many_words_and_without_an_ending() {
         (format!("/usr/bin/gcc {folders}-c a.c -o a.o"), b"/w/a.c"),
         (format!("/usr/bin/gcc a.c {folders}-c -o a.o"), b"/w/a.c"),
     ] {
-        let reads = Some(reading_digest([source, b"/w/b.h"]));
-        assert_eq!(compare(&Resolved { reads, ..job(&line) }, Some(b"a.o: b.h")), Audit::Agrees, "{line}");
+        let reads = must_read([source, b"/w/b.h"]);
+        assert_eq!(
+            compare(&Resolved { reads: reads.clone(), ..job(&line) }, Some(b"a.o: b.h")),
+            Audit::Agrees,
+            "{line}"
+        );
         assert!(matches!(
             compare(&Resolved { reads, ..job(&line) }, Some(b"a.o: c.h")),
             Audit::Differs { .. }
@@ -140,7 +150,7 @@ fn the_source_is_found_among_many_words_and_without_an_ending() {
 
 #[test]
 fn what_options_name_is_not_what_the_source_includes() {
-    let reads = Some(reading_digest([&b"/w/a.c"[..], b"/w/b.h"]));
+    let reads = must_read([b"/w/a.c", b"/w/b.h"]);
     let job = Resolved { reads, ..job("/usr/bin/clang -fsanitize-ignorelist=l.txt -c a.c -o a.o") };
     let list = b"a.o: a.c l.txt /usr/lib/clang/14/share/asan_ignorelist.txt b.h";
     assert_eq!(compare(&job, Some(list)), Audit::Agrees);

@@ -1,0 +1,105 @@
+//! What a compile must be found to have read, so that its result counts as audited.
+//!
+//! Where its compiler lists all that it reads, that list has a digest. Where it does not (`-MMD`), a
+//! volunteer sees which files are opened: all that were found must be, and more than what was sent does not
+//! exist for the compile. What was sent besides may be opened or not: the toolchain, files that options
+//! name, what `__has_include` asks about.
+
+use std::collections::HashSet;
+
+use super::dictionary::Numbered;
+use crate::broker::plan::Plan;
+use crate::broker::scan::InputSet;
+use crate::common::bytes::Bytes;
+use crate::common::inputs::{Item, Reading, Runs, reading_digest};
+use crate::common::tells::{List, list};
+use crate::common::toolchain::Digest;
+
+/// What must have been read by a compile with this environment and these entries, where the scanner found
+/// this. `told` are names that are no files, which gcc lists as well.
+pub fn reading(
+    plan: &Plan,
+    cwd: &[u8],
+    environment: &[Bytes],
+    scanned: &InputSet,
+    told: &[Bytes],
+    entries: &[Numbered],
+) -> Reading {
+    let is_clang = plan.compiler.toolchain.clang;
+    let hermetic = &plan.job.hermetic;
+    // clang lists some of the files that options name, too; and of what it does with a compiled module as its
+    // source, nothing.
+    let lists_otherwise = is_clang
+        && (hermetic.reads.iter().any(|read| !read.response)
+            || hermetic.modules.as_ref().is_some_and(|modules| modules.is_source));
+    let words: Vec<&[u8]> = plan.expanded.iter().skip(1).map(|word| &word[..]).collect();
+    let environment = environment.iter().map(|entry| &entry[..]);
+    if lists_otherwise || list(&words, environment, cwd, is_clang) == List::Nowhere {
+        return Reading::Opened { apart: apart(scanned, entries) };
+    }
+    Reading::Listed(listed(scanned, told, is_clang))
+}
+
+/// The digest of what a compile lists.
+fn listed(scanned: &InputSet, told: &[Bytes], is_clang: bool) -> Digest {
+    // gcc does not know what a precompiled header was made of; clang does.
+    let files = scanned.files.iter().enumerate();
+    let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
+    // clang lists among its dependencies what `__has_include` found, too.
+    let asked = scanned.probed.iter().filter(|_| is_clang);
+    let names = files.chain(asked).map(|file| &*file.path);
+    reading_digest(names.chain(told.iter().map(|name| &name[..])))
+}
+
+/// The numbers of files that need not be opened. Text that is there as a precompiled header, too, is opened
+/// by none that takes that header.
+fn apart(scanned: &InputSet, entries: &[Numbered]) -> Runs {
+    let files = scanned.files.iter().enumerate().filter(|(at, _)| !scanned.covered.contains(at));
+    let must: HashSet<&[u8]> = files.map(|(_, file)| &*file.real).collect();
+    let is_apart = |item: &Item| match item {
+        Item::Entry(entry) => entry.kind.file().is_some() && !must.contains(&entry.path[..]),
+        Item::Word(_) => false,
+    };
+    let apart = entries.iter().filter(|(_, item)| is_apart(item));
+    let mut numbers: Vec<u32> = apart.map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    Runs::of(&numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::scan::InputFile;
+    use crate::common::inputs::{Entry, EntryKind, FileEntry};
+
+    const DIGEST: Digest = Digest([0; 32]);
+
+    fn file((path, real): (&str, &str)) -> Arc<InputFile> {
+        let (path, real) = (path.as_bytes().into(), real.as_bytes().into());
+        Arc::new(InputFile { path, real, digest: DIGEST, size: 0, modified: (0, 0), inode: (0, 0) })
+    }
+
+    fn entry(number: u32, path: &str) -> Numbered {
+        let file = FileEntry { digest: DIGEST, size: 0, executable: false, twin: 0, age: 0 };
+        (number, Arc::new(Item::Entry(Entry { path: path.into(), kind: EntryKind::File(file) })))
+    }
+
+    #[test]
+    fn all_that_is_read_must_be_opened_and_what_is_sent_besides_may_be() {
+        let scanned = InputSet {
+            files: [("/w/a.c", "/w/a.c"), ("/w/p.h", "/w/p.h"), ("/u/../x/b.h", "/x/b.h")].map(file).to_vec(),
+            probed: vec![file(("/w/asked.h", "/w/asked.h"))],
+            precompiled: vec![file(("/w/p.h.gch", "/w/p.h.gch"))],
+            covered: 1..2,
+            ..InputSet::default()
+        };
+        let paths = ["/x/b.h", "/usr/bin/gcc", "/w/a.c", "/w/p.h", "/w/asked.h", "/w/p.h.gch"];
+        let mut entries: Vec<Numbered> =
+            paths.iter().enumerate().map(|(at, path)| entry(20 - at as u32, path)).collect();
+        entries.push((3, Arc::new(Item::Word("-c".into()))));
+        entries.push((4, Arc::new(Item::Entry(Entry { path: "/w".into(), kind: EntryKind::Folder }))));
+        assert_eq!(apart(&scanned, &entries).numbers(), Some(vec![15, 16, 17, 19]));
+    }
+}
