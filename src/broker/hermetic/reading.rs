@@ -6,6 +6,7 @@
 //! name, what `__has_include` asks about.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::dictionary::Numbered;
 use crate::broker::plan::Plan;
@@ -35,7 +36,11 @@ pub fn reading(
     let words: Vec<&[u8]> = plan.expanded.iter().skip(1).map(|word| &word[..]).collect();
     let environment = environment.iter().map(|entry| &entry[..]);
     if lists_otherwise || list(&words, environment, cwd, is_clang) == List::Nowhere {
-        return Reading::Opened { apart: apart(scanned, entries) };
+        // Where the compiler was asked, clang has named the text of a precompiled header among the rest, and
+        // opens none of that.
+        let is_mixed = is_clang && hermetic.times && !scanned.is_scanned();
+        let covered = if is_mixed { 1..scanned.files.len() } else { scanned.covered.clone() };
+        return Reading::Opened { apart: apart(scanned, &covered, entries) };
     }
     Reading::Listed(listed(scanned, told, is_clang))
 }
@@ -51,10 +56,10 @@ fn listed(scanned: &InputSet, told: &[Bytes], is_clang: bool) -> Digest {
     reading_digest(names.chain(told.iter().map(|name| &name[..])))
 }
 
-/// The numbers of files that need not be opened. Text that is there as a precompiled header, too, is opened
-/// by none that takes that header.
-fn apart(scanned: &InputSet, entries: &[Numbered]) -> Runs {
-    let files = scanned.files.iter().enumerate().filter(|(at, _)| !scanned.covered.contains(at));
+/// The numbers of files that need not be opened. Of the text that is there as a precompiled header, too,
+/// nothing is opened by a compile that takes that header.
+fn apart(scanned: &InputSet, covered: &Range<usize>, entries: &[Numbered]) -> Runs {
+    let files = scanned.files.iter().enumerate().filter(|(at, _)| !covered.contains(at));
     let must: HashSet<&[u8]> = files.map(|(_, file)| &*file.real).collect();
     let is_apart = |item: &Item| match item {
         Item::Entry(entry) => entry.kind.file().is_some() && !must.contains(&entry.path[..]),
@@ -92,7 +97,6 @@ mod tests {
             files: [("/w/a.c", "/w/a.c"), ("/w/p.h", "/w/p.h"), ("/u/../x/b.h", "/x/b.h")].map(file).to_vec(),
             probed: vec![file(("/w/asked.h", "/w/asked.h"))],
             precompiled: vec![file(("/w/p.h.gch", "/w/p.h.gch"))],
-            covered: 1..2,
             ..InputSet::default()
         };
         let paths = ["/x/b.h", "/usr/bin/gcc", "/w/a.c", "/w/p.h", "/w/asked.h", "/w/p.h.gch"];
@@ -100,6 +104,7 @@ mod tests {
             paths.iter().enumerate().map(|(at, path)| entry(20 - at as u32, path)).collect();
         entries.push((3, Arc::new(Item::Word("-c".into()))));
         entries.push((4, Arc::new(Item::Entry(Entry { path: "/w".into(), kind: EntryKind::Folder }))));
-        assert_eq!(apart(&scanned, &entries).numbers(), Some(vec![15, 16, 17, 19]));
+        assert_eq!(apart(&scanned, &(1..2), &entries).numbers(), Some(vec![15, 16, 17, 19]));
+        assert_eq!(apart(&scanned, &(0..0), &entries).numbers(), Some(vec![15, 16, 19]));
     }
 }

@@ -61,3 +61,22 @@ fn what_a_response_file_says_is_audited_so_its_result_is_kept() {
     assert_ne!(cached.compile_anew(line).object, two.object);
     cached.farm.finish();
 }
+
+/// clang lists nothing of what it does with one; that it was opened is enough.
+#[test]
+fn an_object_that_is_made_of_a_compiled_module_is_kept() {
+    let cached = Cached::new();
+    let make = |value: u32| {
+        let text = format!("export module bar;\nexport int b() {{ return {value}; }}\n");
+        cached.write("w/bar.cppm", &text);
+        let line = "clang++-16 -std=c++20 -x c++-module -fmodule-output=bar.pcm -c bar.cppm -o a.o";
+        cached.here(Line::new("w", line));
+    };
+    make(2);
+    let line = Line::new("w", "clang++-16 -std=c++20 -c bar.pcm -o a.o");
+    let two = cached.compile_anew(line);
+    cached.compile_again(line);
+    make(3);
+    assert_ne!(cached.compile_anew(line).object, two.object);
+    cached.farm.finish();
+}

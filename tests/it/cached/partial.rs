@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{Cached, Line, Made};
+use crate::farm::{COMMAND_MAX, run};
 
 /// A project with a header of its own and one that counts as the system's.
 fn with_project() -> Cached {
@@ -88,6 +89,29 @@ fn what_clang_lists_otherwise_than_others_is_audited_all_the_same() {
         let line = Line::new("w", words);
         cached.compile_anew(line);
         cached.compile_again(line);
+    }
+    cached.farm.finish();
+}
+
+/// clang lists what a precompiled header was made of, and opens none of it: that was an audit that failed.
+#[test]
+fn what_is_in_a_precompiled_header_need_not_be_opened() {
+    let cached = with_project();
+    cached.write("w/p.h", "#include <stdio.h>\n#include \"own.h\"\n");
+    for (precompile, words) in [
+        ("clang -x c-header p.h -o p.pch", "clang -MMD -include-pch p.pch -isystem sys -c a.c"),
+        ("clang -x c-header p.h -o p.h.pch", "clang -MMD -include p.h -isystem sys -c a.c"),
+        ("gcc -x c-header p.h -o p.h.gch", "gcc -MMD -include p.h -isystem sys -c a.c"),
+    ] {
+        let mut command = cached.command("sh");
+        command.args(["-c", precompile]).current_dir(cached.path("w"));
+        run(command, COMMAND_MAX).expect_success(precompile);
+        let line = Line::new("w", words);
+        cached.compile_anew(line);
+        cached.compile_again(line);
+        for made in ["p.pch", "p.h.pch", "p.h.gch"] {
+            let _ = fs::remove_file(cached.path("w").join(made));
+        }
     }
     cached.farm.finish();
 }
