@@ -39,7 +39,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (compilers, host_lists) = (Compilers::default(), HostLists::default());
-        let planner = Planner { compilers: &compilers, host_lists: &host_lists, origin };
+        let scratch = std::env::temp_dir();
+        let planner = Planner { compilers: &compilers, host_lists: &host_lists, origin, scratch: &scratch };
         let hermetic = Arc::new(Hermetic::default());
         let mut steps = [Duration::ZERO; 3];
         for time in 0..=times {

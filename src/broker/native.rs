@@ -1,11 +1,14 @@
 //! What options that mean "this machine" (`-march=native`) are as options that say which one.
 //!
 //! The driver is asked what it would run (`-###`), then whether it would run the same when it is given
-//! that as options. What it does not confirm is not used.
+//! that as options, or as a file of specs ([`specs`]). What it does not confirm is not used.
+
+pub mod specs;
+pub mod spelling;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::toolchain::question;
@@ -14,9 +17,14 @@ use crate::common::bytes::Bytes;
 /// Answers that are remembered of one compiler; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 64;
 
+type Answers<T> = Mutex<HashMap<Vec<Bytes>, Option<T>>>;
+
 /// What one compiler said, by the options it was asked about.
 #[derive(Debug, Default)]
-pub struct Natives(Mutex<HashMap<Vec<Bytes>, Option<Vec<Bytes>>>>);
+pub struct Natives {
+    options: Answers<Vec<Bytes>>,
+    specs: Answers<PathBuf>,
+}
 
 impl Natives {
     /// What `options` mean on this machine to `program`, among all that its command says of `machines`.
@@ -29,21 +37,40 @@ impl Natives {
         machines: &[Bytes],
     ) -> Option<Vec<Bytes>> {
         let key = if clang { machines } else { options };
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        if let Some(known) = known {
+        if let Some(known) = known(&self.options, key) {
             return known;
         }
         let expanded = match clang {
             true => ask_clang(program, options, machines).await,
             false => ask_gcc(program, options).await,
         };
-        let mut natives = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if natives.len() >= REMEMBERED_MAX {
-            natives.clear();
-        }
-        natives.insert(key.to_vec(), expanded.clone());
+        remember(&self.options, key, &expanded);
         expanded
     }
+
+    /// A file in `folder` with which gcc at `program` runs what it runs here, where its command says this
+    /// of `machines`. Made once, as long as it is there.
+    pub async fn specs(&self, program: &Path, machines: &[Bytes], folder: &Path) -> Option<PathBuf> {
+        let stands = |known: &Option<PathBuf>| known.as_ref().is_none_or(|path| path.is_file());
+        if let Some(known) = known(&self.specs, machines).filter(stands) {
+            return known;
+        }
+        let written = specs::write(program, machines, folder).await;
+        remember(&self.specs, machines, &written);
+        written
+    }
+}
+
+fn known<T: Clone>(answers: &Answers<T>, key: &[Bytes]) -> Option<Option<T>> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+}
+
+fn remember<T: Clone>(answers: &Answers<T>, key: &[Bytes], answer: &Option<T>) {
+    let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    if answers.len() >= REMEMBERED_MAX {
+        answers.clear();
+    }
+    answers.insert(key.to_vec(), answer.clone());
 }
 
 async fn ask_gcc(program: &Path, options: &[Bytes]) -> Option<Vec<Bytes>> {

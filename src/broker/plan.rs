@@ -10,6 +10,7 @@ use crate::broker::deliver::check_destination;
 use crate::broker::host_lists::HostLists;
 use crate::broker::link::PackedBlob;
 use crate::broker::link::classic::{ClassicOrder, Columns};
+use crate::broker::native::spelling::Spelling;
 use crate::broker::prepare::has_precompiled;
 use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
@@ -62,6 +63,8 @@ pub struct Planner<'a> {
     pub host_lists: &'a HostLists,
     /// The broker's own view of the machine.
     pub origin: Origin,
+    /// Where files may be made that last as long as the broker.
+    pub scratch: &'a Path,
 }
 
 impl Planner<'_> {
@@ -108,23 +111,14 @@ impl Planner<'_> {
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
         let reads = &mut job.hermetic.reads;
         compiler.plugins.settle(reads, &compiler.program, &expanded, invocation).await;
-        let natives = natives(&job, &compiler).await?;
-        let mut spelt = natives.as_ref().map(|natives| natives.spell(&expanded, &invocation.argv));
+        let spelling = Spelling::of(&mut job, &expanded, &compiler, self.scratch).await?;
+        let mut spelt = spelling.as_ref().map(|spelling| spelling.spell(&expanded, &invocation.argv));
         if is_seen_through(&job.compiler, &compiler, path, cwd) {
             // A driver looks for its parts beside its own name. So would ccache call it, too.
             let argv = spelt.get_or_insert_with(|| invocation.argv.clone());
             argv.splice(..1, [Bytes::from(compiler.program.as_path())]);
         }
-        if natives.is_some() {
-            job.hermetic.refused = None;
-        }
-        if let Some(option) =
-            natives.as_ref().map(|natives| &natives.here[0]).filter(|_| family == Family::Clang)
-        {
-            let reason = LocalReason::NativeUnresolved { option: option.clone() };
-            job.hermetic.needed.get_or_insert(reason);
-        }
-        let arguments = remote_arguments(&job, natives, &compiler, invocation);
+        let arguments = remote_arguments(&job, spelling, &compiler, invocation);
         let environment = remote_environment(&invocation.env);
         let hermetic_environment = hermetic_environment(&invocation.env);
         let task = task_key(invocation);
@@ -299,53 +293,20 @@ fn is_seen_through(name: &Bytes, compiler: &Compiler, path: &[u8], cwd: &Path) -
         })
 }
 
-/// Options that mean "this machine", and what they mean.
-struct Natives {
-    here: Vec<Bytes>,
-    elsewhere: Vec<Bytes>,
-}
-
-impl Natives {
-    /// The command with them spelt out, before all other words as the driver has them: so that a `-mno-avx`
-    /// in front counts, too.
-    fn spell(&self, expanded: &[Bytes], argv: &[Bytes]) -> Vec<Bytes> {
-        let others = expanded.iter().skip(1).filter(|word| !self.here.contains(word));
-        argv.iter().take(1).chain(&self.elsewhere).chain(others).cloned().collect()
-    }
-}
-
-/// What the job says of "this machine", spelt out.
-async fn natives(job: &CompileJob, compiler: &Compiler) -> Result<Option<Natives>, LocalReason> {
-    let words = || job.compile.iter().filter_map(plain);
-    let here: Vec<Bytes> = job.native.iter().filter_map(|&at| plain(&job.compile[at])).cloned().collect();
-    let Some(first) = here.first() else { return Ok(None) };
-    let unresolved = || LocalReason::NativeUnresolved { option: first.clone() };
-    // gcc notes its options in the debug information, in an order that spelling them out changes.
-    // What this machine is depends on the width of its words; and where clang finds a target, nobody knows.
-    let notes = has_debug(&job.compile) && !compiler.toolchain.clang;
-    if notes || words().any(|word| is_width(word) || word.starts_with(b"-target")) {
-        return Err(unresolved());
-    }
-    let is_machine = |word: &&Bytes| word.starts_with(b"-m") || word.starts_with(b"--target");
-    let machines: Vec<Bytes> = words().filter(is_machine).cloned().collect();
-    let elsewhere = compiler.expand_native(&here, &machines).await.ok_or_else(unresolved)?;
-    Ok(Some(Natives { here, elsewhere }))
-}
-
 /// The classifier's arguments with what means "this machine" spelt out, and the compilation
 /// directory where the text does not carry it.
 fn remote_arguments(
     job: &CompileJob,
-    natives: Option<Natives>,
+    spelling: Option<Spelling>,
     compiler: &Compiler,
     invocation: &Invocation,
 ) -> Vec<Argument> {
     let mut arguments = job.compile.clone();
-    if let Some(natives) = natives {
+    if let Some(spelling) = spelling {
         for &at in job.native.iter().rev() {
             arguments.remove(at);
         }
-        arguments.splice(0..0, natives.elsewhere.into_iter().map(Argument::Plain));
+        arguments.splice(0..0, spelling.options().iter().cloned().map(Argument::Plain));
     }
     if compiler.toolchain.clang {
         let more = clang_arguments(working_directory(invocation), job.preprocessed);
@@ -354,15 +315,11 @@ fn remote_arguments(
     arguments
 }
 
-fn plain(argument: &Argument) -> Option<&Bytes> {
+pub(super) fn plain(argument: &Argument) -> Option<&Bytes> {
     match argument {
         Argument::Plain(text) => Some(text),
         Argument::Input | Argument::Output(_) => None,
     }
-}
-
-fn is_width(word: &Bytes) -> bool {
-    [b"-m16".as_slice(), b"-m32", b"-mx32"].contains(&&word[..])
 }
 
 /// Whether any option asks for debug information, which names the compiler's directories.

@@ -117,6 +117,7 @@ async fn compile(
         compilers: &shared.compilers,
         host_lists: &shared.host_lists,
         origin: shared.config.origin,
+        scratch: &shared.config.scratch,
     };
     let settings = Settings::of(&invocation);
     let mut due = Due::new();

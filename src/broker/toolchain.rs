@@ -259,6 +259,12 @@ impl Compiler {
         self.natives.expand(&self.program, self.toolchain.clang, options, machines).await
     }
 
+    /// A file of specs in `folder` that says of this machine what gcc finds out about it for such a command;
+    /// `None` when the driver does not run the same with it.
+    pub async fn native_specs(&self, machines: &[Bytes], folder: &Path) -> Option<PathBuf> {
+        self.natives.specs(&self.program, machines, folder).await
+    }
+
     /// What its objects say of their maker (`.ident`); empty when it cannot be told. Asked for once.
     pub async fn maker(&self) -> Bytes {
         self.maker.get_or_init(|| self.ask_maker()).await.clone()

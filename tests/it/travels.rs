@@ -331,10 +331,40 @@ fn this_machine_is_spelt_out_for_files() {
     }
     let flags = Scene::new("gcc @flags -c a.c").file("a.c", source).file("flags", "-O3 -march=native\n");
     theatre.check(Place::Remote, &flags);
-    // gcc notes the options in their order; clang's own features must stand behind the machine's.
-    for command in ["gcc -g -O3 -march=native -c a.c", "clang -O3 -march=native -mno-avx -c a.c"] {
+    // clang's own features must stand behind the machine's, and it notes what it is told.
+    for command in
+        ["clang -O3 -march=native -mno-avx -c a.c", "clang -g -march=native -grecord-command-line -c a.c"]
+    {
         theatre.check(Place::Local("native"), &Scene::new(command).file("a.c", source));
     }
+    theatre.close();
+}
+
+/// gcc notes its options in debug information and elsewhere, in an order that spelling this machine out as
+/// options changes: such compiles stayed here.
+#[test]
+fn this_machine_travels_with_debug_information() {
+    let theatre = Theatre::bare();
+    let source = "#include <stddef.h>\nfloat f(const float *x, size_t n) { float s = 0; \
+        for (size_t i = 0; i < n; i++) s += x[i] * x[n - i]; return s; }\n";
+    for command in [
+        "gcc -g -O3 -march=native -Wall -MD -c a.c",
+        "g++ -x c++ -g3 -mno-avx512f -march=native -O2 -mtune=native -c a.c",
+        "gcc -mtune=native -g -gsplit-dwarf -O2 -c a.c -o b.o",
+        "gcc -m32 -march=native -g -DX=1 -ffreestanding -c a.c",
+        "gcc -O2 -march=native -flto -frandom-seed=1 -c a.c",
+        "gcc -O2 -march=native -frecord-gcc-switches -save-temps -c a.c",
+        "gcc -O2 -march=native -fverbose-asm -S a.c",
+        "clang -O2 -march=native -flto=thin -c a.c",
+        "clang -O2 -march=native -g -gsplit-dwarf -c a.c",
+    ] {
+        theatre.check(Place::Remote, &Scene::new(command).file("a.c", source));
+    }
+    let flags = Scene::new("gcc @flags -c a.c").file("a.c", source).file("flags", "-g -march=native\n");
+    theatre.check(Place::Remote, &flags);
+    // Specs of the command's own may say otherwise.
+    let specs = Scene::new("gcc -specs=./own.specs -g -march=native -c a.c").file("a.c", source);
+    theatre.check(Place::Local("native"), &specs.file("own.specs", "*cc1_options:\n+ %{!fpie:-fPIE}\n"));
     theatre.close();
 }
 

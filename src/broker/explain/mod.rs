@@ -9,7 +9,10 @@ mod rules;
 mod text;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
+
+use tempfile::TempDir;
 
 use self::hosts::Prospect;
 use super::hermetic::{FilesJob, Hermetic, NotHermetic};
@@ -52,7 +55,10 @@ struct Explanation<'a> {
 pub async fn explain(invocation: &Invocation, origin: Origin, report: Option<&Report>) -> String {
     let (compilers, host_lists) = (Compilers::default(), HostLists::default());
     let invocation = &Arc::new(Invocation { origin, ..without_distcc(invocation.clone()) });
-    let planner = Planner { compilers: &compilers, host_lists: &host_lists, origin };
+    // Without one, commands that need files of ours stay here.
+    let scratch = tempfile::tempdir().ok();
+    let scratch = scratch.as_ref().map_or(Path::new("/nowhere"), TempDir::path);
+    let planner = Planner { compilers: &compilers, host_lists: &host_lists, origin, scratch };
     let plan = planner.plan(invocation).await.map(Arc::new);
     let travel = match &plan {
         Ok(plan) => Ok((&**plan, travel(plan, invocation).await)),

@@ -77,7 +77,7 @@ pub(super) fn conclude(
         hermetic,
     };
     job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::response(file)));
-    refuse_native(&mut job)?;
+    refuse_native(&mut job);
     if !scan.effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text))) {
         // Specs can make options of others; what cannot be looked at, or reaches further, stays here.
         return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
@@ -161,13 +161,12 @@ fn among_files(
     (hermetic, family)
 }
 
-/// What means this machine means another one elsewhere, and there the words stay as they are.
-fn refuse_native(job: &mut CompileJob) -> Result<(), LocalReason> {
-    let Some(Argument::Plain(option)) = job.native.first().and_then(|&at| job.compile.get(at)) else {
-        return Ok(());
-    };
-    job.hermetic.refused = Some(LocalReason::NativeUnresolved { option: option.clone() });
-    job.hermetic.needed.clone().map_or(Ok(()), Err)
+/// What means this machine means another one elsewhere, unless somebody who can ask the compiler says there
+/// what it means here.
+fn refuse_native(job: &mut CompileJob) {
+    if let Some(Argument::Plain(option)) = job.native.first().and_then(|&at| job.compile.get(at)) {
+        job.hermetic.refused = Some(LocalReason::NativeUnresolved { option: option.clone() });
+    }
 }
 
 /// The end of every remote command.
