@@ -84,8 +84,15 @@ pub const BUNDLE_WINDOW_BYTES: u64 = 4 << 20;
 /// Files that one compile may make.
 pub const PRODUCTS_MAX: usize = 4096;
 
-/// Bundles of one link that are under way at once: each may need a decoder of its own.
-pub const BUNDLES_MAX: usize = 64;
+/// Bundles of one client that are unpacked at once: each may need a decoder of its own. Others wait, packed, in the
+/// window; of a broker those are whole but for four, so that none keeps a decoder from them for long.
+pub const BUNDLES_UNPACKED_MAX: usize = 64;
+
+/// What bundles of one client that were announced and are not in the store may hold, counted in files, where each
+/// bundle counts for [`BUNDLE_COST`] more. A window holds thousands of bundles of one small header each.
+pub const BUNDLES_MAX: u64 = 1 << 20;
+/// See [`BUNDLES_MAX`].
+pub const BUNDLE_COST: u64 = 32;
 
 /// Provisions of one link that are under way at once.
 pub const PROVISIONS_MAX: usize = 64;

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::common::limits::{self, INPUT_MAX_BYTES, OUTPUT_MAX_BYTES};
+use crate::common::limits::{self, BUNDLES_UNPACKED_MAX, INPUT_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::trust::key::PublicKey;
 
 /// Links of one key. A broker has one; a user may have some brokers.
@@ -53,7 +53,7 @@ pub enum Good {
     Items,
     /// Entries of sets of inputs.
     Entries,
-    /// Bundles that come.
+    /// Bundles that come, and their files.
     Bundles,
     /// Bytes of files that come, unpacked.
     Arriving,
@@ -114,6 +114,8 @@ pub struct Share {
     turn: Arc<Mutex<()>>,
     /// What the client may hold of memory that all of the classic protocol share.
     memory: Semaphore,
+    /// One for each bundle that is unpacked.
+    decoders: Arc<Semaphore>,
 }
 
 /// The right to one link; given back when it is dropped.
@@ -141,6 +143,7 @@ impl Clients {
                     count: std::sync::Mutex::default(),
                     turn: Arc::default(),
                     memory: Semaphore::new(MEMORY_UNITS),
+                    decoders: Arc::new(Semaphore::new(BUNDLES_UNPACKED_MAX)),
                 });
                 known.insert(client, Arc::downgrade(&share));
                 share
@@ -185,6 +188,13 @@ impl LinkPass {
     /// Waits until none of the client's links is at work: one that has many gets no more done than one with one.
     pub fn turn(&self) -> impl Future<Output = OwnedMutexGuard<()>> + use<> {
         Arc::clone(&self.0.share.turn).lock_owned()
+    }
+
+    /// Waits until one more of the client's bundles may be unpacked.
+    pub fn decoder(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + use<> {
+        let decoder = Arc::clone(&self.0.share.decoders).acquire_owned();
+        // Never closed.
+        async { decoder.await.ok() }
     }
 
     /// So many units of memory, of [`MEMORY_UNITS`]; waits while others of the client's connections hold too many.

@@ -1,9 +1,10 @@
 //! Files as they travel: several contents in one zstd frame.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::broker::link::supply::{Bundle, ToPack};
+use crate::broker::link::supply::{Bundle, Progress, ToPack};
 use crate::broker::scan::SharedScanner;
 use crate::common::inputs::{Entry, FileEntry, Item};
 use crate::common::limits::{BUNDLE_BYTES, INPUT_MAX_BYTES};
@@ -12,22 +13,55 @@ use crate::common::toolchain::Digest;
 /// A file travels once to each volunteer, perhaps up a thin line: worth more than the fastest level.
 const LEVEL: i32 = 3;
 
+/// Large files that are being packed or are on their way, by digest: what many volunteers lack at a time, as a
+/// compiler, is packed once for all of them.
+#[derive(Debug, Default)]
+pub struct Large {
+    known: Mutex<HashMap<Digest, Place>>,
+}
+
+/// Where a packed file is while anybody has it. Whoever packs it holds the lock.
+type Place = Arc<Mutex<Weak<Vec<u8>>>>;
+
+impl Large {
+    /// The packed file of that digest: as somebody has it, or as `pack` makes it.
+    fn packed(&self, digest: &Digest, pack: impl FnOnce() -> Option<Vec<u8>>) -> Option<Arc<Vec<u8>>> {
+        let place = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.retain(|_, place| {
+                Arc::strong_count(place) > 1 || place.try_lock().is_ok_and(|packed| packed.strong_count() > 0)
+            });
+            Arc::clone(known.entry(*digest).or_default())
+        };
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(packed) = place.upgrade() {
+            return Some(packed);
+        }
+        let packed = Arc::new(pack()?);
+        *place = Arc::downgrade(&packed);
+        Some(packed)
+    }
+}
+
 /// Packs files that a volunteer asks for. What is not what it was announced as is left out, and
 /// said to be gone. Blocking.
-pub fn pack(files: &ToPack, scanner: &SharedScanner) -> Bundle {
+pub fn pack(files: &ToPack, scanner: &SharedScanner, shared: &Large) -> Bundle {
     let (mut numbers, mut gone, mut plain) = (Vec::new(), Vec::new(), 0);
     let mut encoder = match zstd::stream::write::Encoder::new(Vec::new(), LEVEL) {
         Ok(encoder) => encoder,
         Err(_) => return none_of(files),
     };
     if let [(number, item)] = &files.files[..]
-        && let Some(bundle) = pack_large(*number, item)
+        && let Some(expected) = large(item)
+        && let Some(packed) = shared.packed(&expected.digest, || pack_large(item, &expected, &files.progress))
     {
-        return bundle;
+        let (files, large) = (vec![*number], files.large);
+        return Bundle { files, large, packed, plain: expected.size, gone: Vec::new() };
     }
     for (number, item) in &files.files {
         match contents(item, scanner) {
             Some(contents) if encoder.write_all(&contents).is_ok() => {
+                files.progress.read(contents.len() as u64);
                 plain += contents.len() as u64;
                 numbers.push(*number);
             }
@@ -35,44 +69,50 @@ pub fn pack(files: &ToPack, scanner: &SharedScanner) -> Bundle {
         }
     }
     match encoder.finish() {
-        Ok(packed) => Bundle { files: numbers, packed, plain, gone },
+        Ok(packed) => Bundle { files: numbers, large: files.large, packed: Arc::new(packed), plain, gone },
         Err(_) => none_of(files),
     }
 }
 
-/// A large file is not held in memory as a whole. `None` for one that is small, or has changed.
-fn pack_large(number: u32, item: &Item) -> Option<Bundle> {
-    let Item::Entry(Entry { path, kind }) = item else { return None };
-    let expected = kind.file().filter(|file| (BUNDLE_BYTES..=INPUT_MAX_BYTES).contains(&file.size))?;
+/// What a file should be that is not held in memory as a whole; `None` for a small one.
+fn large(item: &Item) -> Option<FileEntry> {
+    let Item::Entry(Entry { kind, .. }) = item else { return None };
+    kind.file().copied().filter(|file| (BUNDLE_BYTES..=INPUT_MAX_BYTES).contains(&file.size))
+}
+
+/// `None` where the file has changed.
+fn pack_large(item: &Item, expected: &FileEntry, progress: &Progress) -> Option<Vec<u8>> {
+    let Item::Entry(Entry { path, .. }) = item else { return None };
     let file = std::fs::File::open(path.as_path()).ok()?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).ok()?;
-    let mut hashed = Hashed { from: file.take(expected.size + 1), hasher: blake3::Hasher::new() };
+    let mut hashed = Hashed { from: file.take(expected.size + 1), hasher: blake3::Hasher::new(), progress };
     let plain = std::io::copy(&mut hashed, &mut encoder).ok()?;
     let is_same = plain == expected.size && Digest(*hashed.hasher.finalize().as_bytes()) == expected.digest;
-    let packed = encoder.finish().ok().filter(|_| is_same)?;
-    Some(Bundle { files: vec![number], packed, plain, gone: Vec::new() })
+    encoder.finish().ok().filter(|_| is_same)
 }
 
 /// What is read is hashed on its way.
-struct Hashed<R> {
+struct Hashed<'a, R> {
     from: R,
     hasher: blake3::Hasher,
+    progress: &'a Progress,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let length = self.from.read(buffer)?;
         self.hasher.update(&buffer[..length]);
+        self.progress.read(length as u64);
         Ok(length)
     }
 }
 
 fn none_of(files: &ToPack) -> Bundle {
     let gone = files.files.iter().map(|(number, _)| *number).collect();
-    Bundle { gone, ..Bundle::default() }
+    Bundle { gone, large: files.large, ..Bundle::default() }
 }
 
 /// The contents of a file, which have the digest that was announced.
@@ -114,8 +154,34 @@ mod tests {
             Arc::new(Item::Entry(Entry { path: Bytes::from(path.as_path()), kind }))
         };
         let files = vec![(3, file("a", "one", "one")), (4, file("b", "two", "2wo")), (9, file("c", "", ""))];
-        let bundle = pack(&ToPack { files }, &SharedScanner::default());
+        let files = ToPack { files, large: false, progress: Arc::default() };
+        let bundle = pack(&files, &SharedScanner::default(), &Large::default());
         assert_eq!((bundle.files, bundle.gone), (vec![3, 9], vec![4]));
         assert_eq!(zstd::decode_all(&bundle.packed[..]).expect("a frame"), b"one");
+    }
+
+    #[test]
+    fn a_large_file_for_many_is_packed_once_and_kept_for_as_long_as_anybody_has_it() {
+        let (shared, digest) = (Large::default(), Digest::of(b"compiler"));
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let packed = || {
+            shared.packed(&digest, || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Some(vec![7])
+            })
+        };
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let at_once: Vec<_> = (0..8).map(|_| scope.spawn(packed)).collect();
+            at_once.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert!(all.iter().all(|packed| packed.as_ref().is_some_and(|packed| ***packed == [7])));
+        assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 1);
+        drop(all);
+        // One that cannot be packed is not waited for, and whoever is next tries again.
+        assert!(shared.packed(&digest, || None).is_none());
+        assert!(packed().is_some());
+        assert!(shared.packed(&Digest::of(b"other"), || None).is_none());
+        assert_eq!(shared.known.lock().expect("nobody panicked").len(), 1);
     }
 }

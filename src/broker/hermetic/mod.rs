@@ -57,6 +57,7 @@ pub struct Hermetic {
     toolchains: Mutex<HashMap<Digest, Arc<ToolchainSet>>>,
     digests: named::Digests,
     modules: modules::Memory,
+    large: bundle::Large,
     /// Digests of programs and their libraries.
     programs: Arc<closure::Digests>,
 }
@@ -352,7 +353,7 @@ impl Hermetic {
 
     /// Packs files that a volunteer asks for. Blocking.
     pub fn pack(&self, files: &ToPack) -> Bundle {
-        bundle::pack(files, &self.scanner)
+        bundle::pack(files, &self.scanner, &self.large)
     }
 
     fn toolchain(&self, closure: &Closure) -> Arc<ToolchainSet> {

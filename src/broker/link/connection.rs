@@ -322,8 +322,9 @@ fn pack(packing: &mut JoinSet<Bundle>, files: ToPack, hermetic: &Arc<Hermetic>) 
     let hermetic = Arc::clone(hermetic);
     packing.spawn(async move {
         let gone = files.files.iter().map(|(number, _)| *number).collect();
+        let large = files.large;
         let packed = spawn_blocking(move || hermetic.pack(&files)).await;
-        packed.unwrap_or(Bundle { gone, ..Bundle::default() })
+        packed.unwrap_or(Bundle { gone, large, ..Bundle::default() })
     });
 }
 

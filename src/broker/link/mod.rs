@@ -6,6 +6,7 @@
 //! job has its own connection ([`classic`]). An attempt sees none of that: it gives a [`LinkHandle`]
 //! its [`Work`] and gets an [`Answer`] or a failure; dropping the attempt cancels it.
 
+pub mod arrival;
 pub mod classic;
 pub mod connection;
 pub mod known;
@@ -18,8 +19,9 @@ pub mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::arrival::Forecast;
 use self::classic::ClassicHandle;
-pub use self::native::{LinkCommand, NativeHandle, PROVISION_PATIENCE, PROVISION_WAIT_MAX};
+pub use self::native::{LinkCommand, NativeHandle, Patience};
 use crate::broker::hermetic::FilesJob;
 use crate::common::action::{Action, Blob};
 use crate::common::protocol::link::{Compiled, JobResult};

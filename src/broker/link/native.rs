@@ -6,24 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::arrival::{Arrival, Forecast};
 use super::peer::Provision;
-use super::supply::Progress;
+use super::supply::{Look, Progress};
 use super::{Answer, Author, Work};
 use crate::broker::hermetic::ToolchainSet;
 use crate::broker::scheduler::api::Failure;
 use crate::common::toolchain::Digest;
 
-/// How long a job waits for its toolchain to be there: with equal files in place, on a fast network,
-/// it takes a second or two. A job that has waited so long goes another way, while it travels on.
-pub const PROVISION_PATIENCE: Duration = Duration::from_secs(20);
+/// How much longer a job waits for its toolchain once that is known to be late ([`super::arrival`]); then it goes
+/// another way, while the toolchain travels on.
+const LATE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long it waits then where there is no other way: as long as clang takes on 5 Mbit/s, and half as long again.
-pub const PROVISION_WAIT_MAX: Duration = Duration::from_secs(300);
-
-/// A toolchain that will take longer is not waited for while this machine has nothing to do.
-const PROVISION_QUICK: Duration = Duration::from_secs(8);
+/// How long it waits where there is no other way: as long as clang takes on 5 Mbit/s, and half as long again.
+/// After so long, another attempt to send a toolchain is a new one.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// How often it is looked how far a toolchain is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,6 +58,35 @@ pub enum LinkCommand {
 /// What became of a toolchain, once that is known.
 type Provided = watch::Receiver<Option<Result<(), Failure>>>;
 
+/// How patient a job is with a toolchain that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It has another way, or may have: it waits while the toolchain will be there soon, and a little.
+    WhileSoon,
+    /// It has none: as long as anything may come, while free slots here may take it from the first moment.
+    ToTheEnd,
+}
+
+/// A toolchain that is there, or on its way.
+#[derive(Clone, Debug)]
+struct Travel {
+    provided: Provided,
+    /// When it was first wanted, also if it failed to arrive since.
+    begun: Instant,
+    arrival: Arc<Mutex<Arrival>>,
+}
+
+impl Travel {
+    fn has_failed(&self) -> bool {
+        matches!(*self.provided.borrow(), Some(Err(_)))
+    }
+
+    fn forecast(&self, look: Look) -> Forecast {
+        let mut arrival = self.arrival.lock().unwrap_or_else(PoisonError::into_inner);
+        arrival.look(self.begun.elapsed(), look)
+    }
+}
+
 /// How to reach a native link that is up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NativeHandle {
@@ -68,7 +96,7 @@ pub struct NativeHandle {
     /// Whether it takes hermetic compiles.
     hermetic: bool,
     /// Toolchains that are there, or on their way.
-    toolchains: Arc<Mutex<HashMap<Digest, Provided>>>,
+    toolchains: Arc<Mutex<HashMap<Digest, Travel>>>,
     /// How far files are.
     progress: Arc<Progress>,
     /// Toolchains that it has not of its own, for compiles that come as texts, and its words.
@@ -148,78 +176,71 @@ impl NativeHandle {
     /// Whether a toolchain is there.
     pub fn has(&self, toolchain: &Digest) -> bool {
         let known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(toolchain).is_some_and(|provided| *provided.borrow() == Some(Ok(())))
+        known.get(toolchain).is_some_and(|travel| *travel.provided.borrow() == Some(Ok(())))
     }
 
     /// Waits until a toolchain is there; false when that takes so long that the job should go
-    /// another way, which is `patience`. Many jobs may wait; it travels once, whoever gives up. Does `when_slow` once it is
-    /// known that it will take a while.
+    /// another way. Many jobs may wait; it travels once, whoever gives up. Says to `tell` when it becomes known that it
+    /// will be late, and when it becomes known that it will not.
     ///
     /// # Errors
     ///
     /// Returns the [`Failure`] that the scheduler must know of.
-    pub async fn provide(
+    pub async fn provide<F: Future<Output = ()>>(
         &self,
         toolchain: &Arc<ToolchainSet>,
-        patience: Duration,
-        when_slow: impl Future<Output = ()>,
+        patience: Patience,
+        tell: impl Fn(Forecast) -> F,
     ) -> Result<bool, Failure> {
-        let provided = self.provided(toolchain)?;
-        let mut waiting = provided.clone();
+        let travel = self.travel(toolchain)?;
+        let mut waiting = travel.provided.clone();
         let told = async { waiting.wait_for(Option::is_some).await.map(|told| told.clone()) };
-        let waited = timeout(patience, async {
-            tokio::pin!(told);
+        tokio::pin!(told);
+        let mut late: Option<Instant> = None;
+        loop {
+            let forecast = match patience {
+                Patience::WhileSoon => travel.forecast(self.progress.look()),
+                Patience::ToTheEnd => Forecast::Late,
+            };
+            if late.is_some() != (forecast == Forecast::Late) {
+                late = (forecast == Forecast::Late).then(Instant::now);
+                tell(forecast).await;
+            }
+            let most = if patience == Patience::WhileSoon { LATE_PATIENCE } else { WAIT_MAX };
+            if late.is_some_and(|since| since.elapsed() >= most) {
+                return Ok(false);
+            }
             tokio::select! {
                 biased;
-                told = &mut told => told,
-                () = self.found_slow(patience) => {
-                    when_slow.await;
-                    told.await
-                }
+                told = &mut told => return match told {
+                    Ok(Some(outcome)) => outcome.map(|()| true),
+                    Ok(None) | Err(_) => Err(closed()),
+                },
+                () = sleep(PROGRESS_INTERVAL) => {}
             }
-        });
-        match waited.await {
-            Ok(Ok(Some(Ok(())))) => Ok(true),
-            Ok(Ok(Some(Err(failure)))) => {
-                // The next job may have more luck.
-                let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.get(&toolchain.digest).is_some_and(|current| current.same_channel(&provided)) {
-                    known.remove(&toolchain.digest);
-                }
-                Err(failure)
-            }
-            Ok(Ok(None) | Err(_)) => Err(closed()),
-            Err(_) => Ok(false),
         }
     }
 
-    /// Where it is told that a toolchain is there. Whoever asks first has it sent.
-    fn provided(&self, toolchain: &Arc<ToolchainSet>) -> Result<Provided, Failure> {
+    /// Where it is told that a toolchain is there. Whoever asks first has it sent, and whoever asks after it failed.
+    fn travel(&self, toolchain: &Arc<ToolchainSet>) -> Result<Travel, Failure> {
         let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(provided) = known.get(&toolchain.digest) {
-            return Ok(provided.clone());
+        let before = known.get(&toolchain.digest);
+        if let Some(travel) = before.filter(|travel| !travel.has_failed()) {
+            return Ok(travel.clone());
         }
         let (reply, provided) = watch::channel(None);
+        // What a build waits for is bounded, also where it is tried again and again.
+        let travel = match before.filter(|travel| travel.begun.elapsed() < WAIT_MAX) {
+            Some(before) => Travel { provided, ..before.clone() },
+            None => {
+                let arrival = Arc::new(Mutex::new(Arrival::new(self.progress.look())));
+                Travel { provided, begun: Instant::now(), arrival }
+            }
+        };
         let (provision, digest, toolchain) = (self.number(), toolchain.digest, Arc::clone(toolchain));
         self.commands.send(LinkCommand::Provision { provision, toolchain, reply }).map_err(|_| closed())?;
-        known.insert(digest, provided.clone());
-        Ok(provided)
-    }
-
-    /// Returns when it is known that what is on its way will take long: at once for who is that patient.
-    async fn found_slow(&self, patience: Duration) {
-        if patience > PROVISION_PATIENCE {
-            return;
-        }
-        let (begun, mut before) = (Instant::now(), self.progress.look());
-        loop {
-            sleep(PROGRESS_INTERVAL).await;
-            let (now, left) = (self.progress.look(), PROVISION_QUICK.checked_sub(begun.elapsed()));
-            if left.is_none_or(|left| now.is_slow(&before, PROGRESS_INTERVAL, left)) {
-                return;
-            }
-            before = now;
-        }
+        known.insert(digest, travel.clone());
+        Ok(travel)
     }
 
     fn number(&self) -> u32 {

@@ -1,43 +1,51 @@
 //! The files that a volunteer asks for, on their way to it, as a state machine.
 //!
-//! Small files travel together in a bundle, a large one alone. Bundles are packed elsewhere, a few
+//! Small files travel together in a bundle, a large one alone. Bundles are packed elsewhere, a few of either kind
 //! at a time ([`Supply::next_to_pack`], [`Supply::packed`]), and leave in turns with all else
-//! ([`Supply::fill`]), within a window that the volunteer widens.
+//! ([`Supply::fill`]), within a window that the volunteer widens. Large ones stand in a line of their own, so that a
+//! changed header never waits behind a compiler.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use crate::common::inputs::Item;
 use crate::common::limits::{BUNDLE_BYTES, BUNDLE_WINDOW_BYTES, LINK_CHUNK_MAX_BYTES};
 use crate::common::protocol::io::{push_bundle, push_message};
 use crate::common::protocol::link::ToVolunteer;
 
-/// Bundles that are packed, or wait to leave, at a time: enough that the line is never idle, few
-/// enough that memory holds them.
-const BUNDLES_MAX: usize = 3;
+/// Bundles of small files, and large files, that are packed, or wait to leave, at a time: enough that the line is
+/// never idle, few enough that memory holds them.
+const SMALL_MAX: usize = 2;
+const LARGE_MAX: usize = 2;
 
 /// Files that are to become one bundle.
 #[derive(Clone, Debug)]
 pub struct ToPack {
     /// Numbers and entries.
     pub files: Vec<(u32, Arc<Item>)>,
+    /// Whether it is a large file.
+    pub large: bool,
+    /// Where it is told how much of them was read.
+    pub progress: Arc<Progress>,
 }
 
 /// How far the files of a link are on their way.
 #[derive(Debug, Default)]
 pub struct Progress {
     asked: AtomicU64,
+    read: AtomicU64,
     packed: AtomicU64,
     left: AtomicU64,
 }
 
 /// The same at one moment, in bytes of contents before compression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// What was asked for so far.
     pub asked: u64,
+    /// What was read for it, with what is being packed.
+    pub read: u64,
     /// What of it was packed.
     pub packed: u64,
     /// What of that has left.
@@ -48,18 +56,19 @@ impl Progress {
     /// How far they are.
     pub fn look(&self) -> Look {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Look { asked: of(&self.asked), packed: of(&self.packed), left: of(&self.left) }
+        Look { asked: of(&self.asked), read: of(&self.read), packed: of(&self.packed), left: of(&self.left) }
+    }
+
+    /// So much more was read.
+    pub fn read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 impl Look {
-    /// Whether the line, as it was in the `span` since `before`, will need longer than `patience` for what
-    /// remains. Only a line that never waits for files to be packed tells how fast it is.
-    pub fn is_slow(&self, before: &Look, span: Duration, patience: Duration) -> bool {
-        let is_busy = |look: &Look| look.packed > look.left;
-        let rest = self.asked.saturating_sub(self.left) as f64;
-        let rate = self.left.saturating_sub(before.left) as f64 / span.as_secs_f64();
-        is_busy(before) && is_busy(self) && rest > rate * patience.as_secs_f64()
+    /// Whether the line has something to carry.
+    pub fn is_line_busy(&self) -> bool {
+        self.packed > self.left
     }
 }
 
@@ -68,8 +77,10 @@ impl Look {
 pub struct Bundle {
     /// The files that are in it.
     pub files: Vec<u32>,
+    /// As they were to be packed.
+    pub large: bool,
     /// One zstd frame of their contents, one behind the other.
-    pub packed: Vec<u8>,
+    pub packed: Arc<Vec<u8>>,
     /// The length of their contents.
     pub plain: u64,
     /// The files that are not what they were.
@@ -79,17 +90,26 @@ pub struct Bundle {
 /// A bundle that is on its way.
 struct Outgoing {
     number: u32,
-    packed: Vec<u8>,
+    large: bool,
+    packed: Arc<Vec<u8>>,
     plain: u64,
     sent: usize,
 }
 
+/// Files of one kind that are wanted.
+#[derive(Debug, Default)]
+struct Lane {
+    wanted: VecDeque<(u32, Arc<Item>)>,
+    /// Bundles of them that are being packed, or leave.
+    busy: usize,
+}
+
 /// All of one link.
 pub struct Supply {
-    wanted: VecDeque<(u32, Arc<Item>)>,
+    small: Lane,
+    large: Lane,
     /// What was asked for and has not been sent: nothing is sent twice at a time.
     pending: HashSet<u32>,
-    packing: usize,
     outgoing: VecDeque<Outgoing>,
     numbers: u32,
     window: u64,
@@ -99,14 +119,34 @@ pub struct Supply {
 impl Default for Supply {
     fn default() -> Self {
         Supply {
-            wanted: VecDeque::new(),
+            small: Lane::default(),
+            large: Lane::default(),
             pending: HashSet::new(),
-            packing: 0,
             outgoing: VecDeque::new(),
             numbers: 0,
             window: BUNDLE_WINDOW_BYTES,
             progress: Arc::default(),
         }
+    }
+}
+
+impl Lane {
+    /// Takes what becomes the next bundle, where fewer than `max` are under way.
+    fn next(&mut self, max: usize) -> Option<Vec<(u32, Arc<Item>)>> {
+        if self.busy >= max {
+            return None;
+        }
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        while let Some((_, item)) = self.wanted.front() {
+            let size = size(item);
+            if !files.is_empty() && bytes + size > BUNDLE_BYTES {
+                break;
+            }
+            bytes += size;
+            files.extend(self.wanted.pop_front());
+        }
+        self.busy += usize::from(!files.is_empty());
+        (!files.is_empty()).then_some(files)
     }
 }
 
@@ -119,35 +159,26 @@ impl Supply {
     /// The volunteer asks for a file.
     pub fn want(&mut self, number: u32, item: Arc<Item>) {
         if self.pending.insert(number) {
-            self.progress.asked.fetch_add(size(&item), Ordering::Relaxed);
-            self.wanted.push_back((number, item));
+            let size = size(&item);
+            self.progress.asked.fetch_add(size, Ordering::Relaxed);
+            let lane = if size < BUNDLE_BYTES { &mut self.small } else { &mut self.large };
+            lane.wanted.push_back((number, item));
         }
     }
 
     /// Files to pack next, if there are any and there is room.
     pub fn next_to_pack(&mut self) -> Option<ToPack> {
-        if self.packing + self.outgoing.len() >= BUNDLES_MAX {
-            return None;
-        }
-        let (mut files, mut bytes) = (Vec::new(), 0);
-        while let Some((_, item)) = self.wanted.front() {
-            let size = size(item);
-            if !files.is_empty() && bytes + size > BUNDLE_BYTES {
-                break;
-            }
-            bytes += size;
-            files.extend(self.wanted.pop_front());
-        }
-        if files.is_empty() {
-            return None;
-        }
-        self.packing += 1;
-        Some(ToPack { files })
+        let small = self.small.next(SMALL_MAX).map(|files| (files, false));
+        let (files, large) = small.or_else(|| Some((self.large.next(LARGE_MAX)?, true)))?;
+        Some(ToPack { files, large, progress: Arc::clone(&self.progress) })
+    }
+
+    fn lane(&mut self, large: bool) -> &mut Lane {
+        if large { &mut self.large } else { &mut self.small }
     }
 
     /// Files have been packed: announces them.
     pub fn packed(&mut self, bundle: Bundle, outbox: &mut Vec<u8>) {
-        self.packing -= 1;
         for number in bundle.files.iter().chain(&bundle.gone) {
             self.pending.remove(number);
         }
@@ -155,13 +186,15 @@ impl Supply {
             push_message(outbox, &ToVolunteer::Unavailable { items: bundle.gone });
         }
         if bundle.files.is_empty() {
+            self.lane(bundle.large).busy -= 1;
             return;
         }
         let (number, packed) = (self.numbers, bundle.packed.len() as u64);
         self.numbers = self.numbers.wrapping_add(1);
         push_message(outbox, &ToVolunteer::Bundle { bundle: number, items: bundle.files, packed });
         self.progress.packed.fetch_add(bundle.plain, Ordering::Relaxed);
-        self.outgoing.push_back(Outgoing { number, packed: bundle.packed, plain: bundle.plain, sent: 0 });
+        let Bundle { large, packed, plain, .. } = bundle;
+        self.outgoing.push_back(Outgoing { number, large, packed, plain, sent: 0 });
     }
 
     /// The volunteer takes more.
@@ -189,12 +222,15 @@ impl Supply {
         if bundle.sent < bundle.packed.len() {
             // In turns: a small bundle does not wait for a large one.
             self.outgoing.push_back(bundle);
+        } else {
+            self.lane(bundle.large).busy -= 1;
         }
     }
 
     /// Nothing is known of earlier numbers any more.
     pub fn forget(&mut self) {
-        self.wanted.clear();
+        self.small.wanted.clear();
+        self.large.wanted.clear();
         self.pending.clear();
     }
 }
@@ -223,38 +259,46 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_will_take_long_is_known_early() {
-        let look = |packed, left| Look { asked: 100, packed, left };
-        let is_slow =
-            |before: Look, now: Look| now.is_slow(&before, Duration::from_secs(1), Duration::from_secs(8));
-        // A twentieth in a second, and a fifth.
-        assert!(is_slow(look(20, 5), look(30, 10)));
-        assert!(!is_slow(look(20, 5), look(60, 25)));
-        assert!(is_slow(look(20, 5), look(20, 5)));
-        // It waits for what is being packed.
-        assert!(!is_slow(look(5, 5), look(10, 10)));
-        assert!(!is_slow(look(5, 5), look(30, 10)));
-    }
-
-    #[test]
     fn small_files_travel_together_and_a_large_one_alone() {
         let mut supply = Supply::default();
         for (number, size) in [(1, 10), (2, 20), (3, 10 << 20), (4, 5), (2, 20)] {
             supply.want(number, file(size));
         }
-        assert_eq!(numbers(supply.next_to_pack()), [1, 2]);
+        assert_eq!(numbers(supply.next_to_pack()), [1, 2, 4]);
         assert_eq!(numbers(supply.next_to_pack()), [3]);
-        assert_eq!(numbers(supply.next_to_pack()), [4]);
         assert!(supply.next_to_pack().is_none());
+    }
+
+    /// There was one line of files for all: a header that another job had changed left behind all of a compiler.
+    #[test]
+    fn a_changed_header_does_not_wait_behind_a_compiler() {
+        let mut supply = Supply::default();
+        (1..=40).for_each(|number| supply.want(number, file(10 << 20)));
+        while supply.next_to_pack().is_some() {}
+        supply.want(99, file(100));
+        assert_eq!(numbers(supply.next_to_pack()), [99]);
+        let mut out = Vec::new();
+        for (number, large, length) in [(1, true, 1 << 20), (2, true, 1 << 20), (99, false, 60)] {
+            let packed = Arc::new(vec![0; length]);
+            supply.packed(Bundle { files: vec![number], large, packed, ..Bundle::default() }, &mut out);
+        }
+        let announced = out.len();
+        (0..3).for_each(|_| supply.fill(&mut out));
+        assert!(
+            out.len() - announced < 3 * LINK_CHUNK_MAX_BYTES as usize,
+            "it was among the first three chunks"
+        );
+        assert_eq!((supply.small.busy, supply.large.busy), (0, 2));
     }
 
     #[test]
     fn bundles_leave_in_turns_and_within_the_window() {
-        let mut supply = Supply { packing: 2, ..Supply::default() };
+        let mut supply = Supply::default();
+        supply.small.busy = 2;
         let mut out = Vec::new();
         for (file, length) in [(1, BUNDLE_WINDOW_BYTES as usize), (2, 10)] {
-            supply
-                .packed(Bundle { files: vec![file], packed: vec![0; length], ..Bundle::default() }, &mut out);
+            let packed = Arc::new(vec![0; length]);
+            supply.packed(Bundle { files: vec![file], packed, ..Bundle::default() }, &mut out);
         }
         let chunk = LINK_CHUNK_MAX_BYTES as usize;
         let mut lengths = Vec::new();
@@ -276,11 +320,11 @@ mod tests {
         for number in 0..10 {
             supply.want(number, file(BUNDLE_BYTES));
         }
-        for _ in 0..BUNDLES_MAX {
+        for _ in 0..LARGE_MAX {
             assert!(supply.next_to_pack().is_some());
         }
         assert!(supply.next_to_pack().is_none());
-        supply.packed(Bundle { gone: vec![0], ..Bundle::default() }, &mut Vec::new());
+        supply.packed(Bundle { gone: vec![0], large: true, ..Bundle::default() }, &mut Vec::new());
         assert!(supply.next_to_pack().is_some());
     }
 }

@@ -2,11 +2,10 @@
 
 use super::super::dispatch::Message;
 use super::super::hermetic::FilesJob;
-use super::super::link::{Answer, FilesOrder, NativeHandle, PROVISION_PATIENCE, PROVISION_WAIT_MAX, Work};
+use super::super::link::{Answer, FilesOrder, Forecast, NativeHandle, Patience, Work};
 use super::super::scheduler::api::{Event, Failure};
 use super::Task;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Task {
     /// As files where the volunteer takes them and the job can be sent so, else as a text.
@@ -14,12 +13,12 @@ impl Task {
         let Some(files) = self.inputs.files().filter(|_| link.is_hermetic()) else {
             return self.as_text(link).await;
         };
-        if self.provided(link, files, PROVISION_PATIENCE).await? {
+        if self.provided(link, files, Patience::WhileSoon).await? {
             return self.as_files(link, files).await;
         }
         match self.as_text(link).await {
             // So there is but one way, and what it waits for is on its way. Many would stand in line here by now.
-            Err(Failure::NoTexts { why }) => match self.provided(link, files, PROVISION_WAIT_MAX).await? {
+            Err(Failure::NoTexts { why }) => match self.provided(link, files, Patience::ToTheEnd).await? {
                 true => self.as_files(link, files).await,
                 false => Err(Failure::NoTexts { why }),
             },
@@ -58,7 +57,7 @@ impl Task {
         &self,
         link: &NativeHandle,
         files: &FilesJob,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<bool, Failure> {
         if link.has(&files.toolchain.digest) {
             return Ok(true);
@@ -66,7 +65,13 @@ impl Task {
         let (job, host) = (self.job, self.host);
         // A dispatcher that is gone has ended every session.
         let tell = |event| async { drop(self.shared.inbox.send(Message::Event(event)).await) };
-        let is_there = link.provide(&files.toolchain, patience, tell(Event::Awaits { job, host })).await?;
+        let is_there = link.provide(&files.toolchain, patience, |forecast| {
+            tell(match forecast {
+                Forecast::Late => Event::Awaits { job, host },
+                Forecast::Soon => Event::Begins { job, host },
+            })
+        });
+        let is_there = is_there.await?;
         tell(Event::Begins { job, host }).await;
         Ok(is_there)
     }

@@ -14,7 +14,8 @@ use tracing::Instrument;
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{FileEntry, Item, Runs};
 use crate::common::limits::{
-    BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES, PROVISIONS_MAX,
+    BUNDLE_COST, BUNDLE_WINDOW_BYTES, BUNDLES_MAX, INPUT_MAX_BYTES, INPUTS_MAX, LINK_WINDOW_BYTES,
+    PROVISIONS_MAX,
 };
 use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer, Unprovided};
 use crate::common::toolchain::Digest;
@@ -204,9 +205,6 @@ impl Session {
         if self.desk.bundles.contains_key(&bundle) {
             return wrong("twice");
         }
-        if self.desk.bundles.len() >= BUNDLES_MAX {
-            return wrong("too many at once");
-        }
         if items.is_empty() || items.len() > INPUTS_MAX {
             return wrong("no files, or too many");
         }
@@ -216,8 +214,8 @@ impl Session {
         if too_large || packed == 0 || packed > packed_max(size) {
             return wrong("of a size that cannot be");
         }
-        let Some(pass) = self.pass.take(Good::Bundles, 1, BUNDLES_MAX as u64) else {
-            return wrong("too many at once on all links of a client");
+        let Some(pass) = self.pass.take(Good::Bundles, BUNDLE_COST + files.len() as u64, BUNDLES_MAX) else {
+            return wrong("too many at once");
         };
         // They are unpacked one after the other.
         let largest = files.iter().map(|file| file.size).max().unwrap_or(0);
@@ -227,7 +225,11 @@ impl Session {
         self.desk.bundles.insert(bundle, Arriving { feed, files: digests, _pass: pass });
         let store = Arc::new(self.context.store.of(self.pass.client()));
         let announced = Announced { files, packed, room };
-        self.tasks.spawn(receive(bundle, announced, pieces, store, self.events.clone()));
+        let (decoder, events) = (self.pass.decoder(), self.events.clone());
+        self.tasks.spawn(async move {
+            let _decoder = decoder.await;
+            receive(bundle, announced, pieces, store, events).await;
+        });
         Ok(())
     }
 

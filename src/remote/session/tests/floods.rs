@@ -1,10 +1,12 @@
 //! What one client can have a volunteer hold, over all of its links.
 
 use super::*;
-use crate::common::inputs::{Entry, EntryKind, Item, Runs};
-use crate::common::limits::PROVISIONS_MAX;
+use crate::common::inputs::{Entry, EntryKind, FileEntry, Item, Runs};
+use crate::common::limits::{BUNDLE_COST, BUNDLES_MAX, BUNDLES_UNPACKED_MAX, PROVISIONS_MAX};
+use crate::common::protocol::io::push_bundle;
 use crate::common::protocol::link::Unprovided;
-use crate::remote::clients::{Client, ENTRIES_MAX, ITEMS_MAX_BYTES};
+use crate::common::toolchain::Digest;
+use crate::remote::clients::{Client, ENTRIES_MAX, Good, ITEMS_MAX_BYTES};
 
 /// The same client on one more link, of which the test takes what it likes.
 fn more_of(context: &Context) -> LinkPass {
@@ -170,4 +172,80 @@ async fn data_of_no_job_ends_the_link_beyond_what_was_granted() {
         broker.pipe.write_all(&bytes).await.unwrap();
     }
     assert!(broker.last_words().await.contains("data of no job"));
+}
+
+/// Small files, each of other contents, under these numbers, with one zstd frame for each.
+fn small_files(numbers: std::ops::Range<u32>) -> Vec<(u32, FileEntry, Vec<u8>)> {
+    let file = |number: u32| {
+        let text = format!("extern int h{number};\n");
+        let (digest, size) = (Digest::of(text.as_bytes()), text.len() as u64);
+        let packed = zstd::encode_all(text.as_bytes(), 1).expect("packed");
+        (number, FileEntry { digest, size, executable: false, twin: 0, age: 0 }, packed)
+    };
+    numbers.map(file).collect()
+}
+
+async fn define(broker: &mut Broker, files: &[(u32, FileEntry, Vec<u8>)]) {
+    let item = |(number, file, _): &(u32, FileEntry, Vec<u8>)| {
+        let path = format!("/h{number}").into_bytes().into();
+        (*number, Item::Entry(Entry { path, kind: EntryKind::File(*file) }))
+    };
+    broker.send(&ToVolunteer::Define { items: files.iter().map(item).collect() }).await;
+}
+
+/// On a busy machine small bundles came faster than they were unpacked; the 65th ended the link, and with it every
+/// job on it.
+#[tokio::test]
+async fn small_bundles_that_come_faster_than_they_are_unpacked_wait() {
+    let machine = machine("exit 1");
+    let mut broker = Broker::connect(&machine).await;
+    let context = Arc::clone(&broker.context);
+    if context.hermetic.is_err() {
+        panic!("no hermetic jobs here");
+    }
+    let other = more_of(&context);
+    let mut busy = Vec::new();
+    for _ in 0..BUNDLES_UNPACKED_MAX {
+        busy.push(other.decoder().await);
+    }
+    let files = small_files(0..300);
+    define(&mut broker, &files).await;
+    for (number, _, packed) in &files {
+        let length = packed.len() as u64;
+        broker.send(&ToVolunteer::Bundle { bundle: *number, items: vec![*number], packed: length }).await;
+        let mut bytes = Vec::new();
+        push_bundle(&mut bytes, *number, packed);
+        broker.pipe.write_all(&bytes).await.expect("the link is up");
+    }
+    broker.send(&ToVolunteer::Ping { token: 5 }).await;
+    assert_eq!(answer(&mut broker).await, ToBroker::Pong { token: 5 });
+    let store = context.store.of(other.client());
+    let has = |file: &FileEntry| store.knows(&file.digest);
+    assert!(!files.iter().any(|(_, file, _)| has(file)), "nobody may unpack");
+    drop(busy);
+    let all = async {
+        while !files.iter().all(|(_, file, _)| has(file)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("all are unpacked");
+}
+
+#[tokio::test]
+async fn bundles_that_are_announced_and_never_come_are_bounded() {
+    let machine = machine("exit 1");
+    let mut broker = Broker::connect(&machine).await;
+    let files = small_files(0..1);
+    define(&mut broker, &files).await;
+    // Nearly all that a client may have is taken by another link.
+    let other = more_of(&broker.context);
+    let most = BUNDLES_MAX - 2 * (BUNDLE_COST + 1);
+    let _held = other.take(Good::Bundles, most, BUNDLES_MAX).expect("a first one");
+    for bundle in 0..3 {
+        broker.send(&ToVolunteer::Bundle { bundle, items: vec![0], packed: 20 }).await;
+    }
+    match answer(&mut broker).await {
+        ToBroker::Fatal { why } => assert!(why.contains("bundle 2: too many at once"), "{why}"),
+        other => panic!("{other:?}"),
+    }
 }
