@@ -25,6 +25,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use client::{Client, Job, View};
+use distcc::common::protocol::link::Audit;
 use volunteer::Volunteer;
 
 const FOLDERS: usize = 70;
@@ -36,14 +37,21 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     println!("{HEADERS} headers in {FOLDERS} folders, {runs} runs each, CPU and wall in ms per job");
     println!("{:<34} {:>9} {:>9} {:>9} {:>9} {:>7}", "", "daemon", "its jobs", "here", "beyond", "wall");
-    for (name, place, sources) in [
-        ("headers outside of the cwd", "include", &["main.c"][..]),
-        ("headers beneath the cwd", "build/include", &["main.c"]),
-        ("a tenth of them new for each job", "include", &["main.c", "other.c"]),
-    ] {
-        let root = directory.path().join(format!("{}-{}", place.replace('/', "-"), sources.len()));
+    for (number, (name, place, sources, list)) in [
+        ("headers outside of the cwd", "include", &["main.c"][..], None),
+        ("the same, -MMD, not audited", "include", &["main.c"], Some(false)),
+        ("the same, -MMD, audited", "include", &["main.c"], Some(true)),
+        ("headers beneath the cwd", "build/include", &["main.c"], None),
+        ("the same, -MMD, not audited", "build/include", &["main.c"], Some(false)),
+        ("the same, -MMD, audited", "build/include", &["main.c"], Some(true)),
+        ("a tenth of them new for each job", "include", &["main.c", "other.c"], None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = directory.path().join(number.to_string());
         project(&root, place);
-        measure(name, &root.join("build"), &root.join(place), sources, runs);
+        measure(name, &root.join("build"), &root.join(place), sources, list, runs);
     }
 }
 
@@ -72,24 +80,35 @@ fn project(root: &Path, place: &str) {
     }
 }
 
-fn measure(name: &str, cwd: &Path, include: &Path, sources: &[&str], runs: u32) {
+/// With `list`, the compiler lists its own headers alone, and it is audited what it opens, or it is not.
+fn measure(name: &str, cwd: &Path, include: &Path, sources: &[&str], list: Option<bool>, runs: u32) {
     let (gcc, option) = ("/usr/bin/gcc", format!("-I{}", include.display()));
-    let commands: Vec<[&str; 6]> =
-        sources.iter().map(|source| [&option[..], "-O1", "-c", source, "-o", "main.o"]).collect();
+    let dependencies = list.map_or("-fno-common", |_| "-MMD");
+    let commands: Vec<[&str; 7]> = sources
+        .iter()
+        .map(|source| [&option[..], dependencies, "-O1", "-c", source, "-o", "main.o"])
+        .collect();
     let compiler = View::of_compiler(gcc);
     let views: Vec<View> = commands
         .iter()
         .map(|command| {
             let mut view = compiler.clone();
-            view.read_by(gcc, command, cwd);
+            view.read_by(gcc, &[&command[..1], &command[2..]].concat(), cwd);
             view
         })
         .collect();
-    let jobs: Vec<Job<'_>> =
-        commands.iter().zip(&views).map(|(command, view)| Job::new(gcc, command, cwd, view)).collect();
     // One job at a time has one tree.
     let volunteer = Volunteer::start(&[]);
     let mut client = Client::new(volunteer.link());
+    let mut jobs: Vec<Job<'_>> =
+        commands.iter().zip(&views).map(|(command, view)| Job::new(gcc, command, cwd, view)).collect();
+    if list == Some(true) {
+        for (job, view) in jobs.iter_mut().zip(&views) {
+            let own = view.0.difference(&compiler.0).filter(|entry| entry.kind.file().is_some());
+            let headers: Vec<&Path> = own.map(|entry| entry.path.as_path()).collect();
+            job.reads = Some(client.opens(view, &headers));
+        }
+    }
     for number in 0..4 {
         client.run(number, &jobs[number as usize % jobs.len()]).unwrap();
     }
@@ -100,6 +119,7 @@ fn measure(name: &str, cwd: &Path, include: &Path, sources: &[&str], runs: u32) 
         let which = number as usize % jobs.len();
         let answer = client.run(number + 10, &jobs[which]).unwrap();
         assert!(answer.compiled.ended.is_success());
+        assert!(list != Some(true) || answer.compiled.audit == Audit::Agrees);
         wall += begin.elapsed().as_secs_f64() * 1e3;
         let children = children_cpu();
         assert!(Command::new(gcc).args(commands[which]).current_dir(cwd).status().unwrap().success());

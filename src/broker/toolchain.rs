@@ -36,6 +36,9 @@ const REFUSAL: Duration = Duration::from_secs(20);
 /// Surroundings of one compiler that are told apart; beyond it the memory starts afresh.
 const CLOSURES_MAX: usize = 16;
 
+/// What drivers look for on `PATH` to assemble, unless they have one of their own.
+const ASSEMBLER: &[u8] = b"as";
+
 /// Compilers remembered; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 256;
 
@@ -94,11 +97,14 @@ impl From<String> for AskError {
 
 type Asked = Arc<OnceCell<Result<Arc<Compiler>, AskError>>>;
 
+/// A program, its device and inode, and the assembler that it finds where it has none of its own.
+type Key = (PathBuf, u64, u64, Option<PathBuf>);
+
 /// The compilers met so far.
 #[derive(Default)]
 pub struct Compilers {
     /// By program and its stamp, so that a replaced program is a new entry.
-    known: Mutex<HashMap<(PathBuf, u64, u64), Asked>>,
+    known: Mutex<HashMap<Key, Asked>>,
     /// Programs by name.
     found: Mutex<HashMap<Wanted, Arc<Found>>>,
     lookout: Arc<Lookout>,
@@ -128,6 +134,8 @@ impl Wanted {
 struct Found {
     program: PathBuf,
     stamp: Stamp,
+    /// What drivers that have no assembler of their own run as one.
+    assembler: Option<PathBuf>,
     places: Vec<PathBuf>,
     seen: Seen,
 }
@@ -143,9 +151,9 @@ impl Compilers {
         for _ in 0..2 {
             let found = self.find(name, path, cwd).ok_or_else(|| fail("not found".to_owned()))?;
             let (program, stamp) = (&found.program, found.stamp);
-            let key = (program.clone(), stamp.device, stamp.inode);
+            let key = (program.clone(), stamp.device, stamp.inode, found.assembler.clone());
             let asked = self.entry(&key);
-            let answer = asked.get_or_init(|| ask(name, program, &self.lookout)).await.clone();
+            let answer = asked.get_or_init(|| ask(name, program, (path, cwd), &self.lookout)).await.clone();
             if answer.as_ref().is_ok_and(|compiler| compiler.is_unchanged()) {
                 return answer.map_err(|error| fail(error.why));
             }
@@ -167,7 +175,9 @@ impl Compilers {
             let places = found.places.iter().map(PathBuf::as_path);
             let look = || {
                 let program = find(name, path, cwd);
-                program.as_ref() == Some(&found.program) && Stamp::at(&found.program) == Some(found.stamp)
+                program.as_ref() == Some(&found.program)
+                    && Stamp::at(&found.program) == Some(found.stamp)
+                    && find_part(ASSEMBLER, path, cwd) == found.assembler
             };
             // Where a path climbs, links decide what it climbs from.
             let stands = match found.places.iter().any(|place| climbs(place)) {
@@ -181,9 +191,10 @@ impl Compilers {
         let program = find(name, path, cwd)?;
         let stamp = Stamp::at(&program)?;
         let last = Bytes::from(basename(name));
-        let places = candidates(name, path).chain(candidates(&last, path));
+        let places = candidates(name, path).chain(candidates(&last, path)).chain(candidates(ASSEMBLER, path));
         let places = places.map(|place| cwd.join(place.as_path())).collect();
-        let found = Arc::new(Found { program, stamp, places, seen: Seen::default() });
+        let assembler = find_part(ASSEMBLER, path, cwd);
+        let found = Arc::new(Found { program, stamp, assembler, places, seen: Seen::default() });
         let mut known = known();
         if known.len() >= REMEMBERED_MAX {
             known.clear();
@@ -192,7 +203,7 @@ impl Compilers {
         Some(found)
     }
 
-    fn entry(&self, key: &(PathBuf, u64, u64)) -> Asked {
+    fn entry(&self, key: &Key) -> Asked {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED_MAX {
             known.clear();
@@ -200,7 +211,7 @@ impl Compilers {
         known.entry(key.clone()).or_default().clone()
     }
 
-    fn forget(&self, key: &(PathBuf, u64, u64), asked: &Asked) {
+    fn forget(&self, key: &Key, asked: &Asked) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(key).is_some_and(|current| Arc::ptr_eq(current, asked)) {
             known.remove(key);
@@ -333,17 +344,23 @@ fn leads_to(program: &Path, tool: &str) -> bool {
     is_link && std::fs::canonicalize(program).is_ok_and(|real| real.file_name() == Some(OsStr::new(tool)))
 }
 
-async fn ask(name: &Bytes, program: &Path, lookout: &Arc<Lookout>) -> Result<Arc<Compiler>, AskError> {
-    let (_, said) = question(program, &[OsStr::new(QUESTIONS[0])]).await?;
+/// Asks a driver, as a job with this `PATH` and working directory would run it.
+async fn ask(
+    name: &Bytes,
+    program: &Path,
+    (path, cwd): (&[u8], &Path),
+    lookout: &Arc<Lookout>,
+) -> Result<Arc<Compiler>, AskError> {
+    let absolute = absolute_path(path, cwd);
+    let around = [("PATH", absolute.as_os_str())];
+    let (_, said) = question_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
     let banner = read_banner(&said)
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
-    let mut parts = vec![program.to_owned()];
+    let mut parts = vec![Some(program.to_owned())];
     for asked in &QUESTIONS[1..] {
-        let (answer, _) = question(program, &[OsStr::new(asked)]).await?;
-        parts.push(PathBuf::from(answer.trim_end_matches('\n')));
+        let (answer, _) = question_in(program, &[OsStr::new(asked)], &around).await?;
+        parts.push(find_part(answer.trim_end_matches('\n').as_bytes(), path, cwd));
     }
-    let looked_up = parts.into_iter().map(|part| on_path(&part));
-    let parts: Vec<Option<PathBuf>> = looked_up.collect();
     let task = tokio::task::spawn_blocking(move || digest_parts(parts));
     let (digests, parts) = task.await.map_err(|error| error.to_string())?;
     let toolchain = describe(name, program, banner, &digests);
@@ -374,18 +391,22 @@ fn describe(name: &Bytes, program: &Path, banner: Banner, digests: &[Option<Dige
     Toolchain { id, names, version: banner.version, target: banner.target, clang: banner.clang }
 }
 
-/// A sub-program's answer that has no slash is looked up on the broker's own `PATH`, as the driver
-/// would; one that is nowhere is `None`.
-fn on_path(answer: &Path) -> Option<PathBuf> {
-    if answer.is_absolute() {
-        return answer.exists().then(|| answer.to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = path.as_encoded_bytes();
-    let name = Bytes::from(answer);
-    candidates(&name, path)
-        .map(|candidate| candidate.as_path().to_owned())
-        .find(|candidate| candidate.is_file())
+/// The file that a driver runs as this part of itself, by what it says. What has no slash it looks for on its
+/// `PATH`; what is nowhere is `None`.
+fn find_part(said: &[u8], path: &[u8], cwd: &Path) -> Option<PathBuf> {
+    let runs = |place: &PathBuf| {
+        std::fs::metadata(place).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+    };
+    candidates(said, path).map(|place| cwd.join(place.as_path())).find(runs)
+}
+
+/// A `PATH` that means the same in every directory.
+fn absolute_path(path: &[u8], cwd: &Path) -> Bytes {
+    let folders = path.split(|&byte| byte == b':').map(|folder| match folder.starts_with(b"/") {
+        true => folder.to_vec(),
+        false => Bytes::from(cwd.join(Bytes::from(folder).as_path()).as_path()).to_vec(),
+    });
+    folders.collect::<Vec<_>>().join(&b':').into()
 }
 
 type Digested = (Vec<Option<Digest>>, Vec<(PathBuf, Stamp)>);

@@ -237,3 +237,40 @@ fn what_path_names_from_here_or_by_dots_is_what_travels() {
     assert_eq!(farm.total("local"), 0, "{}", farm.status());
     farm.finish();
 }
+
+/// The assembler that counted was that of the broker's `PATH`: a job that has another one got the object of a
+/// volunteer's.
+#[test]
+fn a_text_is_assembled_by_the_assembler_of_its_own_path_or_here() {
+    let texts = VolunteerOptions { more: &["--sandbox", "off"], ..VolunteerOptions::default() };
+    let farm = Farm::with(&[texts]);
+    let folder = farm.work().join("project");
+    fs::create_dir_all(folder.join("other")).expect("our own folder");
+    fs::write(folder.join("a.c"), "int f(int n) { while (n > 9) n /= 2; return n; }\n").expect("written");
+    let play = |path: &str, counts: &str| {
+        let with = |shim: &str| {
+            let mut command = farm.command("env");
+            command.arg(format!("PATH={path}/usr/bin:/bin")).args(shim.split_whitespace());
+            command.args(["gcc", "-c", "a.c"]).current_dir(&folder);
+            run(command, COMMAND_MAX).expect_success(path);
+            fs::read(folder.join("a.o")).expect("an object")
+        };
+        let (before, here) = (farm.total(counts), with(""));
+        assert!(with(SHIM) == here, "{path}: another object");
+        assert_eq!(farm.total(counts), before + 1, "{path}: {}", farm.status());
+        here
+    };
+    let usual = play("", "remote");
+    // One that keeps the compiler's own labels; first it is not there yet.
+    let other = folder.join("other/as");
+    assert!(play("other:", "remote") == usual);
+    fs::write(&other, "#!/bin/sh\nexec /usr/bin/as -L \"$@\"\n").expect("written");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).expect("ours");
+    for path in ["other:", &format!("{}/other:", folder.display())] {
+        assert!(play(path, "local") != usual, "{path}");
+    }
+    assert!(play("", "remote") == usual);
+    fs::remove_file(&other).expect("it was there");
+    assert!(play("other:", "remote") == usual);
+    farm.finish();
+}
