@@ -36,9 +36,9 @@ pub fn reading(
     let words: Vec<&[u8]> = plan.expanded.iter().skip(1).map(|word| &word[..]).collect();
     let environment = environment.iter().map(|entry| &entry[..]);
     if lists_otherwise || list(&words, environment, cwd, is_clang) == List::Nowhere {
-        // Where the compiler was asked, clang has named the text of a precompiled header among the rest, and
-        // opens none of that.
-        let is_mixed = is_clang && hermetic.times && !scanned.is_scanned();
+        // What is in a precompiled header that an option names is not told from the rest, and clang opens none
+        // of that, though other includes may lead to it.
+        let is_mixed = is_clang && words.contains(&&b"-include-pch"[..]);
         let covered = if is_mixed { 1..scanned.files.len() } else { scanned.covered.clone() };
         return Reading::Opened { apart: apart(scanned, &covered, entries) };
     }

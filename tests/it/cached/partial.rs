@@ -98,8 +98,15 @@ fn what_clang_lists_otherwise_than_others_is_audited_all_the_same() {
 fn what_is_in_a_precompiled_header_need_not_be_opened() {
     let cached = with_project();
     cached.write("w/p.h", "#include <stdio.h>\n#include \"own.h\"\n");
+    cached.write("w/made.h", "#ifndef MADE\n#define MADE 1\n#endif\n");
     for (precompile, words) in [
         ("clang -x c-header p.h -o p.pch", "clang -MMD -include-pch p.pch -isystem sys -c a.c"),
+        // As CMake has it: the header is named as well, and others that are in it too.
+        (
+            "clang -x c-header -include made.h p.h -o p.pch",
+            "clang -MMD -include made.h -Xclang -include-pch -Xclang p.pch -Xclang -include -Xclang p.h -c a.c \
+             -isystem sys",
+        ),
         ("clang -x c-header p.h -o p.h.pch", "clang -MMD -include p.h -isystem sys -c a.c"),
         ("gcc -x c-header p.h -o p.h.gch", "gcc -MMD -include p.h -isystem sys -c a.c"),
     ] {
