@@ -3,6 +3,7 @@
 //! Cheap questions come first; the compiler itself is asked last, and only once in its life.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
     CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
-    environment_reason, expand_responses, hermetic_environment, is_probe_directory, refuse_classic,
-    remote_environment,
+    environment_reason, expand_responses, hermetic_environment, is_of_the_process, is_probe_directory,
+    refuse_classic, remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
@@ -249,7 +250,7 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, Loca
 /// Refuses an input that can be read but once, or is another for each process, such as `/dev/stdin`.
 /// One that is not there is the compiler's business.
 fn check_input(name: &Bytes, path: &Path) -> Result<(), LocalReason> {
-    let own = path.starts_with("/dev") || path.starts_with("/proc");
+    let own = is_of_the_process(path.as_os_str().as_bytes());
     match own || std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         true => Err(LocalReason::SourceNotAFile { source_name: name.clone() }),
         false => Ok(()),

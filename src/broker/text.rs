@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use super::link::PackedBlob;
 use crate::common::action::Blob;
+use crate::common::classify::is_of_the_process;
 use crate::common::limits::PREPROCESSED_MAX_BYTES;
 use crate::common::reason::{LocalReason, TextRule};
 use crate::common::toolchain::Digest;
@@ -214,7 +215,8 @@ fn is_in_marker(text: &[u8], name: &[u8]) -> bool {
     while let Some(at) = find(text, name, from) {
         let start = text[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
         let before = text[start..at].strip_prefix(b"# ").and_then(|before| before.strip_suffix(b" "));
-        if before.is_some_and(|number| number.iter().all(u8::is_ascii_digit)) {
+        let is_marker = before.is_some_and(|number| number.iter().all(u8::is_ascii_digit));
+        if is_marker && is_of_the_process(&text[at + 1..]) {
             return true;
         }
         from = at + name.len();
@@ -291,6 +293,7 @@ mod tests {
     #[test]
     fn a_file_that_only_the_process_has_keeps_the_job_here() {
         check(&["# 1 \"/dev/stdin\" 1\nint x;\n"], false);
+        check(&["# 1 \"/dev/shm/a.h\" 1\nint x;\n"], true);
         check(&["int y;\n# 12 \"/proc/self/fd/0\"\n"], false);
         check(&["# 1 \"a.c\"\nopen(\"/dev/null\"); // # 1 \"/dev/x\"\n"], true);
     }

@@ -368,6 +368,21 @@ fn this_machine_travels_with_debug_information() {
     theatre.close();
 }
 
+/// A project in `/dev/shm` was taken for a device, and stayed here.
+#[test]
+fn files_that_are_kept_in_memory_are_files() {
+    let theatre = Theatre::bare();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (source, object) = (folder.path().join("a.c"), folder.path().join("a.o"));
+    std::fs::write(&source, "int f(void) { return 1; }\n").expect("a file");
+    for output in ["a.o", object.to_str().expect("a plain name")] {
+        let command = format!("gcc -g -MD -c {} -o {output}", source.display());
+        theatre.check(Place::Remote, &Scene::new(&command));
+    }
+    assert!(object.is_file());
+    theatre.close();
+}
+
 /// What tells the date stayed here even where the environment says which one.
 #[test]
 fn a_date_that_the_environment_decides_travels() {

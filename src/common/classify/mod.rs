@@ -41,7 +41,7 @@ pub use classic::refuse_classic;
 pub use environment::{environment_reason, hermetic_environment, remote_environment};
 pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use modules::Modules;
-pub use names::is_probe_directory;
+pub use names::{is_of_the_process, is_probe_directory};
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
 pub use table::only_links;

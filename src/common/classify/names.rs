@@ -3,6 +3,12 @@
 use super::{Driver, Language};
 use crate::common::bytes::Bytes;
 
+/// Whether what a full path names is a device, or another thing for each process that asks. Files that are kept in
+/// memory lie among devices.
+pub fn is_of_the_process(path: &[u8]) -> bool {
+    path.starts_with(b"/proc/") || path.starts_with(b"/dev/") && !path.starts_with(b"/dev/shm/")
+}
+
 /// The last component of a path.
 pub(super) fn basename(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)

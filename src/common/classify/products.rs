@@ -9,7 +9,7 @@
 //! can choose none.
 
 use super::effects::{Effect, Effects, is_short};
-use super::names::{basename, default_output, folder, stem, suffix};
+use super::names::{basename, default_output, folder, is_of_the_process, stem, suffix};
 use super::table::Emit;
 use super::{Language, Products, Read};
 use crate::common::bytes::Bytes;
@@ -70,7 +70,7 @@ impl Compile<'_> {
             self.add_products(*effect, value, effects, &mut products);
         }
         // What goes to a device leaves nothing.
-        products.names.retain(|name| !name.starts_with(b"/dev/"));
+        products.names.retain(|name| !is_of_the_process(name));
         keep_first(&mut products.names);
         keep_first(&mut products.beginnings);
         products

@@ -1,7 +1,9 @@
 //! From what the words said to the verdict.
 
 use super::effects::{Effect, Effects, is_short, plain_specs};
-use super::names::{Form, default_dependencies, default_output, is_probe, preprocessed_name};
+use super::names::{
+    Form, default_dependencies, default_output, is_of_the_process, is_probe, preprocessed_name,
+};
 use super::products::Compile;
 use super::response::ResponseReader;
 use super::scan::{Dependencies, Scan, Source};
@@ -249,7 +251,7 @@ fn only_output(outputs: &mut Vec<Bytes>) -> Result<Option<Bytes>, LocalReason> {
 /// the broker sees.
 fn plain_file(output: Bytes) -> Result<Bytes, LocalReason> {
     let plain =
-        !output.is_empty() && &*output != b"-" && !output.starts_with(b"/dev/") && !output.ends_with(b"/");
+        !output.is_empty() && &*output != b"-" && !is_of_the_process(&output) && !output.ends_with(b"/");
     if plain { Ok(output) } else { Err(LocalReason::OutputNotAFile { output }) }
 }
 

@@ -99,7 +99,9 @@ impl Farm {
             std::os::unix::fs::symlink(target, path.join("dev").join(name))?;
         }
         let (root, parking) = (File::open(&path)?, File::open(&parking)?);
-        let (set, folders) = (Arc::new([]), Folders::default());
+        let (set, mut folders) = (Arc::new([]), Folders::default());
+        // It is there for good, and so may others be in it.
+        folders.hold(b"dev", &mut Vec::new());
         Ok(Farm { place, path, root, parking, parked: Vec::new(), set, folders })
     }
 
@@ -145,6 +147,9 @@ impl Farm {
 
     fn remove(&mut self, known: &Known) -> Result<(), FarmError> {
         let path = relative(known);
+        if is_reserved(path) {
+            return Ok(());
+        }
         if known.entry.kind == EntryKind::Folder {
             self.folders.release(path);
             return Ok(());
@@ -275,10 +280,12 @@ fn relative(known: &Known) -> &[u8] {
     known.entry.path.strip_prefix(b"/").unwrap_or(&known.entry.path)
 }
 
-/// Whether a path is one that every farm has for its own purposes.
+/// Whether a path is one that every farm has for its own purposes. Files that a client keeps in memory lie among
+/// its devices.
 fn is_reserved(path: &[u8]) -> bool {
-    let first = path.split(|&byte| byte == b'/').next().unwrap_or(path);
-    first == &PRIVATE.as_bytes()[1..] || first == b"proc" || first == b"dev"
+    let mut names = path.split(|&byte| byte == b'/');
+    let (first, second) = (names.next().unwrap_or(path), names.next());
+    first == &PRIVATE.as_bytes()[1..] || first == b"proc" || first == b"dev" && second != Some(b"shm")
 }
 
 #[cfg(test)]

@@ -167,6 +167,18 @@ fn sets_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn what_is_kept_in_memory_lies_among_devices() {
+    let place = Place::new();
+    let mut farm = place.farm();
+    for words in ["/dev /dev/shm /dev/shm/a/b=x", "/a=x", "/dev/shm/c=x", "/dev /a=x", "/dev/shm"] {
+        farm.hold(&place.set(words), &place.store).unwrap();
+        assert!(farm.path().join("dev/null").is_file(), "{words}");
+        assert_eq!(farm.path().join("dev/shm").is_dir(), words.contains("shm"), "{words}");
+        assert_eq!(farm.path().join("dev/shm/a/b").is_file(), words.contains("b=x"), "{words}");
+    }
+}
+
+#[test]
 fn a_file_is_the_stores_own_and_a_lost_one_is_told() {
     let place = Place::new();
     let (mut farm, words) = (place.farm(), place.set("/a=x"));
