@@ -36,6 +36,8 @@ struct Workload {
     arguments: Vec<String>,
     jobs: usize,
     in_flight: usize,
+    /// Files that they write in turn; no fewer than are in flight.
+    outputs: usize,
     /// Jobs that are done before the measured ones.
     warm_up: usize,
 }
@@ -93,7 +95,7 @@ fn compile(rig: &Rig, workload: &Workload, job: usize) -> io::Result<bool> {
         .arg("-c")
         .arg(source)
         .arg("-o")
-        .arg(workload.directory.join(format!("{}.o", job % workload.in_flight.max(workload.sources.len()))))
+        .arg(workload.directory.join(format!("{}.o", job % workload.outputs)))
         .current_dir(&workload.directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -195,6 +197,7 @@ fn dispatch(temporary: &Path) -> io::Result<usize> {
         jobs: if slots > 16 { 6000 } else { 3000 },
         // Twice the slots would measure the queue; the slots themselves measure the path.
         in_flight: slots as usize,
+        outputs: slots as usize,
         warm_up: 1,
     })
 }
@@ -227,6 +230,7 @@ fn client_cost(temporary: &Path, directory: &Path, arguments: &[String]) -> io::
         arguments: arguments.to_vec(),
         jobs: sources.len() * ROUNDS,
         in_flight: 8,
+        outputs: sources.len().max(8),
         warm_up: sources.len(),
     })
 }

@@ -71,6 +71,7 @@ fn one(form: &str, way: &Way, place: &Path, work: &Path, jobs: usize) -> io::Res
         arguments: vec!["-O1".to_owned()],
         jobs,
         in_flight: 2,
+        outputs: 2,
         warm_up: 4,
     };
     // Starts the volunteer where ssh does, and has the toolchain there.

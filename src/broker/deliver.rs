@@ -14,14 +14,45 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::unpack::{Piece, Unplaced};
+
 /// One file to be put in place.
-pub struct Delivery {
+pub struct Delivery<'a> {
     /// Where, absolute.
     pub path: PathBuf,
     /// What is in it.
-    pub contents: Vec<u8>,
+    pub contents: Contents<'a>,
     /// Whether an existing file is replaced rather than rewritten.
     pub replaces: bool,
+}
+
+/// What is in a file.
+pub enum Contents<'a> {
+    /// A text that was made here.
+    Text(Vec<u8>),
+    /// What a volunteer sent, packed.
+    Piece(Piece<'a>),
+}
+
+impl Contents<'_> {
+    /// All of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns that it is not what was announced.
+    pub fn to_vec(&self) -> Result<Vec<u8>, Unplaced> {
+        match self {
+            Contents::Text(text) => Ok(text.clone()),
+            Contents::Piece(piece) => piece.to_vec(),
+        }
+    }
+
+    fn write(&self, file: &mut File) -> Result<(), Unplaced> {
+        match self {
+            Contents::Text(text) => Ok(file.write_all(text)?),
+            Contents::Piece(piece) => piece.unpack(|bytes| file.write_all(bytes)),
+        }
+    }
 }
 
 /// Whether a compiler's output may be put at `path`: a plain file is there, or nothing in a directory
@@ -38,11 +69,11 @@ pub fn check_destination(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// Returns what the file system returned; nothing is left behind.
-pub fn deliver(deliveries: &[Delivery], umask: u32) -> io::Result<()> {
-    let staged: io::Result<Vec<Staged<'_>>> =
+/// Returns what the file system returned, or that a piece is not what was announced; nothing is left behind.
+pub fn deliver(deliveries: &[Delivery<'_>], umask: u32) -> Result<(), Unplaced> {
+    let staged: Result<Vec<Staged<'_>>, Unplaced> =
         deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
-    staged?.into_iter().try_for_each(Staged::commit)
+    Ok(staged?.into_iter().try_for_each(Staged::commit)?)
 }
 
 /// A file that is whole but not yet in place; dropping it removes what was made for it.
@@ -52,30 +83,31 @@ enum Staged<'a> {
     /// Beside its destination, to be renamed.
     Renamed { temporary: PathBuf, path: &'a Path, committed: bool },
     /// To be written into the file that is there.
-    InPlace { file: File, contents: &'a [u8] },
+    InPlace { file: File, contents: Vec<u8> },
 }
 
-fn stage(delivery: &Delivery, umask: u32) -> io::Result<Staged<'_>> {
+fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unplaced> {
     let path = delivery.path.as_path();
     let existing = match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => Some(found),
-        Ok(_) => return Err(io::Error::other("the destination is not a plain file")),
+        Ok(_) => return Err(io::Error::other("the destination is not a plain file").into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     // gcc's assembler unlinks an object only when it is not empty; cc1 never does.
     let kept = existing.filter(|found| !delivery.replaces || found.size() == 0);
     match kept {
         Some(found) if delivery.replaces || found.nlink() > 1 => {
             let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-            Ok(Staged::InPlace { file, contents: &delivery.contents })
+            // Nothing is cut short before the rest is known to be whole.
+            Ok(Staged::InPlace { file, contents: delivery.contents.to_vec()? })
         }
         Some(found) => write_beside(delivery, found.mode() & 0o7777, true),
         None => write_beside(delivery, 0o666 & !umask, false),
     }
 }
 
-fn write_beside(delivery: &Delivery, mode: u32, exactly: bool) -> io::Result<Staged<'_>> {
+fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Result<Staged<'a>, Unplaced> {
     let path = delivery.path.as_path();
     let (mut file, temporary) = create(path, mode)?;
     let staged = match temporary {
@@ -85,7 +117,7 @@ fn write_beside(delivery: &Delivery, mode: u32, exactly: bool) -> io::Result<Sta
     if exactly {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
-    file.write_all(&delivery.contents)?;
+    delivery.contents.write(&mut file)?;
     Ok(staged)
 }
 
@@ -159,10 +191,16 @@ impl Drop for Staged<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::protocol::link::{Packing, Part};
+    use crate::common::toolchain::Digest;
 
-    fn deliver_one(path: &Path, replaces: bool) -> io::Result<()> {
-        let delivery = Delivery { path: path.to_owned(), contents: b"new".to_vec(), replaces };
+    fn deliver_one(path: &Path, replaces: bool) -> Result<(), Unplaced> {
+        let delivery = Delivery { path: path.to_owned(), contents: new(), replaces };
         deliver(&[delivery], 0o027)
+    }
+
+    fn new() -> Contents<'static> {
+        Contents::Text(b"new".to_vec())
     }
 
     fn only_file(directory: &Path) -> usize {
@@ -215,9 +253,25 @@ mod tests {
     #[test]
     fn when_one_output_cannot_be_placed_none_is() {
         let directory = tempfile::tempdir().expect("a directory");
-        let good = Delivery { path: directory.path().join("a.d"), contents: vec![1], replaces: false };
-        let bad = Delivery { path: directory.path().join("no/a.o"), contents: vec![1], replaces: true };
+        let good = Delivery { path: directory.path().join("a.d"), contents: new(), replaces: false };
+        let bad = Delivery { path: directory.path().join("no/a.o"), contents: new(), replaces: true };
         assert!(deliver(&[good, bad], 0o022).is_err());
         assert_eq!(only_file(directory.path()), 0);
+    }
+
+    #[test]
+    fn a_piece_that_cannot_be_unpacked_leaves_the_old_file_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.o");
+        let packed = b"no frame";
+        let part = Part { packing: Packing::Lz4, digest: Digest::of(packed), size: 3, packed: 8 };
+        let piece = Piece::take(&mut &packed[..], &part).expect("a piece");
+        for old in ["old", ""] {
+            fs::write(&path, old).expect("written");
+            let delivery = Delivery { path: path.clone(), contents: Contents::Piece(piece), replaces: true };
+            assert!(matches!(deliver(&[delivery], 0o022), Err(Unplaced::Damaged(_))));
+            assert_eq!(fs::read(&path).expect("there"), old.as_bytes());
+            assert_eq!(only_file(directory.path()), 1);
+        }
     }
 }

@@ -56,6 +56,7 @@ pub mod text;
 pub mod toolchain;
 pub mod trace;
 pub mod trust;
+pub mod unpack;
 pub mod verify;
 pub mod visitors;
 pub mod volunteers;

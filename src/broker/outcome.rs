@@ -1,23 +1,21 @@
 //! From a volunteer's answer to what the user gets, or to the reason why it must not be that.
 
-use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
-use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::deliver::{Delivery, deliver};
+use super::deliver::{Contents, Delivery, deliver};
 use super::frontend;
-use super::link::{PackedBlob, Packing, TextAnswer};
+use super::link::{PackedBlob, TextAnswer};
 use super::plan::Plan;
 use super::prepare::Prepared;
 use super::speech::tamed;
+use super::unpack::{Piece, Unplaced};
 use tokio::sync::Semaphore;
-use zstd::bulk::Decompressor;
 
 use crate::common::action::Ended;
 use crate::common::classify::Destination;
 use crate::common::invocation::Invocation;
-use crate::common::protocol::link::Part;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
 use crate::common::toolchain::Digest;
@@ -80,14 +78,18 @@ pub async fn finish(
     };
     let size: u64 = result.outputs.iter().map(|part| part.size).sum();
     let dependencies = answer.dependencies.clone().or_else(|| work.prepared.dependencies.clone());
-    let mut deliveries = dependency_delivery(&work, dependencies.as_ref());
+    let dependency_file = dependency_file(&work);
     let output = work.invocation.cwd.as_path().join(work.plan.job.output.as_path());
     let replaces = !work.plan.is_text();
     let umask = work.invocation.umask;
-    let place = move || {
-        let contents = unpack_outputs(&answer)?;
-        deliveries.extend(contents.map(|contents| Delivery { path: output, contents, replaces }));
-        deliver(&deliveries, umask).map_err(|error| LocalReason::Broker { why: error.to_string() })
+    let text = dependencies.clone();
+    let place = move || -> Result<(), LocalReason> {
+        let text = dependency_file.zip(text).map(|(path, text)| (path, Contents::Text(text), false));
+        let object = object(&answer)?.map(|piece| (output, Contents::Piece(piece), replaces));
+        let both = [text, object].into_iter().flatten();
+        let deliveries: Vec<_> =
+            both.map(|(path, contents, replaces)| Delivery { path, contents, replaces }).collect();
+        Ok(deliver(&deliveries, umask)?)
     };
     if size > INLINE_MAX_BYTES {
         let task = tokio::task::spawn_blocking(place);
@@ -129,67 +131,38 @@ fn told(answer: &TextAnswer) -> Result<Outcome, LocalReason> {
 
 /// What the compiler printed: its stdout (0) or its stderr (1).
 fn message(answer: &TextAnswer, which: usize) -> Result<Vec<u8>, LocalReason> {
-    let parts = [&answer.result.stdout, &answer.result.stderr];
-    let begin: u64 = parts[..which].iter().map(|part| part.packed).sum();
-    let packed = answer.packed.get(begin as usize..(begin + parts[which].packed) as usize);
-    unpack(packed.unwrap_or_default(), parts[which], answer.packing)
+    Ok(piece(answer, which)?.map_or(Ok(Vec::new()), Piece::to_vec)?)
 }
 
-fn dependency_delivery(work: &Work<'_>, text: Option<&Vec<u8>>) -> Vec<Delivery> {
-    match (&work.plan.job.dependencies, text) {
-        (Some(Destination::File(path)), Some(text)) => {
-            let path = work.invocation.cwd.as_path().join(path.as_path());
-            vec![Delivery { path, contents: text.clone(), replaces: false }]
-        }
-        _ => Vec::new(),
+/// The one output of a compile, if there is one.
+fn object(answer: &TextAnswer) -> Result<Option<Piece<'_>>, Unplaced> {
+    piece(answer, 2)
+}
+
+/// A part of an answer: stdout, stderr, and then its outputs.
+fn piece(answer: &TextAnswer, which: usize) -> Result<Option<Piece<'_>>, Unplaced> {
+    let result = &answer.result;
+    let mut parts = [&result.stdout, &result.stderr].into_iter().chain(&result.outputs);
+    let before: u64 = parts.by_ref().take(which).map(|part| part.packed).sum();
+    let Some(part) = parts.next() else { return Ok(None) };
+    let mut bytes = answer.packed.get(before as usize..).unwrap_or_default();
+    Piece::take(&mut bytes, part).map(Some)
+}
+
+fn dependency_file(work: &Work<'_>) -> Option<PathBuf> {
+    match &work.plan.job.dependencies {
+        Some(Destination::File(path)) => Some(work.invocation.cwd.as_path().join(path.as_path())),
+        _ => None,
     }
 }
 
-/// The one output of a compile, checked against its digest.
+/// The one output of a compile.
 ///
 /// # Errors
 ///
 /// Returns that it is not what was announced.
 pub fn unpack_outputs(answer: &TextAnswer) -> Result<Option<Vec<u8>>, LocalReason> {
-    let messages = answer.result.stdout.packed + answer.result.stderr.packed;
-    let Some(part) = answer.result.outputs.first() else { return Ok(None) };
-    let packed = answer.packed.get(messages as usize..(messages + part.packed) as usize);
-    unpack(packed.unwrap_or_default(), part, answer.packing).map(Some)
-}
-
-/// The contents of a part, which have the length and the digest that were announced.
-///
-/// # Errors
-///
-/// Returns [`LocalReason::NoVolunteer`] when they have not.
-pub fn unpack(packed: &[u8], part: &Part, packing: Packing) -> Result<Vec<u8>, LocalReason> {
-    let wrong = |why: &str| LocalReason::NoVolunteer { why: format!("the answer was damaged: {why}") };
-    if part.size == 0 {
-        return Ok(Vec::new());
-    }
-    if packing == Packing::Plain {
-        return Ok(packed.to_vec());
-    }
-    let contents = inflate(packed, part.size as usize).map_err(|_| wrong("cannot be unpacked"))?;
-    if contents.len() as u64 != part.size || Digest::of(&contents) != part.digest {
-        return Err(wrong("digests differ"));
-    }
-    Ok(contents)
-}
-
-/// Unpacks at most `size` bytes in one go: what is left over is an error.
-fn inflate(packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
-    thread_local! {
-        // Making one takes longer than most messages do.
-        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-    DECOMPRESSOR.with_borrow_mut(|decompressor| {
-        let decompressor = match decompressor {
-            Some(decompressor) => decompressor,
-            None => decompressor.insert(Decompressor::new()?),
-        };
-        decompressor.decompress(packed, size)
-    })
+    Ok(object(answer)?.map(Piece::to_vec).transpose()?)
 }
 
 /// What makes two compiles print the same diagnostics.
@@ -227,26 +200,5 @@ impl Diagnosed {
     /// Whether a compile of this fingerprint printed diagnostics before.
     pub fn contains(&self, fingerprint: &Digest) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).0.contains(fingerprint)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part_of(contents: &[u8], packed: &[u8]) -> Part {
-        Part { digest: Digest::of(contents), size: contents.len() as u64, packed: packed.len() as u64 }
-    }
-
-    #[test]
-    fn an_output_that_is_not_what_it_claims_to_be_is_refused() {
-        let contents = vec![7; 100_000];
-        let packed = zstd::encode_all(&contents[..], 1).expect("packed");
-        let part = part_of(&contents, &packed);
-        assert_eq!(unpack(&packed, &part, Packing::Zstd), Ok(contents.clone()));
-        assert!(unpack(&packed[1..], &part, Packing::Zstd).is_err());
-        assert!(unpack(&packed, &Part { size: part.size - 1, ..part }, Packing::Zstd).is_err());
-        assert!(unpack(&packed, &Part { size: part.size + 1, ..part }, Packing::Zstd).is_err());
-        assert!(unpack(&packed, &Part { digest: Digest::of(b"other"), ..part }, Packing::Zstd).is_err());
     }
 }

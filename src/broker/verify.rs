@@ -60,7 +60,7 @@ pub async fn in_place(
     shared: &Shared,
     plan: &Plan,
     invocation: &Invocation,
-    deliveries: &[Delivery],
+    deliveries: &[Delivery<'_>],
 ) -> Result<Option<Difference>, LocalReason> {
     let _slot = shared.front_ends.acquire().await.map_err(|_| cannot("it ends"))?;
     let compile = || {
@@ -72,15 +72,28 @@ pub async fn in_place(
         run(command)
     };
     compile().await?;
-    let read = |delivery: &Delivery| fs::read(&delivery.path).unwrap_or_default();
-    let differs = deliveries.iter().find(|delivery| read(delivery) != delivery.contents);
-    let Some(delivery) = differs else { return Ok(None) };
+    let read = |delivery: &Delivery<'_>| fs::read(&delivery.path).unwrap_or_default();
+    let Some((delivery, there)) = first_that_differs(deliveries, read)? else { return Ok(None) };
     let here = read(delivery);
     // Some compiles give other bytes each time, which is no lie.
     compile().await?;
     let is_certain = read(delivery) == here;
-    let (name, there) = (delivery.path.clone(), delivery.contents.clone());
+    let name = delivery.path.clone();
     Ok(is_certain.then_some(Difference { name, there, here }))
+}
+
+/// The first file that is another here, with what came.
+fn first_that_differs<'a>(
+    deliveries: &'a [Delivery<'a>],
+    here: impl Fn(&Delivery<'_>) -> Vec<u8>,
+) -> Result<Option<(&'a Delivery<'a>, Vec<u8>)>, LocalReason> {
+    for delivery in deliveries {
+        let there = delivery.contents.to_vec()?;
+        if here(delivery) != there {
+            return Ok(Some((delivery, there)));
+        }
+    }
+    Ok(None)
 }
 
 /// Compiles a text as a volunteer does, and compares.

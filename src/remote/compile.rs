@@ -25,7 +25,7 @@ use super::toolchain::Compiler;
 use crate::common::action::{Action, Argument, Blob, InputSet};
 use crate::common::bytes::Bytes;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
-use crate::common::protocol::link::{Audit, Refusal};
+use crate::common::protocol::link::{Audit, Packing, Refusal};
 
 /// Where and under which terms jobs run.
 #[derive(Debug)]
@@ -268,13 +268,13 @@ impl Workshop {
     }
 
     fn pack_messages(&self, mut file: File) -> Result<Packed, Refusal> {
-        let packed = file.rewind().and_then(|()| pack(file, MESSAGES_MAX_BYTES, &self.jobs));
+        let packed = file.rewind().and_then(|()| pack(file, MESSAGES_MAX_BYTES, PACKING, &self.jobs));
         packed.map_err(|error| disk_refusal("take what the compiler printed", &error))
     }
 
     fn pack_output(&self, left: &OwnedFd, name: &str) -> Result<Packed, Refusal> {
-        let packed =
-            open_output(left, name.as_ref()).and_then(|file| pack(file, OUTPUT_MAX_BYTES, &self.jobs));
+        let file = open_output(left, name.as_ref());
+        let packed = file.and_then(|file| pack(file, OUTPUT_MAX_BYTES, PACKING, &self.jobs));
         packed.map_err(|error| disk_refusal(&format!("take the output {name}"), &error))
     }
 
@@ -340,6 +340,9 @@ pub fn source(action: &Action) -> &Blob {
     let InputSet::Preprocessed { source, .. } = &action.inputs;
     source
 }
+
+/// Next to what a text costs its client before, unpacking the result is little.
+const PACKING: Packing = Packing::Zstd;
 
 /// What zstd makes of incompressible data at most, and then some.
 pub fn packed_max(size: u64) -> u64 {

@@ -27,6 +27,7 @@ use super::classic;
 use super::clients::Client;
 use super::hurry::{Crowd, Origin, drain_begins};
 use super::job::Context;
+use super::line::Line;
 use super::reticence::Reticence;
 use super::session::{self, Caller, Phase};
 use super::stream::{self, Speech};
@@ -134,7 +135,7 @@ pub async fn serve_one<S>(
     context.stats.accepted();
     // Nobody evicts the only one.
     let (_stays, evicted) = oneshot::channel();
-    connection(stream, peer, evicted, welcome, context, phase).await;
+    connection((stream, Line::default()), peer, evicted, welcome, context, phase).await;
 }
 
 /// What concerns one connection is over with it; what concerns the process needs a rest.
@@ -156,7 +157,10 @@ async fn from_network(
 ) {
     let peer = Peer(Some(peer));
     match transport::prepare(&stream) {
-        Ok(()) => connection(stream, peer, evicted, welcome, context, phase).await,
+        Ok(()) => {
+            let line = Line::of(&stream);
+            connection((stream, line), peer, evicted, welcome, context, phase).await;
+        }
         Err(error) => welcome.reticence.say(Level::INFO, &format!("closed: {error}, from {peer}")),
     }
 }
@@ -187,7 +191,7 @@ enum Stranger {
 }
 
 async fn connection<S>(
-    stream: S,
+    (stream, line): (S, Line),
     peer: Peer,
     evicted: oneshot::Receiver<()>,
     welcome: Arc<Welcome>,
@@ -222,13 +226,18 @@ async fn connection<S>(
                 }
             }
         }
-        Ok(Ok(Guest::Carried(stream, caller))) => link(stream, caller, context, phase).await,
-        Ok(Ok(Guest::Secured(stream, caller))) => link(stream, caller, context, phase).await,
+        Ok(Ok(Guest::Carried(stream, caller))) => link(stream, line, caller, context, phase).await,
+        Ok(Ok(Guest::Secured(stream, caller))) => link(stream, line, caller, context, phase).await,
     }
 }
 
-async fn link<S>(mut stream: S, caller: Caller, context: Arc<Context>, phase: watch::Receiver<Phase>)
-where
+async fn link<S>(
+    mut stream: S,
+    line: Line,
+    caller: Caller,
+    context: Arc<Context>,
+    phase: watch::Receiver<Phase>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (peer, client) = (caller.peer, caller.name.clone());
@@ -239,7 +248,7 @@ where
         return;
     };
     tracing::info!(%peer, client, "link up");
-    let end = session::run(stream, caller, pass, context, phase).await;
+    let end = session::run((stream, line), caller, pass, context, phase).await;
     tracing::info!(%peer, client, %end, "link down");
 }
 

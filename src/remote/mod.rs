@@ -32,6 +32,7 @@ pub mod intake;
 pub mod items;
 pub mod job;
 pub mod layers;
+pub mod line;
 pub mod listen;
 pub mod log;
 pub mod outbox;

@@ -1,12 +1,13 @@
-//! Results on their way to the client: digested and packed, in memory while they are small.
+//! Results on their way to the client: packed and digested, in memory while they are small.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use tempfile::SpooledTempFile;
 
-use crate::common::protocol::link::Part;
+use crate::common::protocol::link::{Packing, Part};
 use crate::common::toolchain::Digest;
 
 /// Packed results up to this size stay in memory; larger ones wait in an unnamed file.
@@ -15,8 +16,11 @@ const MEMORY_MAX_BYTES: usize = 1 << 20;
 /// How much is read at once.
 const STEP_BYTES: usize = 64 << 10;
 
-/// Fast, and twice as good as none on objects; the network is slower than this level.
-const LEVEL: i32 = 1;
+/// What is not longer travels as it is: a frame would be longer.
+const PLAIN_MAX_BYTES: usize = 128;
+
+/// Fast, and twice as good as none on objects.
+const ZSTD_LEVEL: i32 = 1;
 
 /// One piece of a result, ready to be sent.
 #[derive(Debug)]
@@ -27,74 +31,167 @@ pub struct Packed {
     pub data: SpooledTempFile,
 }
 
-/// Packs a file from where it stands to its end. What does not fit into memory waits in `spool`.
+/// Packs a file from where it stands to its end, as `packing` says where that makes it shorter. What does
+/// not fit into memory waits in `spool`.
 ///
 /// # Errors
 ///
 /// Returns `FileTooLarge` for more than `max_bytes`, else what the file system returns.
-pub fn pack(mut file: File, max_bytes: u64, spool: &Path) -> io::Result<Packed> {
-    let data = tempfile::spooled_tempfile_in(MEMORY_MAX_BYTES, spool);
-    let mut encoder = zstd::stream::write::Encoder::new(data, LEVEL)?;
-    let mut hasher = blake3::Hasher::new();
+pub fn pack(mut file: File, max_bytes: u64, packing: Packing, spool: &Path) -> io::Result<Packed> {
     let mut buffer = vec![0; STEP_BYTES];
+    let mut read = fill(&mut file, &mut buffer)?;
+    let packing = if read <= PLAIN_MAX_BYTES { Packing::Plain } else { packing };
+    let mut encoder =
+        Encoder::new(packing, Sealed::new(tempfile::spooled_tempfile_in(MEMORY_MAX_BYTES, spool)))?;
     let mut size: u64 = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
+    while read > 0 {
         size += read as u64;
         if size > max_bytes {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        hasher.update(&buffer[..read]);
         encoder.write_all(&buffer[..read])?;
+        read = fill(&mut file, &mut buffer)?;
     }
-    let digest = Digest(*hasher.finalize().as_bytes());
-    if size == 0 {
-        // An empty part has no bytes on the way, not even those of an empty frame.
-        let data = tempfile::spooled_tempfile_in(0, spool);
-        return Ok(Packed { part: Part { digest, size, packed: 0 }, data });
-    }
-    let mut data = encoder.finish()?;
-    let packed = data.stream_position()?;
+    let Sealed { mut data, hasher, written } = encoder.finish()?;
     data.rewind()?;
-    Ok(Packed { part: Part { digest, size, packed }, data })
+    let digest = Digest(*hasher.finalize().as_bytes());
+    Ok(Packed { part: Part { packing, digest, size, packed: written }, data })
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The bytes that travel, and their digest.
+struct Sealed {
+    data: SpooledTempFile,
+    hasher: blake3::Hasher,
+    written: u64,
+}
+
+impl Sealed {
+    fn new(data: SpooledTempFile) -> Self {
+        Sealed { data, hasher: blake3::Hasher::new(), written: 0 }
+    }
+}
+
+impl Write for Sealed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.data.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.data.flush()
+    }
+}
+
+enum Encoder {
+    Plain(Sealed),
+    Zstd(zstd::stream::write::Encoder<'static, Sealed>),
+    Lz4(Box<FrameEncoder<Sealed>>),
+}
+
+impl Encoder {
+    fn new(packing: Packing, sealed: Sealed) -> io::Result<Self> {
+        Ok(match packing {
+            Packing::Plain => Encoder::Plain(sealed),
+            Packing::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(sealed, ZSTD_LEVEL)?),
+            Packing::Lz4 => {
+                // Blocks that stay in the reader's innermost caches.
+                let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+                Encoder::Lz4(Box::new(FrameEncoder::with_frame_info(info, sealed)))
+            }
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Encoder::Plain(to) => to.write_all(bytes),
+            Encoder::Zstd(to) => to.write_all(bytes),
+            Encoder::Lz4(to) => to.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Sealed> {
+        match self {
+            Encoder::Plain(sealed) => Ok(sealed),
+            Encoder::Zstd(encoder) => encoder.finish(),
+            Encoder::Lz4(encoder) => Ok(encoder.finish()?),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use lz4_flex::frame::FrameDecoder;
+
     use super::*;
 
-    fn packed(bytes: &[u8], max_bytes: u64) -> io::Result<Packed> {
+    fn packed(bytes: &[u8], max_bytes: u64, packing: Packing) -> io::Result<(Part, Vec<u8>)> {
         let directory = tempfile::tempdir()?;
         let mut file = tempfile::tempfile()?;
         file.write_all(bytes)?;
         file.rewind()?;
-        pack(file, max_bytes, directory.path())
+        let mut packed = pack(file, max_bytes, packing, directory.path())?;
+        let mut travelled = Vec::new();
+        packed.data.read_to_end(&mut travelled)?;
+        assert_eq!(
+            (packed.part.packed, packed.part.digest),
+            (travelled.len() as u64, Digest::of(&travelled))
+        );
+        Ok((packed.part, travelled))
+    }
+
+    fn unpacked(packing: Packing, packed: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match packing {
+            Packing::Plain => bytes.extend_from_slice(packed),
+            Packing::Zstd => bytes = zstd::decode_all(packed).unwrap(),
+            Packing::Lz4 => assert!(FrameDecoder::new(packed).read_to_end(&mut bytes).is_ok()),
+        }
+        bytes
     }
 
     #[test]
     fn what_is_packed_unpacks_to_the_same() {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let mut packed = packed(&bytes, 1 << 30).unwrap();
-        let mut travelled = Vec::new();
-        packed.data.read_to_end(&mut travelled).unwrap();
-        assert_eq!(packed.part.packed, travelled.len() as u64);
-        assert_eq!(packed.part.digest, Digest::of(&bytes));
-        assert_eq!(zstd::decode_all(&travelled[..]).unwrap(), bytes);
+        for packing in [Packing::Plain, Packing::Zstd, Packing::Lz4] {
+            for length in [PLAIN_MAX_BYTES + 1, STEP_BYTES, STEP_BYTES + 1, bytes.len()] {
+                let (part, travelled) = packed(&bytes[..length], 1 << 30, packing).unwrap();
+                assert_eq!((part.packing, part.size), (packing, length as u64));
+                assert_eq!(unpacked(packing, &travelled), &bytes[..length]);
+            }
+        }
     }
 
     #[test]
-    fn nothing_travels_as_nothing() {
-        let packed = packed(b"", 10).unwrap();
-        assert_eq!((packed.part.size, packed.part.packed), (0, 0));
-        assert_eq!(packed.part.digest, Digest::of(b""));
+    fn what_is_short_travels_as_it_is_and_nothing_as_nothing() {
+        for bytes in [&b""[..], b"warning: x\n"] {
+            let (part, travelled) = packed(bytes, 100, Packing::Zstd).unwrap();
+            assert_eq!(
+                (part.packing, part.size, &travelled[..]),
+                (Packing::Plain, bytes.len() as u64, bytes)
+            );
+        }
     }
 
     #[test]
     fn more_than_the_limit_is_an_error() {
-        assert!(packed(b"0123456789", 10).is_ok());
-        assert_eq!(packed(b"0123456789x", 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(packed(b"0123456789", 10, Packing::Lz4).is_ok());
+        let error = packed(b"0123456789x", 10, Packing::Lz4).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

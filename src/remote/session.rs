@@ -28,6 +28,7 @@ use super::clients::{ARRIVING_MAX_BYTES, Good, Held, LinkPass};
 use super::compile;
 use super::gate::Member;
 use super::job::{self, Context, Event, Order};
+use super::line::Line;
 use super::listen::Peer;
 use super::outbox::Outbox;
 use super::owner::roster::Entry;
@@ -120,6 +121,7 @@ pub struct Caller {
 /// Everything that one link's loop owns.
 struct Session {
     client: Caller,
+    line: Line,
     pass: LinkPass,
     context: Arc<Context>,
     member: Arc<Member>,
@@ -136,7 +138,7 @@ struct Session {
 /// Serves a link whose client has said its hello ([`stream::greet`]), until it ends. All of its
 /// jobs are over when this returns.
 pub async fn run<S>(
-    stream: S,
+    (stream, line): (S, Line),
     client: Caller,
     pass: LinkPass,
     context: Arc<Context>,
@@ -155,6 +157,7 @@ where
     let member = Arc::new(context.gate.join(pass.client()));
     let mut session = Session {
         client,
+        line,
         pass,
         context,
         member,

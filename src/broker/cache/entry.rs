@@ -9,7 +9,7 @@ use crate::common::protocol::wire;
 use crate::common::toolchain::Digest;
 
 /// What such files begin with; the number is raised when anything behind it changes.
-const MARK: [u8; 8] = *b"DCCache3";
+const MARK: [u8; 8] = *b"DCCache4";
 
 /// The bytes of an entry.
 pub fn encode(key: &Digest, answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {
@@ -49,10 +49,10 @@ pub fn decode(key: &Digest, bytes: &[u8]) -> Option<(FilesAnswer, Origin)> {
 pub mod tests {
     use super::*;
     use crate::common::action::Ended;
-    use crate::common::protocol::link::{Audit, Part};
+    use crate::common::protocol::link::{Audit, Packing, Part};
 
     pub fn answer(packed: &[u8]) -> FilesAnswer {
-        let part = Part { digest: Digest::of(b""), size: 0, packed: 0 };
+        let part = Part { packing: Packing::Plain, digest: Digest::of(b""), size: 0, packed: 0 };
         let compiled = Compiled {
             job: 1,
             ended: Ended::Exited(0),

@@ -10,17 +10,17 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::broker::deliver::{Delivery, check_destination, deliver};
+use crate::broker::deliver::{Contents, Delivery, check_destination, deliver};
 use crate::broker::link::FilesAnswer;
-use crate::broker::link::Packing;
-use crate::broker::outcome::{Outcome, unpack};
+use crate::broker::outcome::Outcome;
 use crate::broker::plan::Plan;
 use crate::broker::speech::{is_a_compilers, tamed};
+use crate::broker::unpack::Piece;
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::classify::Destination;
 use crate::common::invocation::Invocation;
-use crate::common::protocol::link::{Audit, Part, Product};
+use crate::common::protocol::link::{Audit, Product};
 use crate::common::reason::LocalReason;
 
 /// Larger results are unpacked and written off the event loop.
@@ -76,7 +76,7 @@ fn place(
     for folder in may_lack.filter_map(|delivery| delivery.path.parent()) {
         make_folder(folder, invocation.umask).map_err(broker)?;
     }
-    deliver(&deliveries, invocation.umask).map_err(broker)?;
+    deliver(&deliveries, invocation.umask)?;
     Ok(outcome)
 }
 
@@ -89,29 +89,30 @@ fn make_folder(folder: &Path, umask: u32) -> std::io::Result<()> {
 }
 
 /// An answer that may be what the user gets.
-pub struct Examined {
+pub struct Examined<'a> {
     /// What is to be put in place.
-    pub deliveries: Vec<Delivery>,
+    pub deliveries: Vec<Delivery<'a>>,
     /// What the user sees.
     pub outcome: Outcome,
 }
 
-/// Checks an answer, and unpacks it.
+/// Checks an answer; what it made is unpacked when it is delivered.
 ///
 /// # Errors
 ///
 /// Returns why the job must be compiled here instead.
-pub fn examine(
+pub fn examine<'a>(
     plan: &Plan,
     invocation: &Invocation,
     made: &[Bytes],
-    answer: &FilesAnswer,
+    answer: &'a FilesAnswer,
     is_final: bool,
-) -> Result<Examined, LocalReason> {
+) -> Result<Examined<'a>, LocalReason> {
     check(answer, is_final)?;
     let compiled = &answer.compiled;
-    let mut parts = Parts { packed: &answer.packed };
-    let (stdout, stderr) = (parts.next(&compiled.stdout)?, parts.next(&compiled.stderr)?);
+    let mut packed = &answer.packed[..];
+    let mut take = |part| Piece::take(&mut packed, part);
+    let (stdout, stderr) = (take(&compiled.stdout)?.to_vec()?, take(&compiled.stderr)?.to_vec()?);
     let is_plain = is_a_compilers(&stdout) && is_a_compilers(&stderr);
     if is_cut_here(&stderr, invocation) || !is_plain && !is_final {
         return Err(LocalReason::RemoteDiagnostics);
@@ -119,7 +120,7 @@ pub fn examine(
     let allowed = Allowed::new(plan, invocation, made);
     let mut deliveries = Vec::with_capacity(compiled.products.len());
     for product in &compiled.products {
-        let contents = parts.next(&product.part)?;
+        let contents = Contents::Piece(take(&product.part)?);
         let replaces = allowed.check(product)?;
         deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, replaces });
     }
@@ -135,19 +136,6 @@ pub fn examine(
 fn is_cut_here(stderr: &[u8], invocation: &Invocation) -> bool {
     let columns = invocation.terminal.map_or(0, |terminal| usize::from(terminal.columns));
     columns > 0 && stderr.split(|&byte| byte == b'\n').any(|line| line.len() >= columns)
-}
-
-/// The bytes of an answer, part by part.
-struct Parts<'a> {
-    packed: &'a [u8],
-}
-
-impl Parts<'_> {
-    fn next(&mut self, part: &Part) -> Result<Vec<u8>, LocalReason> {
-        let (this, rest) = self.packed.split_at_checked(part.packed as usize).unwrap_or_default();
-        self.packed = rest;
-        unpack(this, part, Packing::Zstd)
-    }
 }
 
 /// The names that a command may make.
@@ -207,7 +195,7 @@ impl<'a> Allowed<'a> {
     }
 
     /// Whether what such a command always makes is among what came.
-    fn check_whole(&self, deliveries: &[Delivery]) -> Result<(), LocalReason> {
+    fn check_whole(&self, deliveries: &[Delivery<'_>]) -> Result<(), LocalReason> {
         let dependencies = match &self.plan.job.dependencies {
             Some(Destination::File(path)) => real(&self.cwd.join(path.as_path())),
             _ => None,

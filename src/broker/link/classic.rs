@@ -22,7 +22,7 @@ mod request;
 pub use self::dependencies::Columns;
 use super::traffic::{Traffic, Way};
 use super::transport::{CONNECT_TIMEOUT, Carrier, ConnectError, Farewell, Route, Stream};
-use super::{Answer, Author, Order, Packing, TextAnswer, Times};
+use super::{Answer, Author, Order, TextAnswer, Times};
 use crate::broker::scheduler::api::Failure;
 use crate::broker::sets::FileSet;
 use crate::common::action::Ended;
@@ -30,7 +30,7 @@ use crate::common::bytes::Bytes;
 use crate::common::exit;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
 use crate::common::protocol::classic::{HEADER_LEN, Reply, Response, ResponseOrder, Version, lzo};
-use crate::common::protocol::link::{JobResult, Part};
+use crate::common::protocol::link::{JobResult, Packing, Part};
 use crate::common::toolchain::Digest;
 
 /// What is in the name of the folder in which a daemon of distcc 3.4 lays out a file set.
@@ -276,7 +276,7 @@ fn answer(
     let parts = [&response.stdout, &response.stderr, &response.object];
     let part = |bytes: &Vec<u8>| {
         let size = bytes.len() as u64;
-        Part { digest: Digest([0; 32]), size, packed: size }
+        Part { packing: Packing::Plain, digest: Digest::of(bytes), size, packed: size }
     };
     let dependencies = response.dependencies.as_ref().map(|text| dependencies::rewrap(text, classic.columns));
     let outputs = if ended.is_success() { order.action.outputs.len() } else { 0 };
@@ -290,7 +290,7 @@ fn answer(
         cpu_us: 0,
     };
     let packed = parts.map(Vec::as_slice).concat();
-    Ok(TextAnswer { result, packed, packing: Packing::Plain, dependencies, times })
+    Ok(TextAnswer { result, packed, dependencies, times })
 }
 
 /// Statuses that are the daemon's own, not a compiler's: gcc and clang exit with less than 100.

@@ -129,8 +129,6 @@ pub struct TextAnswer {
     pub result: JobResult,
     /// The parts' bytes, one behind the other, packed.
     pub packed: Vec<u8>,
-    /// How they are packed.
-    pub packing: Packing,
     /// The dependency file, when the volunteer made it.
     pub dependencies: Option<Vec<u8>>,
     /// When what happened.
@@ -142,19 +140,10 @@ pub struct TextAnswer {
 pub struct FilesAnswer {
     /// How it ended, and what the parts are.
     pub compiled: Compiled,
-    /// The parts' bytes, one behind the other, each a zstd frame.
+    /// The parts' bytes, one behind the other, packed.
     pub packed: Vec<u8>,
     /// When what happened.
     pub times: Times,
-}
-
-/// How the parts of an answer travelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
-    /// Each is a zstd frame, and has a digest.
-    Zstd,
-    /// As they are, without digests: the classic protocol has none.
-    Plain,
 }
 
 /// Who sent an answer: a volunteer by its key, or by its address where it has proved none.

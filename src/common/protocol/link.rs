@@ -36,7 +36,7 @@
 //!   with a window of at most 2^24 (all of zstd's levels up to 19).
 //! - **Bundles** share one window, [`crate::common::limits::BUNDLE_WINDOW_BYTES`] at first.
 //! - **Result data** is the packed bytes of stdout, stderr and outputs, one behind the other; each
-//!   part is a zstd frame of its own, an empty part has no bytes. A chunk may span parts.
+//!   [`Part`] is packed by itself. A chunk may span parts.
 //! - **Unfinished**, for credits, is a job until it is refused, cancelled, or its last byte sent.
 //! - **Late frames** of a job that is refused, cancelled or done are ignored, by both sides.
 //! - **Keep-alive.** A volunteer that has nothing to say sends a `Pong` of token 0 unasked.
@@ -48,19 +48,21 @@
 //! Variants are only ever appended, and the hello comes first: the version in it decides what
 //! else may be said.
 
+mod results;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::common::action::{Action, Ended};
-use crate::common::bytes::Bytes;
+use crate::common::action::Action;
 use crate::common::inputs::{Item, Reading, Runs};
 use crate::common::invocation::Terminal;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
-use crate::common::toolchain::Digest;
+
+pub use self::results::{Audit, Compiled, JobResult, Packing, Part, Product};
 
 /// The protocol of this build.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -368,81 +370,6 @@ pub enum Unprovided {
         /// Which.
         detail: String,
     },
-}
-
-/// What a compiler did with a hermetic job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compiled {
-    /// The job's number.
-    pub job: u32,
-    /// How the compiler ended.
-    pub ended: Ended,
-    /// What it printed on stdout.
-    pub stdout: Part,
-    /// What it printed on stderr.
-    pub stderr: Part,
-    /// What it left in its writable layer, by path; nothing unless it exited with 0.
-    pub products: Vec<Product>,
-    /// Whether it read what it should have.
-    pub audit: Audit,
-    /// From start of the compiler to its end, in microseconds.
-    pub wall_us: u64,
-    /// User and system time of the compiler and its children, in microseconds.
-    pub cpu_us: u64,
-}
-
-/// A file that a hermetic compile made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Product {
-    /// Its absolute path, which leads through no link.
-    pub path: Bytes,
-    /// Its contents.
-    pub part: Part,
-}
-
-/// What the compiler read, against what the client said it would.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Audit {
-    /// Nobody can tell all that it read, or nothing was asked.
-    Unchecked,
-    /// The same.
-    Agrees,
-    /// Something else.
-    Differs {
-        /// The absolute paths that it read, as it names them, or that it opened; cut off where they would not
-        /// fit.
-        read: Vec<Bytes>,
-    },
-}
-
-/// What a compiler did with a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobResult {
-    /// The job's number.
-    pub job: u32,
-    /// How the compiler ended.
-    pub ended: Ended,
-    /// What it printed on stdout.
-    pub stdout: Part,
-    /// What it printed on stderr.
-    pub stderr: Part,
-    /// The action's outputs in its order; none of them unless it exited with 0.
-    pub outputs: Vec<Part>,
-    /// From start of the compiler to its end, in microseconds.
-    pub wall_us: u64,
-    /// User and system time of the compiler and its children, in microseconds.
-    pub cpu_us: u64,
-}
-
-/// One piece of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// Digest of the unpacked bytes.
-    pub digest: Digest,
-    /// Length unpacked, in bytes.
-    pub size: u64,
-    /// Length as it travels (zstd), in bytes; an empty part has no bytes on the way.
-    pub packed: u64,
 }
 
 /// Why a volunteer did not do a job.

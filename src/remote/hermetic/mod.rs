@@ -24,6 +24,7 @@ use super::compile::Product;
 use super::gate::Member;
 use super::items::{Input, Inputs, Resolved};
 use super::job::{Context, Event, blocking, cancelled};
+use super::line::Line;
 use super::process::Control;
 use super::sandbox::Sandbox;
 use super::store::Store;
@@ -83,6 +84,8 @@ pub struct Order {
     pub deadline_seconds: u64,
     /// Ends it.
     pub control: Arc<Control>,
+    /// By which its result leaves.
+    pub line: Line,
 }
 
 /// Files that are wanted.
@@ -143,9 +146,9 @@ async fn steps(
         let mut place = member.enter();
         order.wait(place.granted()).await?;
         let (compile, control) = (Arc::clone(&order.compile), Arc::clone(&order.control));
-        let (context, deadline) = (Arc::clone(context), order.deadline);
+        let (context, line, deadline) = (Arc::clone(context), order.line.clone(), order.deadline);
         let ran = blocking(move || {
-            let ran = run::run(&compile, &context, &control, deadline);
+            let ran = run::run(&compile, &context, &line, &control, deadline);
             drop(place);
             match ran {
                 Err(RunError::Lost) => Ok(None),

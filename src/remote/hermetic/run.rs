@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Instant;
 
 use rustix::fs::MemfdFlags;
@@ -16,10 +17,11 @@ use super::products::{self, Made};
 use super::terminal::Screen;
 use crate::common::bytes::Bytes;
 use crate::common::limits::{MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES};
-use crate::common::protocol::link::{Audit, Refusal};
+use crate::common::protocol::link::{Audit, Packing, Refusal};
 use crate::remote::compile::{Product, ProductKind, disk_refusal, finished, is_not_full};
 use crate::remote::items::Resolved;
 use crate::remote::job::Context;
+use crate::remote::line::Line;
 use crate::remote::pack::{Packed, pack};
 use crate::remote::process::{Control, Talker};
 use crate::remote::sandbox::folders::Layers;
@@ -41,10 +43,11 @@ impl From<Refusal> for RunError {
     }
 }
 
-/// Runs a job that has a slot.
+/// Runs a job that has a slot, whose result will leave by `line`.
 pub fn run(
     job: &Resolved,
     context: &Context,
+    line: &Line,
     control: &Control,
     deadline: Instant,
 ) -> Result<Product, RunError> {
@@ -61,7 +64,7 @@ pub fn run(
             FarmError::Disk(error) => laying_out(error).into(),
         });
     }
-    let product = compile(job, &farm, hermetic, context, control, deadline);
+    let product = compile(job, &farm, hermetic, context, line, control, deadline);
     if context.store.look() != epoch {
         // Whatever the compiler made of it: it is done again, with files that are asked for again.
         hermetic.pool.discard(farm);
@@ -81,6 +84,7 @@ fn compile(
     farm: &Farm,
     hermetic: &Hermetic,
     context: &Context,
+    line: &Line,
     control: &Control,
     deadline: Instant,
 ) -> Result<Product, Refusal> {
@@ -128,7 +132,8 @@ fn compile(
         let detail = "the compile writes where its command does not tell".to_owned();
         return Err(Refusal::Failed { detail });
     }
-    let [stdout, stderr] = words.pack(context)?;
+    let packer = Packer { packing: line.packing(), spool: context.workshop.spool() };
+    let [stdout, stderr] = words.pack(&packer)?;
     let mut product = Product { finished, parts: vec![stdout, stderr], kind: ProductKind::Named };
     if !finished.ended.is_success() {
         is_not_full(&scratch)?;
@@ -142,7 +147,7 @@ fn compile(
     for made in made {
         let what = made.path.to_text();
         let file = made.open(&scratch).map_err(|error| disk_refusal(&format!("take {what}"), &error))?;
-        product.parts.push(packed(file, OUTPUT_MAX_BYTES, &what, context)?);
+        product.parts.push(packer.pack(file, OUTPUT_MAX_BYTES, &what)?);
     }
     product.kind = ProductKind::Found { paths, audit };
     Ok(product)
@@ -191,9 +196,17 @@ fn read_back(file: File) -> io::Result<Vec<u8>> {
     file.take(audit::LIST_MAX_BYTES).read_to_end(&mut text).map(|_| text)
 }
 
-fn packed(file: File, max_bytes: u64, what: &str, context: &Context) -> Result<Packed, Refusal> {
-    pack(file, max_bytes, context.workshop.spool())
-        .map_err(|error| disk_refusal(&format!("take {what}"), &error))
+/// How results are packed, and where those wait that are large.
+struct Packer<'a> {
+    packing: Packing,
+    spool: &'a Path,
+}
+
+impl Packer<'_> {
+    fn pack(&self, file: File, max_bytes: u64, what: &str) -> Result<Packed, Refusal> {
+        pack(file, max_bytes, self.packing, self.spool)
+            .map_err(|error| disk_refusal(&format!("take {what}"), &error))
+    }
 }
 
 /// Where the compiler's words go.
@@ -269,10 +282,10 @@ impl Words {
         read.is_ok() && memchr::memmem::find(&text, b"Read-only file system").is_some()
     }
 
-    fn pack(self, context: &Context) -> Result<[Packed; 2], Refusal> {
+    fn pack(self, packer: &Packer<'_>) -> Result<[Packed; 2], Refusal> {
         let take = |mut file: File| {
             file.rewind().map_err(|error| taking(&error))?;
-            packed(file, MESSAGES_MAX_BYTES, "what the compiler printed", context)
+            packer.pack(file, MESSAGES_MAX_BYTES, "what the compiler printed")
         };
         Ok([take(self.stdout)?, take(self.stderr)?])
     }

@@ -192,6 +192,7 @@ impl Session {
             deadline: begun + patience,
             deadline_seconds: patience.as_secs(),
             control,
+            line: self.line.clone(),
         };
         self.jobs.insert(job, live);
         let (member, context) = (Arc::clone(&self.member), Arc::clone(&self.context));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use distcc::common::bytes::Bytes;
 use distcc::common::protocol::io::{push_data, push_message};
-use distcc::common::protocol::link::{Audit, Compiled, FrameHeader, FrameKind, Part, Product};
+use distcc::common::protocol::link::{Audit, Compiled, FrameHeader, FrameKind, Packing, Part, Product};
 use distcc::common::protocol::wire;
 use distcc::common::toolchain::Digest;
 use distcc::common::trust::files;
@@ -92,14 +92,16 @@ fn serve(connection: &mut dyn Connection, work: &Path, lie: Lie) -> std::io::Res
 
 /// A part as it should be, and its bytes on the way.
 fn part(bytes: &[u8]) -> (Part, Vec<u8>) {
-    let packed = if bytes.is_empty() { Vec::new() } else { zstd::encode_all(bytes, 1).expect("packed") };
-    (Part { digest: Digest::of(bytes), size: bytes.len() as u64, packed: packed.len() as u64 }, packed)
+    let packed = zstd::encode_all(bytes, 1).expect("packed");
+    let (digest, size) = (Digest::of(&packed), bytes.len() as u64);
+    (Part { packing: Packing::Zstd, digest, size, packed: packed.len() as u64 }, packed)
 }
 
 /// An answer with these words on stderr and these products.
 fn answer(job: u32, stderr: &[u8], products: &[(PathBuf, &[u8])]) -> (Compiled, Vec<u8>) {
-    let (stdout, _) = part(b"");
-    let (stderr, mut data) = part(stderr);
+    let (stdout, mut data) = part(b"");
+    let (stderr, packed) = part(stderr);
+    data.extend(packed);
     let products = products
         .iter()
         .map(|(path, bytes)| {
@@ -121,6 +123,11 @@ fn send(connection: &mut dyn Connection, compiled: &Compiled, data: &[u8]) {
     }
     // A client that has heard enough hangs up.
     let _ = connection.write_all(&bytes);
+}
+
+/// The words as they were, and these bytes for the product.
+fn send_instead(connection: &mut dyn Connection, compiled: &Compiled, product: &[u8]) {
+    send(connection, compiled, &[&part(b"").1, &part(b"").1, product].concat());
 }
 
 fn send_products(connection: &mut dyn Connection, job: u32, products: &[(PathBuf, &[u8])]) {
@@ -235,7 +242,8 @@ fn sizes_and_digests_that_lie_are_found_out() {
             let (mut compiled, _) = answer(job, b"", &[(work.join("a.o"), b"xyz")]);
             let packed = zstd::encode_all(std::io::repeat(0).take(1 << 30), 1).expect("packed");
             compiled.products[0].part.packed = packed.len() as u64;
-            send(connection, &compiled, &packed);
+            compiled.products[0].part.digest = Digest::of(&packed);
+            send_instead(connection, &compiled, &packed);
         },
         |connection, job, work| {
             let (mut compiled, data) = answer(job, b"", &[(work.join("a.o"), b"xyz")]);
@@ -245,7 +253,18 @@ fn sizes_and_digests_that_lie_are_found_out() {
         |connection, job, work| {
             let (compiled, _) = answer(job, b"", &[(work.join("a.o"), b"xyz")]);
             let garbage = vec![7; compiled.products[0].part.packed as usize];
-            send(connection, &compiled, &garbage);
+            send_instead(connection, &compiled, &garbage);
+        },
+        |connection, job, work| {
+            let (mut compiled, _) = answer(job, b"", &[(work.join("a.o"), b"xyz")]);
+            let garbage = vec![7; compiled.products[0].part.packed as usize];
+            compiled.products[0].part.digest = Digest::of(&garbage);
+            send_instead(connection, &compiled, &garbage);
+        },
+        |connection, job, work| {
+            let (mut compiled, data) = answer(job, b"", &[(work.join("a.o"), b"xyz")]);
+            compiled.products[0].part.packing = Packing::Lz4;
+            send(connection, &compiled, &data);
         },
         |connection, job, work| {
             let products: Vec<(PathBuf, &[u8])> =

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use distcc::broker::unpack::Piece;
 use distcc::common::inputs::{Entry, EntryKind, FileEntry, Item, Reading, Runs};
 use distcc::common::invocation::Terminal;
 use distcc::common::limits::LINK_CHUNK_MAX_BYTES;
@@ -347,13 +348,8 @@ impl Client {
             }
         }
         let mut rest = &data[..];
-        let mut unpacked = parts.iter().map(|part| {
-            let (packed, after) = rest.split_at(part.packed as usize);
-            rest = after;
-            let bytes = if packed.is_empty() { Vec::new() } else { zstd::decode_all(packed).unwrap() };
-            assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (part.size, part.digest));
-            bytes
-        });
+        let mut unpacked =
+            parts.iter().map(|part| Piece::take(&mut rest, part).and_then(Piece::to_vec).unwrap());
         let (stdout, stderr) = (unpacked.next().unwrap(), unpacked.next().unwrap());
         let paths = compiled.products.iter().map(|product| product.path.as_path().to_owned());
         let products = paths.zip(unpacked).collect();

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use distcc::broker::unpack::Piece;
 use distcc::common::action::{Action, Argument, Blob, InputSet, OutputName};
 use distcc::common::bytes::Bytes;
 use distcc::common::protocol::io::{push_data, push_message};
@@ -142,13 +143,7 @@ impl Link {
         }
         assert_eq!(data.len() as u64, total);
         let mut rest = &data[..];
-        let unpacked = parts.iter().map(|part| {
-            let (packed, after) = rest.split_at(part.packed as usize);
-            rest = after;
-            let bytes = if packed.is_empty() { Vec::new() } else { zstd::decode_all(packed).unwrap() };
-            assert_eq!((bytes.len() as u64, Digest::of(&bytes)), (part.size, part.digest));
-            bytes
-        });
+        let unpacked = parts.iter().map(|part| Piece::take(&mut rest, part).and_then(Piece::to_vec).unwrap());
         unpacked.collect()
     }
 

@@ -3,8 +3,7 @@
 use super::*;
 use crate::broker::link::{Order, PackedBlob};
 use crate::common::action::{Action, Blob, Ended, InputSet, OutputName};
-use crate::common::protocol::link::JobResult;
-use crate::common::protocol::link::Part;
+use crate::common::protocol::link::{JobResult, Packing, Part};
 use crate::common::toolchain::{Digest, Toolchain};
 
 const NOW: Moment = Moment(0);
@@ -31,7 +30,7 @@ fn order(input: &[u8]) -> Box<Work> {
 }
 
 fn part(length: usize) -> Part {
-    Part { digest: Digest::of(b""), size: length as u64, packed: length as u64 }
+    Part { packing: Packing::Zstd, digest: Digest::of(b""), size: length as u64, packed: length as u64 }
 }
 
 fn result(job: u32, length: usize) -> JobResult {

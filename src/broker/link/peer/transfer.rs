@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::LinkError;
-use crate::broker::link::{Answer, FilesAnswer, Packing, TextAnswer, Times, Work};
+use crate::broker::link::{Answer, FilesAnswer, TextAnswer, Times, Work};
 use crate::broker::scheduler::api::{Failure, Moment};
 use crate::common::limits::{LINK_WINDOW_BYTES, MESSAGES_MAX_BYTES, OUTPUT_MAX_BYTES, PRODUCTS_MAX};
 use crate::common::protocol::link::{Compiled, JobResult, Part};
@@ -128,6 +128,8 @@ impl Job {
         };
         self.expected =
             length.ok_or_else(|| LinkError::Protocol("a result larger than the limits".to_owned()))?;
+        // What was announced is not there yet: room for no more than may come unasked.
+        self.received.reserve_exact(self.expected.min(LINK_WINDOW_BYTES) as usize);
         self.announced = Some((announced, now));
         Ok(())
     }
@@ -158,9 +160,7 @@ impl Job {
         let times = times([self.started, self.fed.max(supplied), at, now], announced.wall());
         let packed = self.received;
         let answer = match announced {
-            Announced::Text(result) => {
-                Answer::Text(TextAnswer { result, packed, packing: Packing::Zstd, dependencies: None, times })
-            }
+            Announced::Text(result) => Answer::Text(TextAnswer { result, packed, dependencies: None, times }),
             Announced::Files(compiled) => Answer::Files(FilesAnswer { compiled, packed, times }),
         };
         // Nobody waits for an attempt that was dropped a moment ago.
@@ -182,7 +182,7 @@ fn times([started, fed, announced, whole]: [Moment; 4], wall: Duration) -> Times
 
 /// The sum of the packed lengths; `None` when any length is beyond the limits.
 fn checked_length<'a>(messages: [&'a Part; 2], outputs: impl Iterator<Item = &'a Part>) -> Option<u64> {
-    // zstd never grows data by more than this.
+    // Neither zstd nor LZ4 grows data by more than this.
     let worst = |size: u64| size + size / 128 + 1024;
     let checked = |part: &Part, limit: u64| {
         (part.size <= limit && part.packed <= worst(part.size)).then_some(part.packed)
