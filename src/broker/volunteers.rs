@@ -244,6 +244,14 @@ impl Volunteers {
             .collect()
     }
 
+    /// What is still to be sent to it while a compiler is on its way, in bytes, and how long that will take.
+    pub fn arriving(&self, host: HostId) -> Option<(u64, Option<Duration>)> {
+        match &self.get(host).link {
+            Some(LinkHandle::Native(link)) => link.arriving(),
+            _ => None,
+        }
+    }
+
     /// What goes over its links is counted here.
     pub fn traffic(&self, host: HostId) -> Arc<Traffic> {
         Arc::clone(&self.get(host).traffic)

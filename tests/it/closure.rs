@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use distcc::broker::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use distcc::broker::closure::{Closure, Digests, NotClosed, Part, Surroundings, closure_of};
 use distcc::broker::lookout::Lookout;
 use distcc::broker::toolchain::Compilers;
 use distcc::common::bytes::Bytes;
@@ -280,6 +280,30 @@ fn check_driver(of: &TempDir, name: &str, dry: &[&str], compiles: &[&str]) {
         }
         root.headers.clear();
     }
+}
+
+/// The first C file waited for the C++ compiler to travel, which is half of gcc.
+#[test]
+fn a_language_of_gcc_needs_none_of_the_other() {
+    let of = tempfile::tempdir().expect("a folder");
+    let closure = close("gcc").expect("gcc");
+    let part = |part: Part| closure.of(part).cloned().collect::<Vec<_>>();
+    let size = |entries: &[Entry]| {
+        entries.iter().filter_map(|entry| entry.kind.file()).map(|file| file.size).sum::<u64>()
+    };
+    for (which, command) in [(Part::C, "gcc -g -O1 -c bare.c"), (Part::Cxx, "gcc -g -O1 -c bare.cc")] {
+        let entries = part(which);
+        assert!(size(&entries) * 3 < size(&closure.entries) * 2, "{which:?}");
+        let mut root = Root::new(&of, &entries);
+        root.set_environment(&[&closure.environment[..], &[Bytes::from("LC_ALL=C")]].concat());
+        let locale = closure.locale(&[Bytes::from("LC_ALL=C")], &Digests::default());
+        root.add(&locale.expect("a locale").entries);
+        root.show_headers("gcc");
+        root.check_compile(command);
+    }
+    assert_eq!(part(Part::All), closure.entries);
+    let digests = [Part::C, Part::Cxx, Part::All].map(|part| closure.digest_of(part));
+    assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
 }
 
 const GCC_DRY: [&str; 6] = [

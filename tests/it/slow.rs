@@ -81,6 +81,77 @@ fn jobs_that_cannot_run_here_wait_for_a_compiler_on_its_way() {
 }
 
 #[test]
+fn a_build_goes_on_here_and_moves_out_when_its_compiler_is_there() {
+    let (farm, line, hosts) = behind_a_line(Kind::HOME);
+    fs::write(farm.work().join("a.c"), "#include <stdio.h>\nint f(void) { return N; }\n")
+        .expect("our own file");
+    let began = Instant::now();
+    let (mut slowest, mut count) = (Duration::ZERO, 0);
+    // One after the other, as long as it takes; the bound is the harness's for one command, several times over.
+    while farm.total("remote") < 5 {
+        assert!(began.elapsed() < COMMAND_MAX * 4, "{}", farm.status());
+        let one = Instant::now();
+        let words = format!("gcc -O1 -c a.c -o {count}.o -DN={count}");
+        start(&farm, &hosts, &words).finish(COMMAND_MAX).expect_success("a compile");
+        slowest = slowest.max(one.elapsed());
+        count += 1;
+    }
+    let (status, sent) = (farm.status(), line.up() / 1000);
+    println!(
+        "{count} compiles in {:?}, {} here; the slowest {slowest:?}; {sent} kB up",
+        began.elapsed(),
+        farm.total("local")
+    );
+    assert_eq!(
+        status["totals"]["local_reasons"]["toolchain-underway"].as_u64(),
+        Some(farm.total("local")),
+        "{status}"
+    );
+    assert!(farm.total("local") >= 3 && farm.total("local") + farm.total("remote") == count, "{status}");
+    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
+    farm.finish();
+}
+
+/// What a volunteer asks for stood in one line: a header that another job had changed left behind all of a compiler.
+#[test]
+fn a_changed_header_passes_a_compiler_on_its_way() {
+    let (farm, line, hosts) = behind_a_line(Kind::HOME);
+    let write = |number: u32| {
+        fs::write(farm.work().join("a.h"), format!("enum {{ N = {number} }};\n")).expect("our own file");
+    };
+    write(0);
+    fs::write(farm.work().join("a.c"), "#include \"a.h\"\nint f(void) { return N; }\n")
+        .expect("our own file");
+    fs::write(farm.work().join("b.c"), "int g;\n").expect("our own file");
+    // One compiler over another link, so that only the other travels.
+    farm.shim(["gcc", "-O1", "-c", "a.c"]).expect_success("a compile");
+    let far = |words: &str| {
+        let mut command = farm.command(SHIM);
+        command.args(words.split(' ')).env("DISTCC_HOSTS", &hosts).env("DISTCC_FALLBACK", "0");
+        Running::start(command)
+    };
+    far("gcc -O1 -c a.c").finish(COMMAND_MAX).expect_success("a compile");
+    let before = line.up();
+    let clang = far("clang -O1 -c b.c");
+    crate::farm::wait_until("the line is full", COMMAND_MAX, || line.up() > before + 1_000_000);
+    let said = farm.shim(["--status"]).expect_success("the status");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("a compiler is on its way there: "), "{said}");
+    let mut slowest = Duration::ZERO;
+    for number in 1..4 {
+        write(number);
+        let began = Instant::now();
+        far("gcc -O1 -c a.c").finish(COMMAND_MAX).expect_success("a compile");
+        slowest = slowest.max(began.elapsed());
+    }
+    println!("with a changed header within {slowest:?}, {} kB of clang sent", (line.up() - before) / 1000);
+    assert_eq!(farm.total("remote"), 5, "{}", farm.status());
+    assert!(slowest < Duration::from_secs(6), "{slowest:?}");
+    drop(clang);
+    farm.finish();
+}
+
+#[test]
 fn a_warm_job_of_eight_hundred_headers_costs_a_few_kilobytes_up() {
     let farm = Farm::with(&[VolunteerOptions { bare: true, ..VolunteerOptions::default() }]);
     // Bytes are bytes on any line; this one is quick.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ask::Answers;
 use super::layout::{Found, Layout};
 use super::loader::{self, Loader};
-use super::{NotClosed, Surroundings};
+use super::{NotClosed, Part, Surroundings};
 use crate::common::bytes::Bytes;
 
 /// How deep below its own directory gcc's libraries for other variants of a machine are
@@ -16,7 +16,7 @@ const MULTILIB_DEPTH: usize = 4;
 /// Directories beside `lib` for other variants of this machine.
 const LIBRARY_NAMES: [&str; 4] = ["lib", "lib32", "lib64", "libx32"];
 
-/// Adds all that.
+/// Adds all that, and says which programs only compiles of one language run: half of what a gcc is made of.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub fn add(
     loader: &mut Loader,
     answers: &Answers,
     around: &Surroundings,
-) -> Result<(), NotClosed> {
+) -> Result<Vec<(Part, Bytes)>, NotClosed> {
     let programs = answers.programs(layout, around);
     for needed in ["as", "cc1"] {
         let either = |(name, _): &(&str, PathBuf)| name.starts_with(needed);
@@ -34,8 +34,18 @@ pub fn add(
             return Err(NotClosed::Missing { path: Bytes::from(needed) });
         }
     }
-    for (_, path) in &programs {
+    let mut proper = Vec::new();
+    for (name, path) in &programs {
         loader.program(layout, path)?;
+        match *name {
+            "cc1" => proper.push((Part::C, Bytes::from(layout.file(path)?.as_path()))),
+            "cc1plus" => proper.push((Part::Cxx, Bytes::from(layout.file(path)?.as_path()))),
+            _ => {}
+        }
+    }
+    // A program that is both is no part of one alone.
+    if matches!(&proper[..], [(_, one), (_, other)] if one == other) {
+        proper.clear();
     }
     let plugin = Path::new(answers.to("file-name=liblto_plugin.so"));
     if plugin.is_absolute() && plugin.is_file() {
@@ -63,7 +73,7 @@ pub fn add(
         layout.add(&Path::new("/").join(name))?;
         layout.add(&Path::new("/usr").join(name))?;
     }
-    Ok(())
+    Ok(proper)
 }
 
 /// The plugin is loaded by the linker; its libraries are found as for the driver's own programs.

@@ -37,6 +37,7 @@ use self::locale::Locales;
 use super::lookout::{Lookout, Seen};
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
+use crate::common::classify::Language;
 use crate::common::inputs::{Entry, EntryKind};
 use crate::common::invocation::Invocation;
 use crate::common::toolchain::Digest;
@@ -86,6 +87,29 @@ const TRUSTED: Duration = Duration::from_millis(20);
 /// How often it is tried to close a compiler that is being replaced.
 const ATTEMPTS: usize = 3;
 
+/// What of a compiler a job needs: gcc has a program of its own for each language, and a job that runs one of them need not
+/// wait for the other on its way to a volunteer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Compiles of C.
+    C,
+    /// Compiles of C++.
+    Cxx,
+    /// Whatever it is.
+    All,
+}
+
+impl Part {
+    /// What a compile of this language needs.
+    pub fn of(language: Language) -> Self {
+        match language {
+            Language::C => Part::C,
+            Language::Cxx => Part::Cxx,
+            Language::ObjC | Language::ObjCxx | Language::Assembler => Part::All,
+        }
+    }
+}
+
 /// Everything that a compiler needs.
 #[derive(Debug)]
 pub struct Closure {
@@ -93,6 +117,8 @@ pub struct Closure {
     pub entries: Vec<Entry>,
     /// The digest of all that: which toolchain it is.
     pub digest: Digest,
+    /// Programs that only compiles of one language run.
+    proper: Vec<(Part, Bytes)>,
     /// Variables without which its programs do not start, as `NAME=value`.
     pub environment: Vec<Bytes>,
     watched: Vec<Watched>,
@@ -250,11 +276,12 @@ pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Res
     if !loader::has_text(&driver, sign)? {
         return Err(NotClosed::Wrapper { path: Bytes::from(answers.program.as_path()) });
     }
-    if answers.clang {
+    let proper = if answers.clang {
         clang::add(&mut layout, &mut loader, answers, around)?;
+        Vec::new()
     } else {
-        gcc::add(&mut layout, &mut loader, answers, around)?;
-    }
+        gcc::add(&mut layout, &mut loader, answers, around)?
+    };
     let used_library_path = loader.used_library_path;
     let (entries, watched) = layout.finish(digests)?;
     let environment = match used_library_path {
@@ -264,6 +291,7 @@ pub fn close(answers: &Answers, around: &Surroundings, digests: &Digests) -> Res
     Ok(Closure {
         digest: identity(&entries, &environment),
         entries,
+        proper,
         environment,
         watched,
         interpreter: interpreter.map(|path| path.as_path().to_owned()),
@@ -301,6 +329,22 @@ pub async fn closure_of(
 }
 
 impl Closure {
+    /// The entries that a part of it needs, sorted by path.
+    pub fn of(&self, part: Part) -> impl Iterator<Item = &Entry> {
+        let is_other = move |entry: &Entry| {
+            part != Part::All && self.proper.iter().any(|(of, path)| *of != part && *path == entry.path)
+        };
+        self.entries.iter().filter(move |entry| !is_other(entry))
+    }
+
+    /// The digest of a part of it.
+    pub fn digest_of(&self, part: Part) -> Digest {
+        if part == Part::All || self.proper.is_empty() {
+            return self.digest;
+        }
+        identity(self.of(part), &self.environment)
+    }
+
     /// Whether everything that it is made of looks as it did: some fifty questions to the kernel, asked
     /// when it has told of a change, or, where it does not tell, once for jobs that come within [`TRUSTED`].
     pub fn is_unchanged(&self, lookout: &Lookout) -> bool {
@@ -338,7 +382,7 @@ impl Closure {
 }
 
 /// The digest of a set of entries and of the variables that belong to it.
-fn identity(entries: &[Entry], environment: &[Bytes]) -> Digest {
+fn identity<'a>(entries: impl IntoIterator<Item = &'a Entry>, environment: &[Bytes]) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("distcc toolchain closure 1");
     // Each part has its length before it, so that no two sets read the same.
     let mut add = |part: &[u8]| {

@@ -26,7 +26,7 @@ use self::jobs::{Basis, Jobs};
 use self::modules::Unknown;
 pub use self::refusal::NotHermetic;
 use self::set::{File, Inode, SetBuilder};
-use super::closure::{self, Closure, Locale, Surroundings, charset_needs_tables};
+use super::closure::{self, Closure, Locale, Part, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
 use super::scan::{Dates, Declined, InputSet, Question, SharedScanner};
@@ -54,7 +54,7 @@ pub struct Hermetic {
     inside: listing::Inside,
     dictionary: Dictionary,
     jobs: Jobs,
-    toolchains: Mutex<HashMap<Digest, Arc<ToolchainSet>>>,
+    toolchains: Mutex<HashMap<(Digest, Part), Arc<ToolchainSet>>>,
     digests: named::Digests,
     modules: modules::Memory,
     large: bundle::Large,
@@ -299,7 +299,8 @@ impl Hermetic {
         scanned: &Arc<InputSet>,
     ) -> Result<FilesJob, NotHermetic> {
         let mut builder = SetBuilder::default();
-        closure.entries.iter().for_each(|entry| builder.entry(entry));
+        let part = Part::of(plan.job.language);
+        closure.of(part).for_each(|entry| builder.entry(entry));
         locales.iter().flatten().flat_map(|locale| &locale.entries).for_each(|entry| builder.entry(entry));
         let is_clang = plan.compiler.toolchain.clang;
         if is_clang && (plan.job.hermetic.times || !scanned.precompiled.is_empty()) {
@@ -324,7 +325,7 @@ impl Hermetic {
             named::add_files(&mut builder, &inside, &self.digests)?;
         }
         self.add_plugins(&mut builder, closure, plan, invocation)?;
-        let toolchain = self.toolchain(closure);
+        let toolchain = self.toolchain(closure, part);
         let environment = environment(closure, plan);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
         let told = &modules.told;
@@ -356,9 +357,9 @@ impl Hermetic {
         bundle::pack(files, &self.scanner, &self.large)
     }
 
-    fn toolchain(&self, closure: &Closure) -> Arc<ToolchainSet> {
+    fn toolchain(&self, closure: &Closure, part: Part) -> Arc<ToolchainSet> {
         let mut known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(&closure.digest)
+        if let Some(known) = known.get(&(closure.digest, part))
             && known.generation == self.dictionary.generation()
         {
             return Arc::clone(known);
@@ -366,10 +367,10 @@ impl Hermetic {
         if known.len() >= TOOLCHAINS_MAX {
             known.clear();
         }
-        let entries = closure.entries.iter().cloned().map(Item::Entry);
+        let entries = closure.of(part).cloned().map(Item::Entry);
         let (generation, items) = self.dictionary.number(entries);
-        let set = Arc::new(ToolchainSet { digest: closure.digest, generation, items });
-        known.insert(closure.digest, Arc::clone(&set));
+        let set = Arc::new(ToolchainSet { digest: closure.digest_of(part), generation, items });
+        known.insert((closure.digest, part), Arc::clone(&set));
         set
     }
 

@@ -179,6 +179,16 @@ impl NativeHandle {
         known.get(toolchain).is_some_and(|travel| *travel.provided.borrow() == Some(Ok(())))
     }
 
+    /// What is still to be sent of files while a toolchain is on its way, in bytes before compression, and how long that
+    /// will take, where it is known.
+    pub fn arriving(&self) -> Option<(u64, Option<Duration>)> {
+        let known = self.toolchains.lock().unwrap_or_else(PoisonError::into_inner);
+        let travel = known.values().find(|travel| travel.provided.borrow().is_none())?;
+        let look = self.progress.look();
+        let rest = travel.arrival.lock().unwrap_or_else(PoisonError::into_inner).rest();
+        Some((look.asked.saturating_sub(look.left), rest))
+    }
+
     /// Waits until a toolchain is there; false when that takes so long that the job should go
     /// another way. Many jobs may wait; it travels once, whoever gives up. Says to `tell` when it becomes known that it
     /// will be late, and when it becomes known that it will not.

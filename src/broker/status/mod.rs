@@ -87,6 +87,12 @@ pub struct HostReport {
     /// distcc 3.4.
     #[serde(default)]
     pub clock_offset_s: Option<i64>,
+    /// What is still to be sent to it, in bytes before compression, while a compiler is on its way and jobs may wait for it.
+    #[serde(default)]
+    pub arriving_bytes: Option<u64>,
+    /// How long that will take, in milliseconds, where it is known.
+    #[serde(default)]
+    pub arriving_ms: Option<u64>,
     /// Toolchains that it refused since it came up.
     pub refused_toolchains: u32,
     /// Toolchains with which it has done jobs for us, by the first 16 digits of their digests.
@@ -237,6 +243,7 @@ impl HostReport {
         };
         let (link, security) = volunteers.link_kind(view.host);
         let traffic = volunteers.traffic(view.host).bytes();
+        let arriving = volunteers.arriving(view.host);
         HostReport {
             host: volunteers.name(view.host).to_string(),
             state: state.to_owned(),
@@ -252,6 +259,8 @@ impl HostReport {
             speed: view.speed,
             round_trip_us: volunteers.last_round_trip(view.host).map(|time| time.as_micros() as u64),
             clock_offset_s: volunteers.clock_offset_s(view.host),
+            arriving_bytes: arriving.map(|(bytes, _)| bytes),
+            arriving_ms: arriving.and_then(|(_, rest)| rest).map(|rest| rest.as_millis() as u64),
             refused_toolchains: view.refused.len() as u32,
             toolchains: volunteers.toolchains(view.host),
             hermetic: volunteers.is_hermetic(view.host),

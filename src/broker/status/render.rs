@@ -199,6 +199,9 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
             let _ = writeln!(text, "    {}", style.paint(paint, &line));
         }
     }
+    if let Some(arriving) = arriving(host) {
+        let _ = writeln!(text, "    {}", style.paint(Paint::Waiting, &arriving));
+    }
     if host.state == "up" {
         let _ = writeln!(text, "    {}", style.paint(Paint::Faint, &about(host)));
     }
@@ -208,6 +211,13 @@ fn render_host(host: &HostReport, text: &mut String, style: Style) {
 pub fn shown_state(host: &HostReport) -> &str {
     let is_held = !matches!(host.hold.as_str(), "" | "free");
     if host.state == "up" && is_held { &host.hold } else { &host.state }
+}
+
+/// What jobs on a host may wait for: the compiler that is on its way there.
+pub fn arriving(host: &HostReport) -> Option<String> {
+    let megabytes = host.arriving_bytes?.div_ceil(1_000_000);
+    let rest = host.arriving_ms.map(|rest| format!(", for about {}", age(rest))).unwrap_or_default();
+    Some(format!("a compiler is on its way there: {megabytes} MB are left{rest}; its jobs wait for it"))
 }
 
 /// The kind of link, its security, its sandbox, the toolchains: what changes seldom.

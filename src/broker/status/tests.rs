@@ -220,3 +220,17 @@ fn every_field_of_the_document_is_in_its_description() {
         assert!(described.contains(&format!("`{field}`")), "docs/status.md does not describe `{field}`");
     }
 }
+
+#[test]
+fn a_compiler_on_its_way_is_what_jobs_of_a_host_wait_for() {
+    let said = |bytes, rest| {
+        let host = HostReport { arriving_bytes: bytes, arriving_ms: rest, ..HostReport::default() };
+        render::arriving(&host).unwrap_or_default()
+    };
+    assert_eq!(said(None, None), "");
+    assert_eq!(said(Some(1), None), "a compiler is on its way there: 1 MB are left; its jobs wait for it");
+    assert_eq!(
+        said(Some(41_000_000), Some(64_000)),
+        "a compiler is on its way there: 41 MB are left, for about 64s; its jobs wait for it"
+    );
+}
