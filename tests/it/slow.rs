@@ -80,35 +80,35 @@ fn jobs_that_cannot_run_here_wait_for_a_compiler_on_its_way() {
     farm.finish();
 }
 
+/// Eight at a time: of a build that this machine does as fast alone, nothing moves out.
 #[test]
 fn a_build_goes_on_here_and_moves_out_when_its_compiler_is_there() {
+    const AT_ONCE: usize = 8;
     let (farm, line, hosts) = behind_a_line(Kind::HOME);
-    fs::write(farm.work().join("a.c"), "#include <stdio.h>\nint f(void) { return N; }\n")
-        .expect("our own file");
+    let functions = (0..1500).map(|at| format!("int f{at}(int x) {{ return x * {at} + N; }}\n"));
+    fs::write(farm.work().join("a.c"), functions.collect::<String>()).expect("our own file");
     let began = Instant::now();
     let (mut slowest, mut count) = (Duration::ZERO, 0);
-    // One after the other, as long as it takes; the bound is the harness's for one command, several times over.
+    // As long as it takes; the bound is the harness's for one command, several times over.
     while farm.total("remote") < 5 {
         assert!(began.elapsed() < COMMAND_MAX * 4, "{}", farm.status());
-        let one = Instant::now();
-        let words = format!("gcc -O1 -c a.c -o {count}.o -DN={count}");
-        start(&farm, &hosts, &words).finish(COMMAND_MAX).expect_success("a compile");
-        slowest = slowest.max(one.elapsed());
-        count += 1;
+        let batch = Instant::now();
+        let words = |at: usize| format!("gcc -O1 -c a.c -o {at}.o -DN={}", count + at);
+        let running: Vec<Running> = (0..AT_ONCE).map(|at| start(&farm, &hosts, &words(at))).collect();
+        for shim in running {
+            shim.finish(COMMAND_MAX).expect_success("a compile");
+        }
+        slowest = slowest.max(batch.elapsed());
+        count += AT_ONCE;
     }
     let (status, sent) = (farm.status(), line.up() / 1000);
-    println!(
-        "{count} compiles in {:?}, {} here; the slowest {slowest:?}; {sent} kB up",
-        began.elapsed(),
-        farm.total("local")
-    );
-    assert_eq!(
-        status["totals"]["local_reasons"]["toolchain-underway"].as_u64(),
-        Some(farm.total("local")),
-        "{status}"
-    );
-    assert!(farm.total("local") >= 3 && farm.total("local") + farm.total("remote") == count, "{status}");
-    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
+    let (here, elapsed) = (farm.total("local"), began.elapsed());
+    println!("{count} compiles in {elapsed:?}, {here} here; the slowest {AT_ONCE} {slowest:?}; {sent} kB up");
+    let of = |reason: &str| status["totals"]["local_reasons"][reason].as_u64().unwrap_or(0);
+    // Those for which it is there, but far away, may be done here sooner.
+    assert_eq!(of("toolchain-underway") + of("sooner"), here, "{status}");
+    assert!(of("toolchain-underway") >= 3 && here + farm.total("remote") == count as u64, "{status}");
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     farm.finish();
 }
 
