@@ -275,11 +275,16 @@ impl Rig {
         status["totals"]["remote"].as_u64()
     }
 
-    /// How many compiles were sent as files, by the broker's own count.
-    pub fn sent_as_files(&self) -> Option<u64> {
-        let output = self.command().arg("--status=json").output().ok()?;
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-        status["totals"]["sent_files"].as_u64()
+    /// Why compiles were sent as texts, how many for each reason and how many were none; nothing where all
+    /// travelled as files.
+    pub fn sent_as_texts(&self) -> String {
+        let output = self.command().arg("--status=json").output().map(|output| output.stdout);
+        let status = serde_json::from_slice::<serde_json::Value>(&output.unwrap_or_default());
+        let totals = status.map(|status| status["totals"].clone()).unwrap_or_default();
+        match totals["sent_texts"].as_object() {
+            Some(reasons) if reasons.is_empty() => String::new(),
+            _ => format!("{}, {} as files", totals["sent_texts"], totals["sent_files"]),
+        }
     }
 }
 
