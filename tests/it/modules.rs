@@ -95,7 +95,7 @@ fn what_gcc_cannot_repeat_or_nobody_can_follow_stays_here() {
 }
 
 /// Such clangs that are here as know modules of several parts.
-fn clangs_with_partitions() -> Vec<String> {
+pub fn clangs_with_partitions() -> Vec<String> {
     let names = (16..30).map(|version| format!("clang++-{version}"));
     let found: Vec<String> = names.filter(|name| Path::new("/usr/bin").join(name).exists()).collect();
     assert!(!found.is_empty(), "clang-16 or a newer one is not installed");

@@ -163,16 +163,19 @@ mod tests {
     #[test]
     fn a_large_file_for_many_is_packed_once_and_kept_for_as_long_as_anybody_has_it() {
         let (shared, digest) = (Large::default(), Digest::of(b"compiler"));
-        let count = std::sync::atomic::AtomicUsize::new(0);
+        let (count, start) = (std::sync::atomic::AtomicUsize::new(0), std::sync::Barrier::new(8));
         let packed = || {
             shared.packed(&digest, || {
-                std::thread::sleep(std::time::Duration::from_millis(50));
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 Some(vec![7])
             })
         };
         let all: Vec<_> = std::thread::scope(|scope| {
-            let at_once: Vec<_> = (0..8).map(|_| scope.spawn(packed)).collect();
+            let at_once = || {
+                start.wait();
+                packed()
+            };
+            let at_once: Vec<_> = (0..8).map(|_| scope.spawn(at_once)).collect();
             at_once.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
         assert!(all.iter().all(|packed| packed.as_ref().is_some_and(|packed| ***packed == [7])));

@@ -68,6 +68,29 @@ fn directories_are_searched_in_the_order_that_options_give() {
     assert!(!files.contains(&directory.path().join("sub/h.h").canonicalize().expect("a file")));
 }
 
+/// clang computes since 15 what it listed before. Whatever had `<math.h>` among its headers, most of C++, was asked of
+/// the compiler instead of being scanned, and Qt's were not even sent.
+#[test]
+fn how_floats_are_computed_is_known_of_every_clang() {
+    let directory = project();
+    let text = "#include <math.h>\n#include <cmath>\n\
+                #if __FLT_EVAL_METHOD__ == 0\n#include \"one/one.h\"\n#elif __FLT_EVAL_METHOD__ == 1\n#include \"two/two.h\"\n\
+                #elif __FLT_EVAL_METHOD__ == 2\n#include \"pre/fix/pre-fix.h\"\n#else\n#include \"sub/sub.h\"\n#endif\n";
+    write(directory.path(), "a.cc", text.as_bytes());
+    let newer = crate::modules::clangs_with_partitions();
+    let all = ["g++", "clang++"].into_iter().chain(newer.iter().map(String::as_str));
+    for compiler in all {
+        let more: &[&str] =
+            if newer.iter().any(|name| name == compiler) { &["-ffp-eval-method=double"] } else { &[] };
+        for option in ["-O2", "-ffast-math", "-mno-sse2"].iter().chain(more) {
+            let argv = [compiler, option, "-c", "a.cc"];
+            let files =
+                scanned(&argv, directory.path(), "X=").unwrap_or_else(|why| panic!("{argv:?}: {why}"));
+            assert_eq!(files, listed(&argv, directory.path()), "{argv:?}");
+        }
+    }
+}
+
 #[test]
 fn a_precompiled_header_stands_beside_its_text() {
     let directory = project();
