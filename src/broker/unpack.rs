@@ -5,18 +5,18 @@
 //! caches. Never trusts a length that a volunteer tells further than it has got.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead};
+use std::io;
 
-use lz4_flex::frame::FrameDecoder;
+use lz4_flex::block;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::common::limits::MESSAGES_MAX_BYTES;
-use crate::common::protocol::link::{Packing, Part};
+use crate::common::protocol::link::{LZ4_BLOCK_MAX_BYTES, Packing, Part};
 use crate::common::reason::LocalReason;
 use crate::common::toolchain::Digest;
 
-/// How much is unpacked at once.
-const STEP_BYTES: usize = 64 << 10;
+/// How much zstd unpacks at once.
+const STEP_BYTES: usize = 256 << 10;
 
 /// zstd's window, by its logarithm: the protocol's (`common::protocol::link`, "Result data").
 const WINDOW_LOG_MAX: u32 = 24;
@@ -99,17 +99,26 @@ impl<'a> Piece<'a> {
     }
 }
 
-fn unpack_lz4(packed: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), Unplaced>) -> Result<(), Unplaced> {
-    let mut decoder = FrameDecoder::new(packed);
-    loop {
-        let bytes = decoder.fill_buf().map_err(|_| Unplaced::Damaged("it is no LZ4 frame"))?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let length = bytes.len();
-        take(bytes)?;
-        decoder.consume(length);
+fn unpack_lz4(
+    mut packed: &[u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), Unplaced>,
+) -> Result<(), Unplaced> {
+    thread_local! {
+        static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
+    KEPT.with_borrow_mut(|buffer| {
+        buffer.resize(LZ4_BLOCK_MAX_BYTES, 0);
+        while !packed.is_empty() {
+            let (length, rest) = packed.split_first_chunk().ok_or(Unplaced::Damaged("it is too short"))?;
+            let block = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
+            let (block, rest) = block.ok_or(Unplaced::Damaged("it is too short"))?;
+            let unpacked = block::decompress_into(block, buffer);
+            let unpacked = unpacked.map_err(|_| Unplaced::Damaged("it is no LZ4 block"))?;
+            take(&buffer[..unpacked])?;
+            packed = rest;
+        }
+        Ok(())
+    })
 }
 
 fn unpack_zstd(packed: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), Unplaced>) -> Result<(), Unplaced> {
@@ -147,10 +156,6 @@ fn unpack_zstd(packed: &[u8], mut take: impl FnMut(&[u8]) -> Result<(), Unplaced
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use lz4_flex::frame::FrameEncoder;
-
     use super::*;
 
     fn part_of(packing: Packing, contents: &[u8], packed: &[u8]) -> Part {
@@ -162,9 +167,9 @@ mod tests {
             Packing::Plain => contents.to_vec(),
             Packing::Zstd => zstd::encode_all(contents, 1).expect("packed"),
             Packing::Lz4 => {
-                let mut encoder = FrameEncoder::new(Vec::new());
-                encoder.write_all(contents).expect("packed");
-                encoder.finish().expect("packed")
+                let blocks = contents.chunks(LZ4_BLOCK_MAX_BYTES).map(block::compress);
+                let framed = blocks.map(|block| [&(block.len() as u32).to_le_bytes()[..], &block].concat());
+                framed.collect::<Vec<_>>().concat()
             }
         }
     }
@@ -177,13 +182,13 @@ mod tests {
     const ALL: [Packing; 3] = [Packing::Plain, Packing::Zstd, Packing::Lz4];
 
     fn contents() -> Vec<u8> {
-        (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 27) as u8).collect()
+        (0..600_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 27) as u8).collect()
     }
 
     #[test]
     fn a_piece_is_what_was_packed_whatever_its_length() {
         for packing in ALL {
-            for length in [0, 1, 65_535, 65_536, 65_537, 131_072, 300_000] {
+            for length in [0, 1, 262_143, 262_144, 262_145, 524_288, 600_000] {
                 let contents = &contents()[..length];
                 let packed = packed(packing, contents);
                 let part = part_of(packing, contents, &packed);
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_cut_off_before_it_was_digested_is_refused() {
+    fn what_was_cut_off_before_it_was_digested_is_refused() {
         for packing in [Packing::Zstd, Packing::Lz4] {
             let contents = contents();
             let whole = packed(packing, &contents);
@@ -221,6 +226,15 @@ mod tests {
                 assert!(unpacked(&whole[..length], &part).is_err(), "{packing:?} {length}");
             }
         }
+    }
+
+    #[test]
+    fn a_block_longer_than_blocks_are_is_refused() {
+        let contents = vec![0; LZ4_BLOCK_MAX_BYTES + 1];
+        let block = block::compress(&contents);
+        let packed = [&(block.len() as u32).to_le_bytes()[..], &block].concat();
+        let refused = unpacked(&packed, &part_of(Packing::Lz4, &contents, &packed));
+        assert_eq!(refused, Err("the answer was damaged: it is no LZ4 block".to_owned()));
     }
 
     #[test]

@@ -4,17 +4,17 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use lz4_flex::block;
 use tempfile::SpooledTempFile;
 
-use crate::common::protocol::link::{Packing, Part};
+use crate::common::protocol::link::{LZ4_BLOCK_MAX_BYTES, Packing, Part};
 use crate::common::toolchain::Digest;
 
 /// Packed results up to this size stay in memory; larger ones wait in an unnamed file.
 const MEMORY_MAX_BYTES: usize = 1 << 20;
 
-/// How much is read at once.
-const STEP_BYTES: usize = 64 << 10;
+/// How much is read at once: what becomes a block of LZ4.
+const STEP_BYTES: usize = LZ4_BLOCK_MAX_BYTES;
 
 /// What is not longer travels as it is: a frame would be longer.
 const PLAIN_MAX_BYTES: usize = 128;
@@ -38,7 +38,8 @@ pub struct Packed {
 ///
 /// Returns `FileTooLarge` for more than `max_bytes`, else what the file system returns.
 pub fn pack(mut file: File, max_bytes: u64, packing: Packing, spool: &Path) -> io::Result<Packed> {
-    let mut buffer = vec![0; STEP_BYTES];
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(STEP_BYTES);
+    let mut buffer = vec![0; length.clamp(PLAIN_MAX_BYTES + 1, STEP_BYTES)];
     let mut read = fill(&mut file, &mut buffer)?;
     let packing = if read <= PLAIN_MAX_BYTES { Packing::Plain } else { packing };
     let mut encoder =
@@ -101,7 +102,7 @@ impl Write for Sealed {
 enum Encoder {
     Plain(Sealed),
     Zstd(zstd::stream::write::Encoder<'static, Sealed>),
-    Lz4(Box<FrameEncoder<Sealed>>),
+    Lz4(Sealed),
 }
 
 impl Encoder {
@@ -109,35 +110,33 @@ impl Encoder {
         Ok(match packing {
             Packing::Plain => Encoder::Plain(sealed),
             Packing::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(sealed, ZSTD_LEVEL)?),
-            Packing::Lz4 => {
-                // Blocks that stay in the reader's innermost caches.
-                let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
-                Encoder::Lz4(Box::new(FrameEncoder::with_frame_info(info, sealed)))
-            }
+            Packing::Lz4 => Encoder::Lz4(sealed),
         })
     }
 
+    /// Takes one step of the contents.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Encoder::Plain(to) => to.write_all(bytes),
             Encoder::Zstd(to) => to.write_all(bytes),
-            Encoder::Lz4(to) => to.write_all(bytes),
+            Encoder::Lz4(to) => {
+                let block = block::compress(bytes);
+                to.write_all(&(block.len() as u32).to_le_bytes())?;
+                to.write_all(&block)
+            }
         }
     }
 
     fn finish(self) -> io::Result<Sealed> {
         match self {
-            Encoder::Plain(sealed) => Ok(sealed),
+            Encoder::Plain(sealed) | Encoder::Lz4(sealed) => Ok(sealed),
             Encoder::Zstd(encoder) => encoder.finish(),
-            Encoder::Lz4(encoder) => Ok(encoder.finish()?),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lz4_flex::frame::FrameDecoder;
-
     use super::*;
 
     fn packed(bytes: &[u8], max_bytes: u64, packing: Packing) -> io::Result<(Part, Vec<u8>)> {
@@ -160,7 +159,14 @@ mod tests {
         match packing {
             Packing::Plain => bytes.extend_from_slice(packed),
             Packing::Zstd => bytes = zstd::decode_all(packed).unwrap(),
-            Packing::Lz4 => assert!(FrameDecoder::new(packed).read_to_end(&mut bytes).is_ok()),
+            Packing::Lz4 => {
+                let mut rest = packed;
+                while let Some((length, blocks)) = rest.split_first_chunk() {
+                    let (block, blocks) = blocks.split_at(u32::from_le_bytes(*length) as usize);
+                    bytes.extend(block::decompress(block, LZ4_BLOCK_MAX_BYTES).unwrap());
+                    rest = blocks;
+                }
+            }
         }
         bytes
     }

@@ -9,7 +9,7 @@ use crate::common::protocol::wire;
 use crate::common::toolchain::Digest;
 
 /// What such files begin with; the number is raised when anything behind it changes.
-const MARK: [u8; 8] = *b"DCCache4";
+const MARK: [u8; 8] = *b"DCCache5";
 
 /// The bytes of an entry.
 pub fn encode(key: &Digest, answer: &FilesAnswer, origin: &Origin) -> Vec<u8> {

@@ -21,7 +21,8 @@ pub struct Dictionary(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    numbers: HashMap<Arc<Item>, u32>,
+    /// Names of the user's own files need no hashes that a stranger cannot foresee.
+    numbers: HashMap<Arc<Item>, u32, foldhash::fast::RandomState>,
     bytes: usize,
     generation: u32,
 }

@@ -1,6 +1,7 @@
 //! From a scan to the input set that travels.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::mem::swap;
 
 use crate::common::bytes::Bytes;
 use crate::common::inputs::{Entry, EntryKind, FileEntry, is_plain_path};
@@ -26,12 +27,12 @@ pub struct File {
     pub inode: Inode,
 }
 
-/// Collects what a compile needs, each path once.
+/// Collects what a compile needs. Lists, because most of what comes is in order, and sorting that once is cheap.
 #[derive(Debug, Default)]
 pub struct SetBuilder {
-    files: BTreeMap<Bytes, File>,
+    files: Vec<(Bytes, File)>,
     /// Entries of a toolchain, and links and folders.
-    others: BTreeMap<Bytes, EntryKind>,
+    others: Vec<Entry>,
     /// Whether files have the times here that they have there.
     dated: bool,
 }
@@ -51,55 +52,94 @@ impl SetBuilder {
     /// A file at its real path.
     pub fn file(&mut self, path: &[u8], file: File) {
         if is_plain_path(path) {
-            self.files.insert(Bytes::from(path), file);
+            self.files.push((Bytes::from(path), file));
         }
     }
 
     /// A link.
     pub fn link(&mut self, path: &[u8], target: &[u8]) {
         if is_plain_path(path) {
-            self.others.insert(Bytes::from(path), EntryKind::Link { target: Bytes::from(target) });
+            let kind = EntryKind::Link { target: Bytes::from(target) };
+            self.others.push(Entry { path: Bytes::from(path), kind });
         }
     }
 
     /// A folder that must be there.
     pub fn folder(&mut self, path: &[u8]) {
         if is_plain_path(path) {
-            self.others.entry(Bytes::from(path)).or_insert(EntryKind::Folder);
+            self.others.push(Entry { path: Bytes::from(path), kind: EntryKind::Folder });
         }
     }
 
     /// An entry as it stands, of a toolchain.
     pub fn entry(&mut self, entry: &Entry) {
-        match &entry.kind {
+        match entry.kind {
             EntryKind::Folder => self.folder(&entry.path),
-            kind => drop(self.others.insert(entry.path.clone(), kind.clone())),
+            _ => self.others.push(entry.clone()),
         }
     }
 
-    /// The set, by path.
+    /// The set, by path, each path once.
     pub fn finish(self) -> Vec<Entry> {
-        let SetBuilder { files, mut others, dated } = self;
-        let twins = Twins::of(files.values());
-        for (path, file) in files {
-            // What is part of the toolchain as well is an entry of it already: its programs are not
-            // read by anything that looks at inodes.
-            others.entry(path).or_insert_with(|| match dated {
+        let SetBuilder { mut files, mut others, dated } = self;
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        files.dedup_by(|later, earlier| {
+            let is_same = later.0 == earlier.0;
+            if is_same {
+                swap(later, earlier);
+            }
+            is_same
+        });
+        others.sort_by(|one, other| one.path.cmp(&other.path));
+        others.dedup_by(|later, earlier| {
+            let is_same = later.path == earlier.path;
+            // A folder gives way to whatever else is there.
+            if is_same && later.kind != EntryKind::Folder {
+                swap(later, earlier);
+            }
+            is_same
+        });
+        let twins = Twins::of(&files);
+        let files = files.into_iter().map(|(path, file)| {
+            let kind = match dated {
                 true => EntryKind::Dated { file: file.plain(), modified_s: file.inode.modified_s },
                 false => EntryKind::File(twins.entry(&file)),
-            });
-        }
-        others.into_iter().map(|(path, kind)| Entry { path, kind }).collect()
+            };
+            Entry { path, kind }
+        });
+        merge(others, files)
     }
+}
+
+/// Two lists by path as one. What is part of the toolchain as well is an entry of it already: its programs are not
+/// read by anything that looks at inodes.
+fn merge(others: Vec<Entry>, files: impl ExactSizeIterator<Item = Entry>) -> Vec<Entry> {
+    let mut merged = Vec::with_capacity(others.len() + files.len());
+    let mut others = others.into_iter().peekable();
+    for file in files {
+        while let Some(before) = others.next_if(|other| other.path < file.path) {
+            merged.push(before);
+        }
+        if others.peek().is_none_or(|other| other.path != file.path) {
+            merged.push(file);
+        }
+    }
+    merged.extend(others);
+    merged
 }
 
 /// Numbers for files of equal content, by inode and by time.
 struct Twins(HashMap<Digest, Vec<Inode>>);
 
 impl Twins {
-    fn of<'a>(files: impl Iterator<Item = &'a File>) -> Self {
+    fn of(files: &[(Bytes, File)]) -> Self {
+        let mut starts: Vec<_> = files.iter().map(|(_, file)| file.digest.0.first_chunk::<8>()).collect();
+        starts.sort_unstable();
+        if starts.windows(2).all(|pair| pair[0] != pair[1]) {
+            return Twins(HashMap::new());
+        }
         let mut all: HashMap<Digest, Vec<Inode>> = HashMap::new();
-        for file in files {
+        for (_, file) in files {
             let inodes = all.entry(file.digest).or_default();
             if !inodes.contains(&file.inode) {
                 inodes.push(file.inode);
@@ -171,6 +211,30 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(times.collect::<Vec<_>>(), [(0, 5), (0, 6)]);
+    }
+
+    #[test]
+    fn what_is_named_twice_is_there_once_and_by_path() {
+        let mut builder = SetBuilder::default();
+        builder.file(b"/b/x", file("old", 1, 5));
+        builder.file(b"/b/tool", file("t", 2, 5));
+        builder.entry(&Entry { path: "/b/tool".into(), kind: EntryKind::Link { target: "x".into() } });
+        builder.folder(b"/c");
+        builder.link(b"/a", b"old");
+        builder.folder(b"/a");
+        builder.link(b"/a", b"new");
+        builder.file(b"/b/x", file("new", 1, 5));
+        let link = |path: &str, target: &str| Entry {
+            path: path.into(),
+            kind: EntryKind::Link { target: target.into() },
+        };
+        let expected = [
+            link("/a", "new"),
+            link("/b/tool", "x"),
+            Entry { path: "/b/x".into(), kind: EntryKind::File(file("new", 1, 5).plain()) },
+            Entry { path: "/c".into(), kind: EntryKind::Folder },
+        ];
+        assert_eq!(builder.finish(), expected);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::classic::ClassicHandle;
+use super::frames::Frames;
 use super::peer::{LinkError, News, Peer};
 use super::supply::{Bundle, ToPack};
 use super::traffic::{Traffic, Way};
@@ -26,7 +27,7 @@ use crate::broker::clock::Clock;
 use crate::broker::hermetic::Hermetic;
 use crate::broker::scheduler::api::HostId;
 use crate::broker::trust::{Distrust, Trust, is_closed, is_denied};
-use crate::common::protocol::link::{FrameHeader, HELLO_TIMEOUT};
+use crate::common::protocol::link::{FrameError, HELLO_TIMEOUT};
 
 /// How often it is looked whether the volunteer's key is still a known one.
 const TRUST_INTERVAL: Duration = Duration::from_secs(2);
@@ -252,7 +253,7 @@ async fn exchange(
     let clock = surroundings.clock;
     let mut packing: JoinSet<Bundle> = JoinSet::new();
     let (mut reader, mut writer) = tokio::io::split(connection.stream);
-    let (mut input, mut output, mut written) = (Vec::new(), connection.opening, 0);
+    let (mut input, mut output, mut written) = (Frames::default(), connection.opening, 0);
     // Bytes that were taken may still be held back, encrypted, where the socket was full.
     let mut held_back = false;
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
@@ -267,9 +268,8 @@ async fn exchange(
             link.peer.fill(&mut output);
         }
         let wake = if link.handle.is_some() { hello_by } else { clock.instant(link.peer.next_time()) };
-        input.reserve(64 << 10);
         tokio::select! {
-            read = reader.read_buf(&mut input) => {
+            read = reader.read_buf(input.room()) => {
                 let read = read?;
                 surroundings.traffic.wire(Way::Back, read);
                 match read {
@@ -328,21 +328,18 @@ fn pack(packing: &mut JoinSet<Bundle>, files: ToPack, hermetic: &Arc<Hermetic>) 
     });
 }
 
-/// Hands every whole frame in `input` to the peer and keeps the rest.
+/// Hands every frame in `input` to the peer, as far as it is there.
 async fn take_frames(
-    input: &mut Vec<u8>,
+    input: &mut Frames,
     link: &mut Link<'_>,
     clock: Clock,
     reporter: &Reporter,
 ) -> Result<(), EndOfLink> {
-    let mut at = 0;
-    while let Some((head, rest)) = input[at..].split_first_chunk::<{ FrameHeader::LEN }>() {
-        let header = match FrameHeader::decode(head) {
-            Ok(header) => header,
-            Err(_) if link.handle.is_some() => return Err(EndOfLink::NoHello),
-            Err(error) => return Err(LinkError::Protocol(error.to_string()).into()),
-        };
-        let Some(body) = rest.get(..header.length as usize) else { break };
+    let no_frame = |error: FrameError, before_hello| match before_hello {
+        true => EndOfLink::NoHello,
+        false => LinkError::Protocol(error.to_string()).into(),
+    };
+    while let Some((header, body)) = input.next().map_err(|error| no_frame(error, link.handle.is_some()))? {
         match link.peer.receive(clock.now(), header, body)? {
             Some(News::Up { build, slots, hermetic, sandbox }) => {
                 if let Some(handle) = link.handle.take() {
@@ -356,8 +353,6 @@ async fn take_frames(
             Some(News::RoundTrip(time)) => reporter.report(LinkEvent::RoundTrip(time)).await,
             None => {}
         }
-        at += FrameHeader::LEN + header.length as usize;
     }
-    input.drain(..at);
     Ok(())
 }

@@ -9,6 +9,7 @@
 pub mod arrival;
 pub mod classic;
 pub mod connection;
+mod frames;
 pub mod known;
 pub mod native;
 pub mod peer;

@@ -19,6 +19,7 @@ pub mod words;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -35,6 +36,9 @@ use crate::common::trust::tls;
 
 /// What an administrator keeps for all users of a machine.
 const SYSTEM_FOLDER: &str = "/etc/distcc";
+
+/// How much is read of a socket at once.
+const READ_AHEAD_BYTES: usize = 64 << 10;
 
 /// How two that do not know each other get to.
 const REMEDY: &str =
@@ -119,7 +123,7 @@ pub struct Trust {
 /// A connection on which both sides have proved their keys.
 pub struct Secured {
     /// The bytes.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<BufReader<TcpStream>>,
     /// The volunteer's key.
     pub key: PublicKey,
     /// What to say before the link's own opening.
@@ -223,6 +227,8 @@ impl Trust {
         let judge = Box::new(move |key: &PublicKey| verdict.judge(&at, key) == Verdict::Known);
         let handshake = tls::client(self.identity()?, judge)?;
         let connector = TlsConnector::from(handshake.config.clone());
+        // TLS takes 4 KiB at a time, which would be a system call each.
+        let stream = BufReader::with_capacity(READ_AHEAD_BYTES, stream);
         let connected = timeout(HELLO_TIMEOUT, connector.connect(tls::nobody_in_particular(), stream)).await;
         let stream = match connected {
             Err(_) => return Err(Distrust::Mute),

@@ -59,10 +59,10 @@ use crate::common::inputs::{Item, Reading, Runs};
 use crate::common::invocation::Terminal;
 use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 
-pub use self::results::{Audit, Compiled, JobResult, Packing, Part, Product};
+pub use self::results::{Audit, Compiled, JobResult, LZ4_BLOCK_MAX_BYTES, Packing, Part, Product};
 
 /// The protocol of this build.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";

@@ -83,6 +83,10 @@ pub struct Part {
     pub packed: u64,
 }
 
+/// What a block of LZ4 holds at most: it stays in the reader's caches, and smaller ones are dearer to write to a
+/// file, one by one.
+pub const LZ4_BLOCK_MAX_BYTES: usize = 256 << 10;
+
 /// How a piece of a result is packed, which is for the volunteer to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packing {
@@ -90,6 +94,7 @@ pub enum Packing {
     Plain,
     /// One zstd frame, with a window of at most 2^24.
     Zstd,
-    /// One LZ4 frame: longer, and unpacked in half the time.
+    /// Blocks of LZ4, each after its packed length (`u32`, little endian), and of at most [`LZ4_BLOCK_MAX_BYTES`]
+    /// unpacked: longer, and unpacked in half the time.
     Lz4,
 }
