@@ -7,7 +7,7 @@
 //! keeps the file and its mode (`cc1` opens it for writing). Anything but a plain file is left to
 //! the local compiler before a job leaves ([`check_destination`]).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -55,13 +55,13 @@ impl Contents<'_> {
     }
 }
 
-/// Whether a compiler's output may be put at `path`: a plain file is there, or nothing in a directory
-/// that is.
-pub fn check_destination(path: &Path) -> bool {
+/// What is at `path`, where a compiler's output may be put: a plain file, or nothing in a directory that is
+/// there. `None` where none may be put.
+pub fn check_destination(path: &Path) -> Option<Option<Metadata>> {
     match fs::symlink_metadata(path) {
-        Ok(found) => found.is_file(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.parent().is_some_and(Path::is_dir),
-        Err(_) => false,
+        Ok(found) => found.is_file().then_some(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.parent()?.is_dir().then_some(None),
+        Err(_) => None,
     }
 }
 
@@ -110,15 +110,13 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
 fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Result<Staged<'a>, Unplaced> {
     let path = delivery.path.as_path();
     let (mut file, temporary) = create(path, mode)?;
-    let staged = match temporary {
-        None => Staged::Nameless { file: file.try_clone()?, path, unlinks: delivery.replaces },
-        Some(temporary) => Staged::Renamed { temporary, path, committed: false },
-    };
+    // From here on it is removed where anything fails.
+    let named = temporary.map(|temporary| Staged::Renamed { temporary, path, committed: false });
     if exactly {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     delivery.contents.write(&mut file)?;
-    Ok(staged)
+    Ok(named.unwrap_or(Staged::Nameless { file, path, unlinks: delivery.replaces }))
 }
 
 /// A new file in the directory of `path`: nameless where that works, else with the name given.

@@ -2,8 +2,10 @@
 //!
 //! Cheap questions come first; the compiler itself is asked last, and only once in its life.
 
+use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -223,18 +225,18 @@ fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
 /// What only the file system knows: sources and headers that are no files, outputs that cannot be
 /// renamed over; and why text cannot carry the compile: precompiled headers.
 fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, LocalReason> {
-    let source = cwd.join(job.source.as_path());
-    check_input(&job.source, &source)?;
+    let source = check_input(&job.source, &cwd.join(job.source.as_path()))?;
     let dependencies = match &job.dependencies {
         Some(Destination::File(path)) => Some(path),
         _ => None,
     };
+    let mut there = None;
     for output in dependencies.into_iter().chain([&job.output]) {
-        if !check_destination(&cwd.join(output.as_path())) {
-            return Err(LocalReason::OutputNotAFile { output: output.clone() });
-        }
+        there = check_destination(&cwd.join(output.as_path()))
+            .ok_or_else(|| LocalReason::OutputNotAFile { output: output.clone() })?;
     }
-    if is_same_file(&source, &cwd.join(job.output.as_path())) {
+    // gcc refuses to write over its source.
+    if source.zip(there).is_some_and(|(source, there)| identity(&source) == identity(&there)) {
         return Err(LocalReason::OutputIsSource { output: job.output.clone() });
     }
     for header in forced_includes(job) {
@@ -249,18 +251,23 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, Loca
 
 /// Refuses an input that can be read but once, or is another for each process, such as `/dev/stdin`.
 /// One that is not there is the compiler's business.
-fn check_input(name: &Bytes, path: &Path) -> Result<(), LocalReason> {
+fn check_input(name: &Bytes, path: &Path) -> Result<Option<Metadata>, LocalReason> {
+    let found = std::fs::metadata(path).ok();
     let own = is_of_the_process(path.as_os_str().as_bytes());
-    match own || std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+    match own || found.as_ref().is_some_and(|found| !found.is_file()) {
         true => Err(LocalReason::SourceNotAFile { source_name: name.clone() }),
-        false => Ok(()),
+        false => Ok(found),
     }
 }
 
-/// Whether two names are of one file. gcc refuses to write over its source.
+/// Which file it is on this machine.
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+/// Whether two names are of one file.
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| identity(&found));
     let one = identity(one);
     one.is_some() && one == identity(other)
 }

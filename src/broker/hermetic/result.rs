@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::broker::unpack::Piece;
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::classify::Destination;
+use crate::common::inputs::is_plain_path;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::{Audit, Product};
 use crate::common::reason::LocalReason;
@@ -188,7 +190,7 @@ impl<'a> Allowed<'a> {
             beginnings.iter().any(|beginning| self.begins(path, beginning))
         };
         let is_new = known.is_some_and(|name| name.is_made) && !path.parent().is_some_and(Path::exists);
-        if known.is_none() && !begins() || !is_new && !check_destination(path) {
+        if known.is_none() && !begins() || !is_new && check_destination(path).is_none() {
             return Err(refused());
         }
         Ok(known.is_some_and(|name| name.replaces))
@@ -225,7 +227,20 @@ impl<'a> Allowed<'a> {
 
 /// The path without links, but for what lies at its end.
 fn real(path: &Path) -> Option<PathBuf> {
-    Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+    let folder = path.parent()?;
+    if leads_through_no_link(folder) {
+        return Some(folder.join(path.file_name()?));
+    }
+    Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?))
+}
+
+/// Whether a path is what it would be without links, which the kernel says at once (openat2(2)); false where it does
+/// not say.
+fn leads_through_no_link(folder: &Path) -> bool {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    is_plain_path(folder.as_os_str().as_bytes())
+        && openat2(CWD, folder, how, Mode::empty(), ResolveFlags::NO_SYMLINKS).is_ok()
 }
 
 /// The same for what lies in a folder that is to be made.
@@ -237,6 +252,25 @@ fn new(path: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use crate::common::invocation::Terminal;
+
+    #[test]
+    fn a_real_path_has_no_links_and_no_dots_but_at_its_end() {
+        let place = tempfile::tempdir().expect("a folder");
+        let top = place.path().canonicalize().expect("a path");
+        std::fs::create_dir_all(top.join("a/b")).expect("made");
+        std::os::unix::fs::symlink("a", top.join("link")).expect("linked");
+        std::os::unix::fs::symlink("x.o", top.join("a/b/y.o")).expect("linked");
+        for (path, expected) in [
+            ("a/b/x.o", Some("a/b/x.o")),
+            ("a/b/y.o", Some("a/b/y.o")),
+            ("link/b/x.o", Some("a/b/x.o")),
+            ("link/../a/x.o", Some("a/x.o")),
+            ("a/./b/../x.o", Some("a/x.o")),
+            ("none/x.o", None),
+        ] {
+            assert_eq!(real(&top.join(path)), expected.map(|path| top.join(path)), "{path}");
+        }
+    }
 
     #[test]
     fn a_line_as_long_as_the_terminal_is_wide_may_be_cut_here() {
