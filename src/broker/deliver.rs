@@ -2,10 +2,9 @@
 //!
 //! Each file is written without a name where the file system can do that, else beside its
 //! destination, and gets its name when all are whole; so a cancelled or failed delivery leaves
-//! nothing, and a killed broker hardly ever does. How an existing file is treated follows what compilers do:
-//! an object replaces what was there (`as` and clang unlink it first), a text output (`-S`, `.d`)
-//! keeps the file and its mode (`cc1` opens it for writing). Anything but a plain file is left to
-//! the local compiler before a job leaves ([`check_destination`]).
+//! nothing, and a killed broker hardly ever does. How an existing file is treated follows what compilers do
+//! ([`Existing`]). One that this user may not write to is left to the compiler here, and so is, before a job
+//! leaves, anything but a plain file ([`check_destination`]).
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::unpack::{Piece, Unplaced};
+use crate::common::classify::Existing;
 
 /// One file to be put in place.
 pub struct Delivery<'a> {
@@ -22,8 +22,8 @@ pub struct Delivery<'a> {
     pub path: PathBuf,
     /// What is in it.
     pub contents: Contents<'a>,
-    /// Whether an existing file is replaced rather than rewritten.
-    pub replaces: bool,
+    /// What becomes of a file that is there.
+    pub existing: Existing,
 }
 
 /// What is in a file.
@@ -73,7 +73,10 @@ pub fn check_destination(path: &Path) -> Option<Option<Metadata>> {
 pub fn deliver(deliveries: &[Delivery<'_>], umask: u32) -> Result<(), Unplaced> {
     let staged: Result<Vec<Staged<'_>>, Unplaced> =
         deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
-    Ok(staged?.into_iter().try_for_each(Staged::commit)?)
+    // What was appended cannot be taken back.
+    let (last, first): (Vec<_>, Vec<_>) =
+        staged?.into_iter().partition(|staged| matches!(staged, Staged::Appended { .. }));
+    Ok(first.into_iter().chain(last).try_for_each(Staged::commit)?)
 }
 
 /// A file that is whole but not yet in place; dropping it removes what was made for it.
@@ -84,6 +87,8 @@ enum Staged<'a> {
     Renamed { temporary: PathBuf, path: &'a Path, committed: bool },
     /// To be written into the file that is there.
     InPlace { file: File, contents: Vec<u8> },
+    /// To be written behind what is in the file, which need not be there.
+    Appended { path: &'a Path, mode: u32, contents: Vec<u8> },
 }
 
 fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unplaced> {
@@ -94,17 +99,34 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    // gcc's assembler unlinks an object only when it is not empty; cc1 never does.
-    let kept = existing.filter(|found| !delivery.replaces || found.size() == 0);
-    match kept {
-        Some(found) if delivery.replaces || found.nlink() > 1 => {
-            let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-            // Nothing is cut short before the rest is known to be whole.
-            Ok(Staged::InPlace { file, contents: delivery.contents.to_vec()? })
+    let mode = 0o666 & !umask;
+    let new = || write_beside(delivery, mode, false);
+    let Some(found) = existing.filter(|_| delivery.existing != Existing::Appended) else {
+        return match delivery.existing {
+            Existing::Appended => Ok(Staged::Appended { path, mode, contents: delivery.contents.to_vec()? }),
+            _ => new(),
+        };
+    };
+    match delivery.existing {
+        Existing::ReplacedUnlessEmpty if found.size() > 0 => new(),
+        // clang looks whether it might write to the file that it replaces.
+        Existing::Replaced if is_ours(&found) => new(),
+        Existing::Replaced => open_in_place(path).map(drop).map_err(Unplaced::from).and_then(|()| new()),
+        Existing::Rewritten if found.nlink() == 1 && is_ours(&found) => {
+            write_beside(delivery, found.mode() & 0o7777, true)
         }
-        Some(found) => write_beside(delivery, found.mode() & 0o7777, true),
-        None => write_beside(delivery, 0o666 & !umask, false),
+        // Nothing is cut short before the rest is known to be whole.
+        _ => Ok(Staged::InPlace { file: open_in_place(path)?, contents: delivery.contents.to_vec()? }),
     }
+}
+
+/// Whether a file is this user's, and may be written to.
+fn is_ours(found: &Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o200 != 0
+}
+
+fn open_in_place(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Result<Staged<'a>, Unplaced> {
@@ -116,7 +138,7 @@ fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Res
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     delivery.contents.write(&mut file)?;
-    Ok(named.unwrap_or(Staged::Nameless { file, path, unlinks: delivery.replaces }))
+    Ok(named.unwrap_or(Staged::Nameless { file, path, unlinks: delivery.existing != Existing::Rewritten }))
 }
 
 /// A new file in the directory of `path`: nameless where that works, else with the name given.
@@ -172,6 +194,11 @@ impl Staged<'_> {
                 file.set_len(0)?;
                 file.write_all(contents)?;
             }
+            Staged::Appended { path, mode, contents } => {
+                let mut options = OpenOptions::new();
+                options.append(true).create(true).mode(*mode).custom_flags(libc::O_NOFOLLOW);
+                options.open(path)?.write_all(contents)?;
+            }
         }
         Ok(())
     }
@@ -192,8 +219,8 @@ mod tests {
     use crate::common::protocol::link::{Packing, Part};
     use crate::common::toolchain::Digest;
 
-    fn deliver_one(path: &Path, replaces: bool) -> Result<(), Unplaced> {
-        let delivery = Delivery { path: path.to_owned(), contents: new(), replaces };
+    fn deliver_one(path: &Path, existing: Existing) -> Result<(), Unplaced> {
+        let delivery = Delivery { path: path.to_owned(), contents: new(), existing };
         deliver(&[delivery], 0o027)
     }
 
@@ -209,7 +236,7 @@ mod tests {
     fn a_new_file_has_the_mode_that_the_umask_leaves() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.o");
-        deliver_one(&path, true).expect("delivered");
+        deliver_one(&path, Existing::ReplacedUnlessEmpty).expect("delivered");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o640);
         assert_eq!(only_file(directory.path()), 1);
     }
@@ -217,11 +244,15 @@ mod tests {
     #[test]
     fn an_object_replaces_the_file_and_a_text_keeps_its_mode() {
         let directory = tempfile::tempdir().expect("a directory");
-        for (replaces, mode) in [(true, 0o640), (false, 0o604)] {
+        for (existing, mode) in [
+            (Existing::ReplacedUnlessEmpty, 0o640),
+            (Existing::Replaced, 0o640),
+            (Existing::Rewritten, 0o604),
+        ] {
             let path = directory.path().join("x");
             fs::write(&path, "old").expect("written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("set");
-            deliver_one(&path, replaces).expect("delivered");
+            deliver_one(&path, existing).expect("delivered");
             assert_eq!(fs::read(&path).expect("there"), b"new");
             assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, mode);
             fs::remove_file(&path).expect("removed");
@@ -234,7 +265,7 @@ mod tests {
         let (path, other) = (directory.path().join("a.d"), directory.path().join("b.d"));
         fs::write(&path, "old").expect("written");
         fs::hard_link(&path, &other).expect("linked");
-        deliver_one(&path, false).expect("delivered");
+        deliver_one(&path, Existing::Rewritten).expect("delivered");
         assert_eq!(fs::read(&other).expect("there"), b"new");
     }
 
@@ -244,15 +275,48 @@ mod tests {
         let path = directory.path().join("a.o");
         fs::write(&path, "").expect("written");
         let inode = fs::metadata(&path).expect("there").ino();
-        deliver_one(&path, true).expect("delivered");
+        deliver_one(&path, Existing::ReplacedUnlessEmpty).expect("delivered");
         assert_eq!(fs::metadata(&path).expect("there").ino(), inode);
+    }
+
+    #[test]
+    fn what_clang_replaces_it_replaces_when_it_is_empty_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, other) = (directory.path().join("a.s"), directory.path().join("b.s"));
+        for old in ["", "old"] {
+            fs::write(&path, old).expect("written");
+            fs::hard_link(&path, &other).expect("linked");
+            deliver_one(&path, Existing::Replaced).expect("delivered");
+            assert_eq!(fs::read(&path).expect("there"), b"new");
+            assert_eq!(fs::read(&other).expect("there"), old.as_bytes());
+            fs::remove_file(&other).expect("removed");
+        }
+    }
+
+    #[test]
+    fn what_is_appended_leaves_what_was_there_and_waits_for_all_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        for expected in ["new", "newnew"] {
+            deliver_one(&path, Existing::Appended).expect("delivered");
+            assert_eq!(fs::read_to_string(&path).expect("there"), expected);
+        }
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o640);
+        let log = Delivery { path: path.clone(), contents: new(), existing: Existing::Appended };
+        let bad =
+            Delivery { path: directory.path().join("a.o"), contents: new(), existing: Existing::Rewritten };
+        fs::create_dir(&bad.path).expect("a directory in its way");
+        assert!(deliver(&[log, bad], 0o022).is_err());
+        assert_eq!(fs::read_to_string(&path).expect("there"), "newnew");
     }
 
     #[test]
     fn when_one_output_cannot_be_placed_none_is() {
         let directory = tempfile::tempdir().expect("a directory");
-        let good = Delivery { path: directory.path().join("a.d"), contents: new(), replaces: false };
-        let bad = Delivery { path: directory.path().join("no/a.o"), contents: new(), replaces: true };
+        let good =
+            Delivery { path: directory.path().join("a.d"), contents: new(), existing: Existing::Rewritten };
+        let bad =
+            Delivery { path: directory.path().join("no/a.o"), contents: new(), existing: Existing::Replaced };
         assert!(deliver(&[good, bad], 0o022).is_err());
         assert_eq!(only_file(directory.path()), 0);
     }
@@ -266,7 +330,11 @@ mod tests {
         let piece = Piece::take(&mut &packed[..], &part).expect("a piece");
         for old in ["old", ""] {
             fs::write(&path, old).expect("written");
-            let delivery = Delivery { path: path.clone(), contents: Contents::Piece(piece), replaces: true };
+            let delivery = Delivery {
+                path: path.clone(),
+                contents: Contents::Piece(piece),
+                existing: Existing::ReplacedUnlessEmpty,
+            };
             assert!(matches!(deliver(&[delivery], 0o022), Err(Unplaced::Damaged(_))));
             assert_eq!(fs::read(&path).expect("there"), old.as_bytes());
             assert_eq!(only_file(directory.path()), 1);

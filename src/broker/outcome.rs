@@ -14,7 +14,7 @@ use super::unpack::{Piece, Unplaced};
 use tokio::sync::Semaphore;
 
 use crate::common::action::Ended;
-use crate::common::classify::Destination;
+use crate::common::classify::{Destination, Existing};
 use crate::common::invocation::Invocation;
 use crate::common::reason::LocalReason;
 use crate::common::settings::Settings;
@@ -80,15 +80,17 @@ pub async fn finish(
     let dependencies = answer.dependencies.clone().or_else(|| work.prepared.dependencies.clone());
     let dependency_file = dependency_file(&work);
     let output = work.invocation.cwd.as_path().join(work.plan.job.output.as_path());
-    let replaces = !work.plan.is_text();
+    let job = &work.plan.job;
+    let existing = work.plan.existing(job.hermetic.products.writer(&job.output));
     let umask = work.invocation.umask;
     let text = dependencies.clone();
     let place = move || -> Result<(), LocalReason> {
-        let text = dependency_file.zip(text).map(|(path, text)| (path, Contents::Text(text), false));
-        let object = object(&answer)?.map(|piece| (output, Contents::Piece(piece), replaces));
+        let text =
+            dependency_file.zip(text).map(|(path, text)| (path, Contents::Text(text), Existing::Rewritten));
+        let object = object(&answer)?.map(|piece| (output, Contents::Piece(piece), existing));
         let both = [text, object].into_iter().flatten();
         let deliveries: Vec<_> =
-            both.map(|(path, contents, replaces)| Delivery { path, contents, replaces }).collect();
+            both.map(|(path, contents, existing)| Delivery { path, contents, existing }).collect();
         Ok(deliver(&deliveries, umask)?)
     };
     if size > INLINE_MAX_BYTES {

@@ -22,9 +22,9 @@ use crate::broker::toolchain::{Compiler, Compilers, climbs, without_dots};
 use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
-    CompileJob, Destination, Family, Language, PreprocessArgument, Verdict, clang_arguments, classify,
-    environment_reason, expand_responses, hermetic_environment, is_of_the_process, is_probe_directory,
-    refuse_classic, remote_environment,
+    CompileJob, Destination, Existing, Family, Language, PreprocessArgument, Verdict, Writer,
+    clang_arguments, classify, environment_reason, expand_responses, hermetic_environment, is_of_the_process,
+    is_probe_directory, refuse_classic, remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
@@ -84,8 +84,7 @@ impl Planner<'_> {
         if invocation.limited {
             return Err(LocalReason::FileSizeLimit);
         }
-        let names = invocation.env.iter().filter_map(|entry| entry.split(|&byte| byte == b'=').next());
-        if let Some(reason) = environment_reason(names) {
+        if let Some(reason) = environment_reason(invocation.env.iter().map(|entry| &entry[..])) {
             return Err(reason);
         }
         let cwd = invocation.cwd.as_path();
@@ -188,6 +187,12 @@ impl Plan {
             columns: if self.compiler.toolchain.clang { Columns::Clang } else { Columns::Gcc },
             silence_max: settings.io_timeout,
         })
+    }
+
+    /// What this job's compiler makes of a file that lies where it puts what `writer` writes.
+    pub fn existing(&self, writer: Writer) -> Existing {
+        let toolchain = &self.compiler.toolchain;
+        writer.existing(toolchain.clang, &toolchain.version)
     }
 
     /// Whether the output is assembly text, which the compiler proper writes, not the assembler.

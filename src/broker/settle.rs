@@ -62,7 +62,9 @@ impl Settlement {
         }
         let answer = Arc::new(answer);
         let is_final = self.settings.remote_is_final();
-        let is_chosen = || !self.inputs.is_unsettled() && self.is_chosen();
+        // Each compile in the job's place would append once more.
+        let appends = self.plan.job.hermetic.products.appends();
+        let is_chosen = || !appends && !self.inputs.is_unsettled() && self.is_chosen();
         let outcome = if answer.compiled.ended.is_success() && is_chosen() {
             let Examined { deliveries, outcome } =
                 result::examine(&self.plan, &self.invocation, self.inputs.made(), &answer, is_final)?;

@@ -54,7 +54,7 @@ fn is_variable(entry: &[u8]) -> bool {
 fn shows_options(word: &[u8]) -> bool {
     let exact: [&[u8]; 7] =
         [b"-v", b"-###", b"assembler", b"-xassembler", b"-ccc-print-phases", b"ir", b"-xir"];
-    let begins: [&[u8]; 3] = [b"-frecord", b"-grecord", b"--verbose"];
+    let begins: [&[u8]; 4] = [b"-fembed-bitcode", b"-frecord", b"-grecord", b"--verbose"];
     // Of what is not preprocessed there are no dependencies, and it says that the option is not used.
     let ends: [&[u8]; 8] = [b".s", b".i", b".ii", b".mi", b".mii", b".ll", b".bc", b"cpp-output"];
     exact.contains(&word)
@@ -130,8 +130,17 @@ mod tests {
         for options in ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-M", "@file", "-MD @file"] {
             check(&format!("gcc {options} -c a.c"), "nowhere");
         }
-        for options in ["-v", "-frecord-command-line", "-xassembler", "a.s", "a.ii", "-x cpp-output", "a.ll"]
-        {
+        for options in [
+            "-v",
+            "-frecord-command-line",
+            "-fembed-bitcode=marker",
+            "-fembed-bitcode-marker",
+            "-xassembler",
+            "a.s",
+            "a.ii",
+            "-x cpp-output",
+            "a.ll",
+        ] {
             check(&format!("clang {options} -c a.c"), "nowhere");
         }
     }

@@ -110,6 +110,13 @@ pub fn identify(banner: &Banner, programs: &[Option<Digest>]) -> Digest {
     Digest(*hasher.finalize().as_bytes())
 }
 
+/// The number of `gcc version 12.2.0 (…)` or `Debian clang version 14.0.6`. Apple's clangs count otherwise.
+pub fn major(version: &str) -> Option<u32> {
+    let (vendor, number) = version.split_once("version ")?;
+    let digits = number.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    if vendor.contains("Apple") { None } else { digits.parse().ok() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

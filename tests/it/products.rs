@@ -5,6 +5,8 @@
 //! made, with `?` only by other versions of the compiler, or not always. A `#` at the end stands for the
 //! number of a pass and what follows. `DIR` is the folder in which the command runs.
 
+mod existing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -230,6 +232,10 @@ fn gcc_looks_for_profiles_where_the_classifier_says() {
         "gcc -fprofile-use=. -O2 -c a.c -o o/x.o",
         "gcc -fprofile-use -fprofile-dir=pd -O2 -c a.c",
         "gcc -fprofile-use=o -fprofile-use -O2 -c a.c",
+        "gcc -fprofile-use=pd -fprofile-prefix-path=/tmp -O2 -c a.c",
+        "gcc -fprofile-use=pd -fprofile-prefix-path=DIR/ -O2 -c a.c -o o/x.o",
+        "gcc -fprofile-use=pd -fprofile-prefix-path=DIR -O2 -c a.c -o DIR//o/x.o",
+        "gcc -fprofile-use=pd -fprofile-prefix-path=/nowhere -O2 -c a.c",
         "gcc -fbranch-probabilities -O2 -c a.i",
     ] {
         check_profile(line);

@@ -19,7 +19,7 @@ use crate::broker::speech::{is_a_compilers, tamed};
 use crate::broker::unpack::Piece;
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
-use crate::common::classify::Destination;
+use crate::common::classify::{Destination, Existing, Writer};
 use crate::common::inputs::is_plain_path;
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::{Audit, Product};
@@ -123,8 +123,8 @@ pub fn examine<'a>(
     let mut deliveries = Vec::with_capacity(compiled.products.len());
     for product in &compiled.products {
         let contents = Contents::Piece(take(&product.part)?);
-        let replaces = allowed.check(product)?;
-        deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, replaces });
+        let existing = allowed.check(product)?;
+        deliveries.push(Delivery { path: product.path.as_path().to_owned(), contents, existing });
     }
     if compiled.ended.is_success() {
         allowed.check_whole(&deliveries)?;
@@ -153,8 +153,8 @@ struct Allowed<'a> {
 struct Name {
     /// It is the main output.
     is_first: bool,
-    /// A file of this name goes, instead of being written into.
-    replaces: bool,
+    /// What becomes of a file of this name.
+    existing: Existing,
     /// Its folder may have to be made.
     is_made: bool,
 }
@@ -164,10 +164,10 @@ impl<'a> Allowed<'a> {
         let cwd = invocation.cwd.as_path();
         let products = &plan.job.hermetic.products;
         let names = products.names.iter().enumerate().map(|(at, name)| {
-            let replaces = at == 0 && !plan.is_text() || products.replacing.contains(name);
-            (name, Name { is_first: at == 0, replaces, is_made: false })
+            (name, Name { is_first: at == 0, existing: plan.existing(products.writer(name)), is_made: false })
         });
-        let made = made.iter().map(|name| (name, Name { is_first: false, replaces: true, is_made: true }));
+        let existing = plan.existing(Writer::Module);
+        let made = made.iter().map(|name| (name, Name { is_first: false, existing, is_made: true }));
         let mut known: HashMap<PathBuf, Name> = HashMap::new();
         for (name, what) in names.chain(made) {
             let path = cwd.join(name.as_path());
@@ -180,8 +180,8 @@ impl<'a> Allowed<'a> {
         Allowed { plan, cwd, names: known }
     }
 
-    /// Whether a product takes the place of what was there; an error when it may not be made at all.
-    fn check(&self, product: &Product) -> Result<bool, LocalReason> {
+    /// What becomes of what was there; an error when the product may not be made at all.
+    fn check(&self, product: &Product) -> Result<Existing, LocalReason> {
         let path = product.path.as_path();
         let refused = || LocalReason::UnexpectedOutput { output: product.path.clone() };
         let known = self.names.get(path).copied();
@@ -193,7 +193,7 @@ impl<'a> Allowed<'a> {
         if known.is_none() && !begins() || !is_new && check_destination(path).is_none() {
             return Err(refused());
         }
-        Ok(known.is_some_and(|name| name.replaces))
+        Ok(known.map_or(Existing::Rewritten, |name| name.existing))
     }
 
     /// Whether what such a command always makes is among what came.

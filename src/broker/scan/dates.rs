@@ -4,6 +4,8 @@ use std::ops::BitOrAssign;
 
 use memchr::memmem;
 
+use crate::common::toolchain::major;
+
 /// What `SOURCE_DATE_EPOCH` may be at most, to gcc and clang alike: the end of the year 9999.
 const EPOCH_MAX: u64 = 253_402_300_799;
 
@@ -67,13 +69,6 @@ fn is_epoch(value: &[u8]) -> bool {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
     digits && number.is_some_and(|number| number <= EPOCH_MAX)
-}
-
-/// The number of `gcc version 12.2.0 (…)` or `Debian clang version 14.0.6`. Apple's clangs count otherwise.
-fn major(version: &str) -> Option<u32> {
-    let (vendor, number) = version.split_once("version ")?;
-    let digits = number.split(|letter: char| !letter.is_ascii_digit()).next()?;
-    if vendor.contains("Apple") { None } else { digits.parse().ok() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Environment variables that compilers read.
 
+use super::names::basename;
 use crate::common::bytes::Bytes;
 use crate::common::limits::ITEM_MAX_BYTES;
 use crate::common::reason::LocalReason;
@@ -35,6 +36,34 @@ const DECISIVE: [&str; 19] = [
 /// options that the wrapper scripts of one distribution take from the environment.
 const DECISIVE_PREFIXES: [&str; 7] =
     ["CCC_", "CC_LOG_", "CC_PRINT_", "CLANG_CONFIG", "CLANG_CRASH", "NIX_CFLAGS", "NIX_HARDENING"];
+
+/// Variables by which the loader puts libraries before a program's own: one of these can show a compiler other
+/// files than there are (fakechroot), or another time (faketime).
+const PRELOADS: [&[u8]; 2] = [b"LD_AUDIT", b"LD_PRELOAD"];
+
+/// Such libraries that do not, by how their names begin: who owns a file, what is written to disk and when,
+/// memory, buffers, who runs what, windows. Gentoo's `libsandbox` forbids, and changes nothing.
+const HARMLESS_PRELOADS: [&str; 19] = [
+    "libasan",
+    "libdlfaker",
+    "libear",
+    "libeatmydata",
+    "libexec",
+    "libfakeroot",
+    "libgtk3-nocsd",
+    "libhardened_malloc",
+    "libjemalloc",
+    "libmimalloc",
+    "libproxychains",
+    "libsandbox",
+    "libscudo",
+    "libsnmalloc",
+    "libsnoopy",
+    "libstdbuf",
+    "libtcmalloc",
+    "libubsan",
+    "libvglfaker",
+];
 
 /// Variables that go with a command as it stands, and what documents them.
 ///
@@ -88,7 +117,7 @@ pub fn hermetic_environment(env: &[Bytes]) -> Result<Vec<Bytes>, LocalReason> {
     let mut kept = Vec::new();
     for entry in env {
         let Some((name, value)) = split_entry(entry) else { continue };
-        if let Some(reason) = environment_reason([name].into_iter()) {
+        if let Some(reason) = environment_reason([&entry[..]].into_iter()) {
             return Err(reason);
         }
         let is = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
@@ -103,14 +132,31 @@ pub fn hermetic_environment(env: &[Bytes]) -> Result<Vec<Bytes>, LocalReason> {
     Ok(kept)
 }
 
-/// The first variable among `names` that keeps a job on the client.
-pub fn environment_reason<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Option<LocalReason> {
-    let decisive = |name: &[u8]| {
-        DECISIVE.iter().any(|known| known.as_bytes() == name)
+/// The first of the variables, as `NAME=value`, that keeps a job on the client.
+pub fn environment_reason<'a>(mut entries: impl Iterator<Item = &'a [u8]>) -> Option<LocalReason> {
+    let name = entries.find_map(|entry| {
+        let (name, value) = match entry.iter().position(|&byte| byte == b'=') {
+            Some(equals) => (&entry[..equals], &entry[equals + 1..]),
+            None => (entry, &b""[..]),
+        };
+        let is_decisive = DECISIVE.iter().any(|known| known.as_bytes() == name)
             || DECISIVE_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
-    };
-    let name = names.find(|name| decisive(name))?;
+            || PRELOADS.contains(&name) && !is_harmless_preload(value);
+        is_decisive.then_some(name)
+    })?;
     Some(LocalReason::Environment { name: String::from_utf8_lossy(name).into_owned() })
+}
+
+/// Whether all libraries in a list are known to leave alone what a compiler reads and writes. The loader takes
+/// blanks and colons between them (ld.so(8)).
+fn is_harmless_preload(list: &[u8]) -> bool {
+    let names = list.split(|byte| matches!(byte, b' ' | b':')).filter(|name| !name.is_empty());
+    names.map(basename).all(|name| {
+        HARMLESS_PRELOADS.iter().any(|known| {
+            let rest = name.strip_prefix(known.as_bytes());
+            rest.is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_lowercase))
+        })
+    })
 }
 
 /// The part of an environment that goes with a job: the locale and the reproducible-builds epoch.
@@ -159,15 +205,46 @@ mod tests {
 
     #[test]
     fn variables_that_redirect_a_compiler_keep_the_job_here() {
-        let reason = |name: &str| environment_reason([b"PATH".as_slice(), name.as_bytes()].into_iter());
+        let reason = |name: &str| {
+            let entry = format!("{name}=x");
+            environment_reason([b"PATH=/bin".as_slice(), entry.as_bytes()].into_iter())
+        };
         for name in
             ["COMPILER_PATH", "CCC_OVERRIDE_OPTIONS", "CC_PRINT_OPTIONS", "CLANG_CONFIG_FILE_USER_DIR"]
         {
             assert_eq!(reason(name), Some(LocalReason::Environment { name: name.to_owned() }));
         }
-        for name in ["GCC_COLORS", "GCC_VERSION", "CPATH", "CC", "CLANG", "LD_PRELOAD"] {
+        for name in ["GCC_COLORS", "GCC_VERSION", "CPATH", "CC", "CLANG", "LD_DEBUG"] {
             assert_eq!(reason(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_preloaded_library_that_may_show_other_files_keeps_the_job_here() {
+        let check = |entry: &str, stays: bool| {
+            assert_eq!(environment_reason([entry.as_bytes()].into_iter()).is_some(), stays, "{entry}");
+        };
+        for value in [
+            "",
+            "libfakeroot-sysv.so",
+            "/usr/lib/x86_64-linux-gnu/libfakeroot/libfakeroot-0.so",
+            "libfakeroot-tcp.so:/usr/lib/libeatmydata.so",
+            " /usr/lib/libjemalloc.so.2  libtcmalloc_minimal.so.4",
+            "libsandbox.so",
+        ] {
+            check(&format!("LD_PRELOAD={value}"), false);
+        }
+        for value in [
+            "libfakechroot.so",
+            "/usr/lib/fakechroot/libfakechroot.so:libfakeroot-sysv.so",
+            "/usr/lib/faketime/libfaketime.so.1",
+            "libfakeroot-sysv.so ./x.so",
+            "libearly.so",
+            "libfakeroot/x.so",
+        ] {
+            check(&format!("LD_PRELOAD={value}"), true);
+        }
+        check("LD_AUDIT=/x/audit.so", true);
     }
 
     #[test]
@@ -180,10 +257,7 @@ mod tests {
         let goes = "PATH=/bin PWD=/w CPATH=/i:/j C_INCLUDE_PATH= LC_ALL=C LC_X=1 LANGUAGE=de TZ=UTC \
                     SOURCE_DATE_EPOCH=x GCC_COLORS= TERM=xterm COLUMNS=80 NO_COLOR=1 PATH=/again";
         assert_eq!(filter(goes).as_deref(), Ok(goes));
-        assert_eq!(
-            filter("TMPDIR=/x HOME=/h LD_PRELOAD=x MAKEFLAGS=-j CFLAGS=-O2 odd =x").as_deref(),
-            Ok("")
-        );
+        assert_eq!(filter("TMPDIR=/x HOME=/h LD_PRELOAD= MAKEFLAGS=-j CFLAGS=-O2 odd =x").as_deref(), Ok(""));
         for name in
             ["COMPILER_PATH", "GCC_EXEC_PREFIX", "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS", "LOCPATH"]
         {

@@ -1,6 +1,6 @@
 //! A command as it stands, run among the client's own files.
 
-use super::Modules;
+use super::{Modules, Writer};
 use crate::common::bytes::Bytes;
 use crate::common::limits::{ITEM_MAX_BYTES, WORDS_MAX};
 use crate::common::reason::LocalReason;
@@ -39,7 +39,7 @@ pub struct Read {
     pub optional: bool,
     /// The file whose absolute name is the name of what is read in the folder `path`, with `#` for each
     /// slash: what gcc does with profiles.
-    pub mangled: Option<Bytes>,
+    pub mangled: Option<Mangled>,
     /// Whether it is code that the compiler loads: then the libraries that it needs are read, too.
     pub plugin: bool,
     /// Whether it holds words of the command: the driver reads it, and no compiler tells of it.
@@ -47,6 +47,15 @@ pub struct Read {
     /// Whether it lies in the folder of plugins that the compiler has: then `path` is a mere name, until
     /// somebody knows that folder.
     pub short: bool,
+}
+
+/// A file by which another one is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mangled {
+    /// As it is named itself.
+    pub file: Bytes,
+    /// What is left out of its absolute name, where this begins so; may be empty.
+    pub prefix: Bytes,
 }
 
 impl Read {
@@ -73,21 +82,30 @@ impl Read {
         Read { optional: true, ..Read::needed(path) }
     }
 
-    /// A file in `folder` whose name is made of the absolute path of `file`.
-    pub(super) fn mangled(folder: &[u8], file: &[u8]) -> Self {
-        Read { mangled: Some(file.into()), ..Read::optional(folder) }
+    /// A file in `folder` whose name is made of the absolute path of `file`, as far as that goes on behind
+    /// `prefix`.
+    pub(super) fn mangled(folder: &[u8], file: &[u8], prefix: &[u8]) -> Self {
+        let mangled = Mangled { file: file.into(), prefix: prefix.into() };
+        Read { mangled: Some(mangled), ..Read::optional(folder) }
     }
 
     /// What is read by a compile in `directory`, the working directory as the compiler names it
     /// (`$PWD`, where that is right).
     pub fn path_in(&self, directory: &[u8]) -> Bytes {
         let path = absolute(directory, &self.path);
-        let Some(file) = &self.mangled else { return path };
-        let file = absolute(directory, file);
+        let Some(Mangled { file, prefix }) = &self.mangled else { return path };
+        let whole = absolute(directory, file);
+        let behind = whole.strip_prefix(&prefix[..]).filter(|_| !prefix.is_empty());
+        let file = behind.map_or(&whole[..], without_slashes);
         let part = |part: &[u8]| if part == b".." { b"^".to_vec() } else { part.to_vec() };
         let parts: Vec<Vec<u8>> = file.split(|&byte| byte == b'/').map(part).collect();
         [&path[..], b"/", &parts.join(&b'#')].concat().into()
     }
+}
+
+fn without_slashes(path: &[u8]) -> &[u8] {
+    let slashes = path.iter().take_while(|&&byte| byte == b'/').count();
+    &path[slashes..]
 }
 
 /// A path that begins at the root, otherwise as written.
@@ -103,11 +121,22 @@ pub struct Products {
     pub names: Vec<Bytes>,
     /// By how their names begin, up to the number of a pass or the like.
     pub beginnings: Vec<Bytes>,
-    /// Which of the names, besides the first, take the place of what was there: compiled modules.
-    pub replacing: Vec<Bytes>,
+    /// What writes them, where that is not done plainly.
+    pub writers: Vec<(Bytes, Writer)>,
 }
 
 impl Products {
+    /// What writes the file of this name.
+    pub fn writer(&self, name: &Bytes) -> Writer {
+        let known = self.writers.iter().find(|(known, _)| known == name);
+        known.map_or(Writer::Plain, |(_, writer)| *writer)
+    }
+
+    /// Whether any is written behind what is there.
+    pub fn appends(&self) -> bool {
+        self.writers.iter().any(|(_, writer)| *writer == Writer::Log)
+    }
+
     /// Whether a compile may make a file of this name, as the compiler names it.
     pub fn allow(&self, name: &[u8]) -> bool {
         let continues = |beginning: &Bytes| {
@@ -142,12 +171,15 @@ mod tests {
     #[test]
     fn a_profile_is_named_by_the_absolute_path() {
         let check = |folder: &str, file: &str, expected: &str| {
-            let read = Read::mangled(folder.as_bytes(), file.as_bytes());
+            let read = Read::mangled(folder.as_bytes(), file.as_bytes(), b"");
             assert_eq!(read.path_in(b"/tmp/w").to_text(), expected, "{folder} {file}");
         };
         check("pd", "o/a.gcda", "/tmp/w/pd/#tmp#w#o#a.gcda");
         check("/pd", "./o/../a.gcda", "/pd/#tmp#w#.#o#^#a.gcda");
         check(".", "/o/a.gcda", "/tmp/w/./#o#a.gcda");
+        let prefixed = Read::mangled(b"pd", b"o/a.gcda", b"/tmp");
+        assert_eq!(prefixed.path_in(b"/tmp/w").to_text(), "/tmp/w/pd/w#o#a.gcda");
+        assert_eq!(prefixed.path_in(b"/x/w").to_text(), "/x/w/pd/#x#w#o#a.gcda");
         assert_eq!(Read::needed(b"../x").path_in(b"/tmp/w").to_text(), "/tmp/w/../x");
     }
 

@@ -9,6 +9,7 @@
 //! - `names` knows suffixes, output names and probes;
 //! - `classic` knows what a daemon of distcc 3.4 would refuse;
 //! - `effects` says what options read and write besides, `products` which files that makes;
+//!   `existing` what becomes of files that are there, `specs` what specs may say;
 //!   `hermetic` is what comes of it: the command as it stands, run among the client's own files;
 //!   `modules` what it says of C++20 modules;
 //! - `remote` is the other end: what a volunteer accepts, by the same table; `tree` does that for
@@ -18,6 +19,7 @@
 mod classic;
 mod effects;
 mod environment;
+mod existing;
 mod hermetic;
 mod modules;
 mod names;
@@ -27,6 +29,7 @@ mod products;
 mod remote;
 mod response;
 mod scan;
+mod specs;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -39,6 +42,7 @@ use crate::common::reason::{LocalReason, OptionRule};
 
 pub use classic::refuse_classic;
 pub use environment::{environment_reason, hermetic_environment, remote_environment};
+pub use existing::{Existing, Writer};
 pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use modules::Modules;
 pub use names::{is_of_the_process, is_probe_directory};

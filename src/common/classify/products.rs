@@ -11,7 +11,7 @@
 use super::effects::{Effect, Effects, is_short};
 use super::names::{basename, default_output, folder, is_of_the_process, stem, suffix};
 use super::table::Emit;
-use super::{Language, Products, Read};
+use super::{Language, Products, Read, Writer};
 use crate::common::bytes::Bytes;
 
 /// A compile, as far as names depend on it.
@@ -35,6 +35,8 @@ pub(super) struct Compile<'a> {
     pub emit: Emit,
     /// The dependency file.
     pub dependencies: Option<&'a Bytes>,
+    /// Whether clang runs GNU's assembler.
+    pub assembles_outside: bool,
     /// Whose rules hold.
     pub clang: bool,
 }
@@ -65,6 +67,7 @@ impl Compile<'_> {
     /// What the compile may make.
     pub fn products(&self, effects: &Effects) -> Products {
         let mut products = Products { names: vec![self.output.clone()], ..Products::default() };
+        products.writers.push((self.output.clone(), self.writer(effects)));
         products.names.extend(self.dependencies.cloned());
         for (effect, value) in &effects.seen {
             self.add_products(*effect, value, effects, &mut products);
@@ -73,12 +76,41 @@ impl Compile<'_> {
         products.names.retain(|name| !is_of_the_process(name));
         keep_first(&mut products.names);
         keep_first(&mut products.beginnings);
+        products.writers.retain(|(_, writer)| *writer != Writer::Plain);
         products
+    }
+
+    /// What writes the object, or what is in its place.
+    fn writer(&self, effects: &Effects) -> Writer {
+        let assembles = self.emit == Emit::Object && !self.header && !effects.has(Effect::Bitcode);
+        let is_apart = self.language == Language::Assembler || effects.has(Effect::Temporaries);
+        match assembles {
+            false => Writer::Compiler,
+            // No assembler of clang's meets what it keeps for the linker.
+            true if effects.has(Effect::LinkTime) => Writer::Object,
+            true if self.assembles_outside => Writer::Assembler,
+            true if is_apart => Writer::Binary,
+            true => Writer::Object,
+        }
+    }
+
+    /// Whether files that gcc appends to are written in another way, too: then what comes of it depends on
+    /// what is in them.
+    pub fn mixes_logs(&self, effects: &Effects) -> bool {
+        let named = |value: &[u8]| file_in(value).map(|file| Bytes::from(basename(&file)));
+        let logs = effects.seen.iter().filter(|(effect, value)| is_log(*effect, value));
+        let logs: Vec<Bytes> = logs.filter_map(|(_, value)| named(value)).collect();
+        let is_other = |(effect, value): &&(Effect, Bytes)| !is_log(*effect, value);
+        let others = effects.seen.iter().filter(is_other);
+        let of_options = others.flat_map(|(_, value)| [named(value), Some(basename(value).into())]).flatten();
+        let own = [Some(self.output), self.dependencies, Some(self.source)].into_iter().flatten();
+        let own = own.map(|name| Bytes::from(basename(name)));
+        of_options.chain(own).any(|name| logs.contains(&name))
     }
 
     fn add_products(&self, effect: Effect, value: &[u8], effects: &Effects, products: &mut Products) {
         let names = match effect {
-            Effect::Writes => vec![value.into()],
+            Effect::Writes | Effect::WritesMessages | Effect::WritesDatabase => vec![value.into()],
             Effect::Auxiliary(ending) => with(&self.auxiliary(effects), &[ending]),
             Effect::Notes => with(&self.auxiliary(effects), &[".gcno"]),
             Effect::SplitDebug if value != b"=single" => self.split_debug(effects),
@@ -97,9 +129,15 @@ impl Compile<'_> {
             Effect::ModuleOutput => self.module(value),
             _ => Vec::new(),
         };
-        if effect == Effect::ModuleOutput {
-            products.replacing.clone_from(&names);
-        }
+        let writer = match effect {
+            Effect::ModuleOutput => Writer::Module,
+            Effect::SplitDebug => Writer::Binary,
+            Effect::Temporaries | Effect::WritesMessages => Writer::Compiler,
+            Effect::WritesDatabase => Writer::Database,
+            _ if is_log(effect, value) => Writer::Log,
+            _ => Writer::Plain,
+        };
+        products.writers.extend(names.iter().map(|name| (name.clone(), writer)));
         products.names.extend(names);
     }
 
@@ -139,6 +177,8 @@ impl Compile<'_> {
             Effect::Dumps => !dumps_nothing(value),
             Effect::Record | Effect::Notes | Effect::Stamp | Effect::LinkTime => !self.clang,
             Effect::TimeTrace => true,
+            // What is there depends on what was there.
+            _ if is_log(*effect, value) => true,
             // With the times of its start and end.
             Effect::MessageFormat | Effect::MessageOutput => value.starts_with(b"sarif"),
             _ => false,
@@ -313,11 +353,27 @@ impl Compile<'_> {
         let Some(place) = folders.next_back() else {
             return data.iter().map(|name| Read::optional(name)).collect();
         };
-        let mangled = data.iter().map(|name| Read::mangled(place, name));
+        let prefix = effects.values(Effect::ProfilePrefix).last().map_or(&b""[..], |prefix| prefix);
+        let mangled = data.iter().map(|name| Read::mangled(place, name, prefix));
         // Some versions leave an absolute name as it is.
         let plain = data.iter().filter(|name| name.starts_with(b"/"));
         let plain = plain.map(|name| Read::optional(&[place, b"/", &name[..]].concat()));
         mangled.chain(plain).collect()
+    }
+}
+
+/// Whether passes of gcc append to the file that an option names: to that of remarks always, to that of dumps
+/// where all passes share it.
+fn is_log(effect: Effect, value: &[u8]) -> bool {
+    const SHARED: [&[u8]; 4] = [b"-ipa-all", b"-lang-all", b"-rtl-all", b"-tree-all"];
+    let shares = |rest: &[u8]| matches!(rest.first(), Some(b'=' | b'-'));
+    match effect {
+        Effect::Remarks => file_in(value).is_some(),
+        Effect::Dumps => {
+            file_in(value).is_some()
+                && SHARED.iter().any(|passes| value.strip_prefix(*passes).is_some_and(shares))
+        }
+        _ => false,
     }
 }
 

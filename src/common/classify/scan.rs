@@ -46,8 +46,10 @@ pub(super) struct Scan {
     pub left_out: bool,
     /// Headers and sub-programs come from another gcc installation.
     pub other_gcc: bool,
-    /// clang runs an assembler of its own accord.
+    /// clang runs an assembler of its own accord, as far as one word says.
     pub external_assembler: bool,
+    /// It does so, by what the last word says.
+    pub assembles_outside: bool,
     /// What waits behind `-Xclang`.
     front_end: FrontEnd,
     /// `-fverbose-asm`.
@@ -299,6 +301,11 @@ impl Scan {
 
     /// Into both commands.
     fn keep(&mut self, word: &Bytes, next: Option<&Bytes>) {
+        match &**word {
+            b"-fno-integrated-as" | b"-no-integrated-as" => self.assembles_outside = true,
+            b"-fintegrated-as" | b"-integrated-as" => self.assembles_outside = false,
+            _ => {}
+        }
         self.preprocess(word, next);
         self.compile.extend([Some(word), next].into_iter().flatten().cloned().map(Argument::Plain));
     }
@@ -340,7 +347,7 @@ const PLACELESS: [&[u8]; 13] = [
     b"thread",
 ];
 
-fn is_placeless(sanitizer: &[u8]) -> bool {
+pub(super) fn is_placeless(sanitizer: &[u8]) -> bool {
     PLACELESS.contains(&sanitizer)
 }
 

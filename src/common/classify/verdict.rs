@@ -1,12 +1,13 @@
 //! From what the words said to the verdict.
 
-use super::effects::{Effect, Effects, is_short, plain_specs};
+use super::effects::{Effect, Effects, is_short};
 use super::names::{
     Form, default_dependencies, default_output, is_of_the_process, is_probe, preprocessed_name,
 };
 use super::products::Compile;
 use super::response::ResponseReader;
 use super::scan::{Dependencies, Scan, Source};
+use super::specs::plain_specs;
 use super::table::Emit;
 use super::{
     CompileJob, Destination, Driver, Family, Hermetic, Language, Modules, PreprocessArgument, Read, modules,
@@ -58,8 +59,12 @@ pub(super) fn conclude(
             Some(Destination::File(file)) => Some(file),
             Some(Destination::Stdout) | None => None,
         },
+        assembles_outside: scan.assembles_outside,
         clang: driver.clang,
     };
+    if facts.mixes_logs(&scan.effects) {
+        return Err(needed.unwrap_or(LocalReason::NotACompile));
+    }
     // What the words of the preprocessor's command mean to one family only is nothing to a command that
     // stays as it is.
     let family = if needed.is_some() { None } else { family };
@@ -80,8 +85,7 @@ pub(super) fn conclude(
     };
     job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::response(file)));
     refuse_native(&mut job);
-    if !scan.effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text))) {
-        // Specs can make options of others; what cannot be looked at, or reaches further, stays here.
+    if !are_specs_plain(&scan.effects, read) {
         return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
     }
     if driver.clang && scan.effects.values(Effect::PluginOfGcc).any(|name| is_short(name)) {
@@ -89,6 +93,16 @@ pub(super) fn conclude(
         return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
     }
     Ok(job)
+}
+
+/// Specs can make options of others; what cannot be looked at, or reaches further, stays here. Where `-B` says, gcc
+/// takes a file of this name for some that are named.
+fn are_specs_plain(effects: &Effects, read: &ResponseReader<'_>) -> bool {
+    let prefixes = effects.values(Effect::Programs);
+    let mut found =
+        prefixes.flat_map(|prefix| ["specs", "/specs"].map(|name| [prefix, name.as_bytes()].concat()));
+    effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text)))
+        && found.all(|file| read(&file).map_or(true, |text| plain_specs(&text)))
 }
 
 /// What the command asks for, whatever its options are.
