@@ -71,7 +71,8 @@ impl Inputs {
     }
 
     fn of_files(source: Source, files: Arc<FilesJob>) -> Self {
-        let slot = source.shared.caches.slot(&files, &source.invocation);
+        let is_lasting = !files.is_of_now;
+        let slot = is_lasting.then(|| source.shared.caches.slot(&files, &source.invocation)).flatten();
         Inputs { source, files: Some(files), why_text: String::new(), slot, text: OnceCell::new() }
     }
 
@@ -108,7 +109,7 @@ impl Inputs {
 
     /// Whether two compiles here may differ, now and then.
     pub fn is_unsettled(&self) -> bool {
-        self.files.as_ref().is_some_and(|files| files.modules.is_unsettled)
+        self.files.as_ref().is_some_and(|files| files.modules.is_unsettled || files.is_of_now)
     }
 
     /// Notes that an attempt leaves, as files or as a text.

@@ -266,7 +266,16 @@ mod tests {
         let toolchain = ToolchainSet { digest: Digest([0; 32]), generation: 0, items: Vec::new() };
         let items = items.into_iter().enumerate().map(|(at, item)| (at as u32, Arc::new(item))).collect();
         let (toolchain, scanned, action) = (Arc::new(toolchain), Arc::default(), OnceLock::new());
-        FilesJob { generation: 0, items, compile, toolchain, scanned, modules: Default::default(), action }
+        FilesJob {
+            generation: 0,
+            items,
+            compile,
+            toolchain,
+            scanned,
+            modules: Default::default(),
+            is_of_now: false,
+            action,
+        }
     }
 
     #[test]

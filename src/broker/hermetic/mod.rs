@@ -11,6 +11,7 @@ pub mod dictionary;
 mod jobs;
 pub mod listing;
 pub mod modules;
+mod moment;
 pub mod named;
 mod reading;
 mod refusal;
@@ -58,6 +59,7 @@ pub struct Hermetic {
     digests: named::Digests,
     modules: modules::Memory,
     large: bundle::Large,
+    zones: moment::Zones,
     /// Digests of programs and their libraries.
     programs: Arc<closure::Digests>,
 }
@@ -77,6 +79,8 @@ pub struct FilesJob {
     pub scanned: Arc<InputSet>,
     /// What it has to do with modules.
     pub modules: modules::Found,
+    /// Whether it has been told what time it is: a second later it would be another one.
+    pub is_of_now: bool,
     /// The digest of all that its result depends on, once somebody has asked for it.
     pub action: OnceLock<Digest>,
 }
@@ -278,13 +282,18 @@ impl Hermetic {
         invocation: &Invocation,
         scanned: &Arc<InputSet>,
     ) -> Result<Arc<FilesJob>, NotHermetic> {
-        if tells_this_time(scanned.clock, plan, invocation) {
-            return Err(NotHermetic::Clock);
-        }
+        let now = match tells_this_time(scanned.clock, plan, invocation) {
+            false => None,
+            true => Some(self.now(scanned.clock, plan, invocation).ok_or(NotHermetic::Clock)?),
+        };
         let locales = self.locales(closure, plan)?;
         let basis = self.basis(closure, plan, invocation, &locales, scanned);
-        let job = Arc::new(self.put_together(closure, plan, invocation, &locales, scanned)?);
-        if is_whole(plan, invocation) && scanned.precompiled.is_empty() && scanned.is_scanned() {
+        let job = Arc::new(self.put_together(closure, plan, invocation, (&locales, now), scanned)?);
+        if !job.is_of_now
+            && is_whole(plan, invocation)
+            && scanned.precompiled.is_empty()
+            && scanned.is_scanned()
+        {
             self.jobs.keep(&basis, &job);
         }
         Ok(job)
@@ -295,7 +304,7 @@ impl Hermetic {
         closure: &Closure,
         plan: &Plan,
         invocation: &Invocation,
-        locales: &[Option<Arc<Locale>>; 2],
+        (locales, now): (&[Option<Arc<Locale>>; 2], Option<Bytes>),
         scanned: &Arc<InputSet>,
     ) -> Result<FilesJob, NotHermetic> {
         let mut builder = SetBuilder::default();
@@ -326,14 +335,26 @@ impl Hermetic {
         }
         self.add_plugins(&mut builder, closure, plan, invocation)?;
         let toolchain = self.toolchain(closure, part);
-        let environment = environment(closure, plan);
+        let is_of_now = now.is_some();
+        let mut environment = environment(closure, plan);
+        environment.extend(now);
         let mut job = self.number(builder.finish(), &environment, toolchain, plan, invocation);
         let told = &modules.told;
         let reads = reading::reading(plan, &invocation.cwd, &environment, scanned, told, &job.items);
         job.compile.reads = Some(reads);
         job.scanned = Arc::clone(scanned);
         job.modules = modules;
+        job.is_of_now = is_of_now;
         Ok(job)
+    }
+
+    /// What says what time it is here to a compiler that can be told all that is asked for.
+    fn now(&self, mentioned: Dates, plan: &Plan, invocation: &Invocation) -> Option<Bytes> {
+        let dates = all_dates(mentioned, plan);
+        let entry = self.zones.now(invocation).filter(|_| !dates.modified)?;
+        let toolchain = &plan.compiler.toolchain;
+        let value = entry.strip_prefix(b"SOURCE_DATE_EPOCH=");
+        dates.are_given(toolchain.clang, &toolchain.version, value.into_iter()).then_some(entry)
     }
 
     /// Code that the compiler loads needs its libraries, as the compiler does.
@@ -404,7 +425,7 @@ impl Hermetic {
         };
         let (scanned, action) = (Arc::default(), OnceLock::new());
         let modules = modules::Found::default();
-        FilesJob { generation, items, compile, toolchain, scanned, modules, action }
+        FilesJob { generation, items, compile, toolchain, scanned, modules, is_of_now: false, action }
     }
 }
 
@@ -423,11 +444,17 @@ fn is_whole(plan: &Plan, invocation: &Invocation) -> bool {
 
 /// Whether a compile tells what time it is here, rather than what its environment says.
 fn tells_this_time(mentioned: Dates, plan: &Plan, invocation: &Invocation) -> bool {
-    let mut dates = mentioned;
-    plan.expanded.iter().for_each(|word| dates |= Dates::in_text(word));
+    let dates = all_dates(mentioned, plan);
     let toolchain = &plan.compiler.toolchain;
     let epochs = invocation.env.iter().filter_map(|entry| entry.strip_prefix(b"SOURCE_DATE_EPOCH="));
     dates.any() && !dates.are_given(toolchain.clang, &toolchain.version, epochs)
+}
+
+/// What files and command mention.
+fn all_dates(mentioned: Dates, plan: &Plan) -> Dates {
+    let mut dates = mentioned;
+    plan.expanded.iter().for_each(|word| dates |= Dates::in_text(word));
+    dates
 }
 
 /// Whether an option names a character set that the C library needs tables for.

@@ -68,7 +68,7 @@ fn a_compile_that_stays_is_explained_as_it_is_counted() {
 #[test]
 fn what_the_scanner_declines_is_said_to_go_as_text_and_why() {
     let farm = Farm::new(1);
-    fs::write(farm.work().join("a.c"), "char *when = __DATE__;\n").expect("our own file");
+    fs::write(farm.work().join("a.c"), "char *when = __TIMESTAMP__;\n").expect("our own file");
     let text = explained(&farm, &["gcc", "-c", "a.c"]);
     assert_eq!(line(&text, "verdict"), "sent to a volunteer, as preprocessed text");
     assert!(line(&text, "reason").contains("(clock)"), "{text}");
