@@ -57,6 +57,11 @@ pub trait Files {
     fn look(&mut self, trail: Trail, at: usize, name: &[u8]) -> Answer;
     /// The bytes of a content; `None` if they are gone.
     fn bytes(&mut self, content: Content) -> Option<Arc<[u8]>>;
+    /// The same of one that was found at `path`, be it that it was read elsewhere.
+    fn bytes_at(&mut self, content: Content, path: &[u8]) -> Option<Arc<[u8]>> {
+        let _ = path;
+        self.bytes(content)
+    }
     /// The path with links, `.` and `..` resolved; `None` if it cannot be told.
     fn real_path(&mut self, path: &[u8]) -> Option<Arc<[u8]>>;
 }

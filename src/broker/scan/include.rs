@@ -415,7 +415,7 @@ impl Walk<'_> {
         if let Some((_, unit)) = known {
             return Ok(unit.clone());
         }
-        let Some(bytes) = self.files.bytes(content) else {
+        let Some(bytes) = self.files.bytes_at(content, memory.paths.bytes(path)) else {
             return Err(Declined::Changed(Bytes::from(memory.paths.bytes(path))));
         };
         let unit = Arc::new(directive::lex(&bytes, mode, &mut memory.symbols, &mut memory.macros));

@@ -322,6 +322,10 @@ impl Files for Disk {
         self.contents.bytes(content)
     }
 
+    fn bytes_at(&mut self, content: Content, path: &[u8]) -> Option<Arc<[u8]>> {
+        self.contents.bytes_at(content, path)
+    }
+
     fn real_path(&mut self, path: &[u8]) -> Option<Arc<[u8]>> {
         Some(self.way(path)?.real)
     }
