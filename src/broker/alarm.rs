@@ -64,12 +64,18 @@ impl Alarm {
     }
 }
 
-/// Links, tests of configure scripts, preprocessors, what the hosts list sends here, and what was ready here
-/// first because there was room, say nothing of trouble.
+/// Links, tests of configure scripts and makefiles, preprocessors, what the hosts list sends here, and what was ready
+/// here first because there was room, say nothing of trouble.
 fn is_as_it_should_be(reason: &LocalReason) -> bool {
+    if let LocalReason::OutputNotAFile { output: path } | LocalReason::SourceNotAFile { source_name: path } =
+        reason
+    {
+        return path[..] == *b"/dev/null";
+    }
     matches!(
         reason,
         LocalReason::NotACompile
+            | LocalReason::SourceIsStdin
             | LocalReason::PreprocessOnly { .. }
             | LocalReason::Probe { .. }
             | LocalReason::Sooner
@@ -91,6 +97,21 @@ mod tests {
     fn run_here(alarm: &mut Alarm, now: Moment, count: u32) -> Vec<String> {
         let reason = LocalReason::UnknownOption { option: "-fnew".into() };
         (0..count).filter_map(|_| alarm.here(now, &reason)).collect()
+    }
+
+    #[test]
+    fn what_makefiles_ask_of_a_compiler_is_no_trouble() {
+        let mut alarm = Alarm::default();
+        let null = || "/dev/null".into();
+        for reason in [
+            LocalReason::SourceIsStdin,
+            LocalReason::OutputNotAFile { output: null() },
+            LocalReason::SourceNotAFile { source_name: null() },
+        ] {
+            assert!((0..100).all(|_| alarm.here(at(0), &reason).is_none()), "{reason}");
+        }
+        let reason = LocalReason::OutputNotAFile { output: "/dev/full".into() };
+        assert!((0..100).any(|_| alarm.here(at(0), &reason).is_some()));
     }
 
     #[test]
