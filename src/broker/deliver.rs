@@ -11,10 +11,23 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::unpack::{Piece, Unplaced};
 use crate::common::classify::Existing;
+
+/// What the kernel leaves out of modes in this process. Until it is known, every mode is set.
+static MASK: AtomicU32 = AtomicU32::new(0o777);
+
+/// Says what the mask of this process is.
+pub fn mask_is(mask: u32) {
+    MASK.store(mask, Ordering::Relaxed);
+}
+
+/// Whether a file that was made with this mode may lack some of it.
+pub fn is_masked(mode: u32) -> bool {
+    mode & MASK.load(Ordering::Relaxed) != 0
+}
 
 /// One file to be put in place.
 pub struct Delivery<'a> {
@@ -120,6 +133,22 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
     }
 }
 
+/// Opens a file; where there is none, one of this mode.
+///
+/// # Errors
+///
+/// Returns what the file system returned.
+pub fn open_or_make(options: &OpenOptions, path: &Path, mode: u32) -> io::Result<File> {
+    match options.clone().create_new(true).mode(mode).open(path) {
+        Ok(file) => {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a file is this user's, and may be written to.
 fn is_ours(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o200 != 0
@@ -134,7 +163,7 @@ fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Res
     let (mut file, temporary) = create(path, mode)?;
     // From here on it is removed where anything fails.
     let named = temporary.map(|temporary| Staged::Renamed { temporary, path, committed: false });
-    if exactly {
+    if exactly || is_masked(mode) {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     delivery.contents.write(&mut file)?;
@@ -196,8 +225,9 @@ impl Staged<'_> {
             }
             Staged::Appended { path, mode, contents } => {
                 let mut options = OpenOptions::new();
-                options.append(true).create(true).mode(*mode).custom_flags(libc::O_NOFOLLOW);
-                options.open(path)?.write_all(contents)?;
+                options.append(true).custom_flags(libc::O_NOFOLLOW);
+                let mut file = open_or_make(&options, path, *mode)?;
+                file.write_all(contents)?;
             }
         }
         Ok(())

@@ -182,6 +182,18 @@ pub enum ServeError {
     Settings(#[from] SettingsError),
 }
 
+/// Sets the mask that this process and the compilers that it questions make files with: what it was started
+/// with, as far as that only keeps others from writing. Files with another mode get it when they are made
+/// ([`deliver`]). Returns the one that it was started with.
+fn set_mask() -> rustix::fs::Mode {
+    use rustix::fs::Mode;
+    let started = rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let kept = started & (Mode::WGRP | Mode::WOTH);
+    rustix::process::umask(kept);
+    deliver::mask_is(kept.as_raw_mode());
+    started
+}
+
 /// Runs a broker in this process until it is told to stop.
 ///
 /// # Errors
@@ -189,8 +201,7 @@ pub enum ServeError {
 /// Returns why it cannot start.
 pub fn serve() -> Result<(), ServeError> {
     let descriptors = raise_limits();
-    // Every file is made with the mode that is meant: outputs have their shims' masks.
-    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    let umask = set_mask();
     let defaults = Defaults::read(|name| std::env::var_os(name))?;
     let places = config::places();
     let inherited = activation::inherited()

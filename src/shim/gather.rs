@@ -1,6 +1,7 @@
 //! Gathers what the broker must know about this run, in few system calls.
 
 use rustix::fs::{AtFlags, CWD, Mode, StatxFlags, makedev, stat, statx};
+use rustix::io::Errno;
 use rustix::process::{Resource, getcwd, getpid, getrlimit, umask};
 use rustix::termios::{isatty, tcgetwinsize};
 
@@ -14,27 +15,41 @@ pub fn cwd() -> Option<Bytes> {
     path.starts_with(b"/").then_some(Bytes(path))
 }
 
-/// The invocation of `argv` here and now. Without a working directory its `cwd` is empty.
-pub fn invocation(argv: Vec<Bytes>, cwd: Option<Bytes>, env: Vec<Bytes>) -> Invocation {
+/// stderr is closed: what a compiler does then is its own affair (gcc fails when it would warn).
+pub struct Closed;
+
+/// The invocation of `argv` here and now, with what stderr is. Without a working directory its `cwd` is empty.
+pub fn invocation(
+    argv: Vec<Bytes>,
+    cwd: Option<Bytes>,
+    env: Vec<Bytes>,
+    terminal: Option<Terminal>,
+) -> Invocation {
     Invocation {
         argv,
         cwd: cwd.unwrap_or_default(),
         env,
         umask: current_umask(),
-        terminal: terminal(),
+        terminal,
         limited: getrlimit(Resource::Fsize).current.is_some_and(|most| most < FILE_SIZE_FREE_BYTES),
         origin: origin(),
     }
 }
 
-/// What a compiler would find out about stderr.
-fn terminal() -> Option<Terminal> {
+/// What a compiler would find out about stderr. One call tells what it is, and that it is.
+///
+/// # Errors
+///
+/// Returns that it is closed.
+pub fn terminal() -> Result<Option<Terminal>, Closed> {
     let stderr = rustix::stdio::stderr();
-    if !isatty(stderr) {
-        return None;
-    }
-    let size = tcgetwinsize(stderr);
-    Some(size.map_or(Terminal::default(), |size| Terminal { columns: size.ws_col, rows: size.ws_row }))
+    let found = match tcgetwinsize(stderr) {
+        Ok(size) => Some(Terminal { columns: size.ws_col, rows: size.ws_row }),
+        Err(Errno::NOTTY) => None,
+        Err(Errno::BADF) => return Err(Closed),
+        Err(_) => isatty(stderr).then(Terminal::default),
+    };
+    Ok(found)
 }
 
 /// The mask can only be read by setting it; nothing else runs in this process meanwhile.

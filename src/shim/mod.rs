@@ -87,7 +87,9 @@ fn compile(
         compiler.cut_path(&mut environment);
         argv[0].clone_from(&compiler.name);
     }
-    let invocation = gather::invocation(argv, cwd, environment);
+    let terminal = gather::terminal();
+    let is_closed = terminal.is_err();
+    let invocation = gather::invocation(argv, cwd, environment, terminal.unwrap_or_default());
     let local = Local { compiler, settings, voice };
     if let Some(wrong) =
         settings.bad_io_timeout.as_ref().filter(|_| words::may_be_distributed(&invocation.argv))
@@ -101,6 +103,10 @@ fn compile(
     }
     if settings.broker_off {
         voice.debug("DISTCC_BROKER=off; compiling here");
+        return local.run(&invocation, None);
+    }
+    if is_closed {
+        voice.debug("stderr is closed; compiling here");
         return local.run(&invocation, None);
     }
     distribute(&invocation, &local)

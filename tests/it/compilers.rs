@@ -274,3 +274,34 @@ fn a_text_is_assembled_by_the_assembler_of_its_own_path_or_here() {
     assert!(play("other:", "remote") == usual);
     farm.finish();
 }
+
+/// Such a script was run with a mask of nothing while it was questioned, and its file was writable for all.
+#[test]
+fn a_script_that_is_questioned_makes_files_as_it_does_elsewhere() {
+    let (farm, folder) = bare();
+    let script = folder.join("wrapped-gcc");
+    let text = format!("#!/bin/sh\ntouch '{}/side.'$$\nexec gcc \"$@\"\n", folder.display());
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("set");
+    for mask in ["022", "002"] {
+        let mut command = farm.command("/bin/sh");
+        let line = format!("umask {mask} && exec \"$@\"");
+        command.args(["-c", &line, "sh", SHIM]).arg(&script).args(["-c", "a.c"]).current_dir(&folder);
+        run(command, COMMAND_MAX).expect_success("a compile");
+        let _ = fs::remove_file(folder.join("b.o"));
+        // One whose mask is another than that of the broker.
+        let mut command = farm.command("/bin/sh");
+        command.args(["-c", &line, "sh", SHIM, "gcc", "-c", "a.c", "-o", "b.o"]).current_dir(&folder);
+        run(command, COMMAND_MAX).expect_success("a compile");
+        let mode = fs::metadata(folder.join("b.o")).expect("made").permissions().mode();
+        assert_eq!(format!("{:03o}", 0o666 & !mode), mask);
+    }
+    let made = fs::read_dir(&folder).expect("our folder").map(|entry| entry.expect("an entry").path());
+    let sides: Vec<PathBuf> = made.filter(|path| path.display().to_string().contains("/side.")).collect();
+    assert!(sides.len() > 2, "{sides:?}: run here twice, and questioned before");
+    for side in sides {
+        let mode = fs::metadata(&side).expect("made").permissions().mode();
+        assert_eq!(mode & 0o002, 0, "{}: {mode:o}", side.display());
+    }
+    farm.finish();
+}

@@ -362,6 +362,9 @@ fn this_machine_travels_with_debug_information() {
     }
     let flags = Scene::new("gcc @flags -c a.c").file("a.c", source).file("flags", "-g -march=native\n");
     theatre.check(Place::Remote, &flags);
+    // gcc warns of this one, by its name.
+    let deprecated = Scene::new("gcc -O2 -mcpu=native -c a.c").file("a.c", source);
+    theatre.check(Place::Local("native"), &deprecated);
     // Specs of the command's own may say otherwise.
     let specs = Scene::new("gcc -specs=./own.specs -g -march=native -c a.c").file("a.c", source);
     theatre.check(Place::Local("native"), &specs.file("own.specs", "*cc1_options:\n+ %{!fpie:-fPIE}\n"));

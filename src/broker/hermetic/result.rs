@@ -5,13 +5,13 @@
 //! volunteer never chooses where it writes.
 
 use std::collections::HashMap;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::broker::deliver::{Contents, Delivery, check_destination, deliver};
+use crate::broker::deliver::{Contents, Delivery, check_destination, deliver, is_masked};
 use crate::broker::link::FilesAnswer;
 use crate::broker::outcome::Outcome;
 use crate::broker::plan::Plan;
@@ -84,7 +84,9 @@ fn place(
 
 /// Makes a folder for compiled modules, as the compiler does that makes the first of them.
 fn make_folder(folder: &Path, umask: u32) -> std::io::Result<()> {
-    match DirBuilder::new().mode(0o777 & !umask).create(folder) {
+    let mode = 0o777 & !umask;
+    match DirBuilder::new().mode(mode).create(folder) {
+        Ok(()) if is_masked(mode) => set_permissions(folder, Permissions::from_mode(mode)),
         Err(_) if folder.is_dir() => Ok(()),
         done => done,
     }

@@ -64,6 +64,13 @@ impl Spelling {
         let notes = !clang && (has_debug(&job.compile) || job.hermetic.needed.is_some());
         let begins =
             |names: &[&[u8]]| expanded.iter().any(|word| names.iter().any(|name| word.starts_with(name)));
+        // gcc for x86 says that this spelling is deprecated, which it would not say of another one.
+        let is_told_off = !clang
+            && compiler.toolchain.target.contains("86")
+            && here.iter().any(|word| word.starts_with(b"-mcpu="));
+        if is_told_off {
+            return Err(unresolved);
+        }
         let elsewhere = match notes || is_odd || clang && begins(&NOTED) {
             false => compiler.expand_native(&here, &machines).await.map(Elsewhere::Options),
             true if clang || begins(&OTHER_SPECS) => None,

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{Timeline, chrome, summary};
+use crate::broker::deliver::open_or_make;
 use crate::broker::history::record::{Mark, Record};
 
 /// The largest file; a build of a hundred thousand jobs has less.
@@ -61,8 +61,8 @@ impl TraceFile<File> {
     /// Returns why it cannot be written.
     pub fn create(path: &Path, umask: u32, pid: u32) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        // The broker has no mask of its own.
-        let file = options.create(true).write(true).truncate(true).mode(0o666 & !umask).open(path)?;
+        options.write(true).truncate(true);
+        let file = open_or_make(&options, path, 0o666 & !umask)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is no plain file"));
         }

@@ -33,6 +33,21 @@ fn arguments_environment_directory_and_mask_arrive_as_they_are() {
     assert_ne!((invocation.origin.mounts, invocation.origin.root.1), (0, 0));
 }
 
+/// A compile that gcc fails for want of stderr succeeded.
+#[test]
+fn with_stderr_closed_the_compiler_runs_here_and_nobody_is_asked() {
+    for (closed, expected) in [("2>&-", "here\n||9"), ("<&- >&- 2>&-", "||9")] {
+        let world = World::new("echo here 2>/dev/null; exit 9");
+        let told = world.broker(|stream, _| done(stream, &success()));
+        let mut command = world.command("/bin/sh");
+        command.args(["-c", &format!("exec \"$0\" gcc -c a.c {closed}")]).arg(world.path("bin/distcc"));
+        assert_eq!(shown(&finish(command)), expected, "{closed}");
+        assert!(told.try_recv().is_err(), "{closed}");
+        assert_eq!(shown(&finish(world.shim("gcc -c a.c"))), "||0", "the broker would have answered");
+        told.recv().expect("a request");
+    }
+}
+
 #[test]
 fn two_megabytes_of_arguments_and_environment_arrive() {
     let world = World::new("exit 9");
@@ -66,20 +81,6 @@ fn closed_descriptors_stay_closed_and_are_not_taken_for_the_lease() {
     let mut command = world.command("/bin/sh");
     command.args(["-c", "exec \"$0\" gcc -c a.c <&- >&-"]).arg(world.path("bin/distcc"));
     assert_eq!(shown(&finish(command)), "||5");
-}
-
-#[test]
-fn an_outcome_is_told_by_its_status_when_nothing_is_open() {
-    let world = World::new("exit 9");
-    let answer = distcc::common::protocol::local::Done {
-        ended: distcc::common::action::Ended::Exited(1),
-        stderr: Bytes::from("a.c:1: error"),
-        ..success()
-    };
-    let _told = world.broker(move |stream, _| done(stream, &answer));
-    let mut command = world.command("/bin/sh");
-    command.args(["-c", "exec \"$0\" gcc -c a.c <&- >&- 2>&-"]).arg(world.path("bin/distcc"));
-    assert_eq!(shown(&finish(command)), "||1");
 }
 
 #[test]
