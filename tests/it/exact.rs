@@ -271,11 +271,14 @@ fn modes_follow_the_umask_of_the_one_who_asks() {
 #[test]
 fn closed_descriptors_are_no_trouble() {
     let theatre = Theatre::new();
-    for script in ["exec \"$@\" <&-", "exec \"$@\" >&-", "exec \"$@\" <&- >&-", "exec \"$@\" 2>&-"] {
-        theatre.check(Place::Either, &Scene::new("gcc -c a.c").file("a.c", PLAIN).shell(script));
-        theatre
-            .check(Place::Either, &Scene::new("gcc -Wall -Wextra -c a.c").file("a.c", UNUSED).shell(script));
+    let check = |place: Place, script: &'static str| {
+        theatre.check(place, &Scene::new("gcc -c a.c").file("a.c", PLAIN).shell(script));
+        theatre.check(place, &Scene::new("gcc -Wall -Wextra -c a.c").file("a.c", UNUSED).shell(script));
+    };
+    for script in ["exec \"$@\" <&-", "exec \"$@\" >&-", "exec \"$@\" <&- >&-"] {
+        check(Place::Either, script);
     }
+    check(Place::Unasked, "exec \"$@\" 2>&-");
     theatre.close();
 }
 

@@ -20,6 +20,8 @@ pub enum Place {
     Remote,
     /// Here in the end, counted under this word (`LocalReason::key`).
     Local(&'static str),
+    /// Here, without anybody being asked.
+    Unasked,
     /// Either: only the result counts.
     Either,
 }
@@ -218,6 +220,9 @@ impl Theatre {
             Place::Local(key) => {
                 let path = format!("/totals/local_reasons/{key}");
                 assert_eq!(grew(&path), 1, "{what:?} is not local for {key}: {after}");
+            }
+            Place::Unasked => {
+                assert_eq!(grew("/totals/remote") + grew("/totals/local"), 0, "{what:?}: {after}");
             }
             Place::Either => {
                 assert_eq!(grew("/totals/remote") + grew("/totals/local"), 1, "{what:?}: {after}");
