@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::facts::{Compiler, ENVIRONMENT, Listed};
-use super::files::{Files, Trail};
+use super::files::Files;
+use super::ground::{Ground, Named, absolute, awaited};
 use super::options::CommandLine;
 use super::symbols::Quick;
 use super::{Declined, Directory, Facts, Search};
@@ -60,13 +61,23 @@ pub(super) struct Known {
     /// Directories that are its own, or named as system ones by the environment.
     pub own: Listed,
     own_list: Arc<[Bytes]>,
+    /// Directories of the answer, and those that are awaited.
+    named: Named,
+    ground: Ground,
     /// The driver, the compiler proper and its configuration.
     programs: Vec<(PathBuf, Option<ProgramStamp>)>,
 }
 
 impl Known {
     /// Asks the compiler.
-    pub fn ask(compiler: &Compiler, canonical: bool, remaps: bool, number: u32) -> Result<Self, Declined> {
+    pub fn ask(
+        compiler: &Compiler,
+        canonical: bool,
+        remaps: bool,
+        number: u32,
+        disk: &mut Disk,
+    ) -> Result<Self, Declined> {
+        let at = disk.now();
         let driver = compiler.program.as_path().to_owned();
         let before = stamp(&driver);
         if before.is_none() {
@@ -76,6 +87,13 @@ impl Known {
         let mut own = compiler.clone();
         own.environment.retain(|(name, _)| name[..] != *b"CPATH");
         let own = own.listed()?;
+        let mut named = awaited(&own, &compiler.arguments, &compiler.cwd);
+        named.these.extend(own.all().map(|path| [&absolute(path, &compiler.cwd)[..], b"/"].concat()));
+        named.these.extend(listed_by_environment(&compiler.environment, &compiler.cwd));
+        let ground = Ground::new(&named, at, disk)?;
+        if !ground.agrees(&own, &compiler.cwd) {
+            return Err(Declined::Compiler("directories come and go".to_owned()));
+        }
         let mut programs = vec![(driver, before)];
         programs.extend(own.programs.iter().map(|path| (path.as_path().to_owned(), stamp(path.as_path()))));
         Ok(Known {
@@ -84,6 +102,8 @@ impl Known {
             answers: said.answers,
             own_list: own.brackets.clone().into(),
             own,
+            named,
+            ground,
             programs,
         })
     }
@@ -91,6 +111,11 @@ impl Known {
     /// Whether the programs are the ones that were asked.
     pub fn stands(&self) -> bool {
         self.programs.iter().all(|(path, known)| stamp(path) == *known)
+    }
+
+    /// Whether they would say the same: the programs are those, and the directories.
+    pub fn is_still(&mut self, disk: &mut Disk) -> bool {
+        self.stands() && self.ground.is_still(disk)
     }
 
     /// The directories that are the compiler's own.
@@ -106,19 +131,14 @@ fn stamp(program: &std::path::Path) -> Option<ProgramStamp> {
     Some((metadata.dev(), metadata.ino(), metadata.size(), modified, changed))
 }
 
-/// A directory that was named, and its device and inode at that time.
-type Seen = (Vec<u8>, Option<(u64, u64)>);
-
 /// A chain of directories, and what it was made from.
 #[derive(Debug)]
 pub(super) struct KnownSearch {
     pub search: Arc<Search>,
     /// Its number in the walk's memory.
     pub chain: u32,
-    /// Each directory that was named, with its identity at that time.
-    seen: Vec<Seen>,
-    trail: Trail,
-    at: u64,
+    /// Each directory that was named, and all that the compiler's own are taken from.
+    ground: Ground,
 }
 
 impl KnownSearch {
@@ -143,65 +163,51 @@ impl KnownSearch {
         let mut system: Vec<&[u8]> = known.own.brackets.iter().map(|path| &path[..]).collect();
         system.extend(line.system_directories.iter().map(|path| &path[..]));
         let search = assemble(&listed, &system, cwd);
-        let named = named(&search, &listed, line, cwd, env);
-        let seen: Vec<Seen> = named.into_iter().map(|path| (path.clone(), disk.identity(&path))).collect();
-        if let Some((path, _)) = seen.iter().find(|seen| !is_told_apart(seen)) {
-            return Err(Declined::Unreadable(Bytes::from(&path[..])));
+        let mut named = named(&search, &listed, line, cwd, env);
+        named.these.extend(known.named.these.iter().cloned());
+        named.awaits(&known.named);
+        let ground = Ground::new(&named, at, disk)?;
+        if !ground.agrees(&listed, cwd) {
+            return Err(Declined::Compiler("directories come and go".to_owned()));
         }
-        let trail = disk.trail(&seen.iter().map(|(path, _)| &path[..]).collect::<Vec<_>>());
-        Ok(KnownSearch { search: Arc::new(search), chain: 0, seen, trail, at })
+        Ok(KnownSearch { search: Arc::new(search), chain: 0, ground })
     }
 
     /// Whether nothing has happened to any of the directories.
     pub fn stands(&self, disk: &mut Disk) -> bool {
-        disk.state(self.trail) <= self.at
+        self.ground.stands(disk)
     }
 
     /// Whether all directories are the same as before, or are missing as before.
     pub fn is_still(&mut self, disk: &mut Disk) -> bool {
-        let at = disk.now();
-        if disk.state(self.trail) <= self.at {
-            return true;
-        }
-        let is_still = self.seen.iter().all(|(path, identity)| disk.identity(path) == *identity);
-        let is_still = is_still && self.seen.iter().all(is_told_apart);
-        if is_still {
-            self.at = at.max(self.at);
-        }
-        is_still
+        self.ground.is_still(disk)
     }
 }
 
-/// Whether a directory is there, or nothing is. Of anything else (a plain file, a link that leads round, what may
-/// not be entered) compilers complain, and a volunteer that does not have it would not.
-fn is_told_apart((path, identity): &Seen) -> bool {
-    let is_absent = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    identity.is_some() || std::fs::metadata(Bytes::from(&path[..]).as_path()).is_err_and(is_absent)
-}
-
-/// Every directory that was named to the compiler, or that it named, each ending in a slash.
-fn named(search: &Search, listed: &Listed, line: &CommandLine, cwd: &[u8], env: &[Bytes]) -> Vec<Vec<u8>> {
-    let mut named: Vec<Vec<u8>> = search.directories.iter().map(|directory| directory.path.clone()).collect();
-    named.extend(listed.ignored.iter().map(|path| absolute(path, cwd)));
-    named
+/// Every directory that was named to the compiler, or that it named.
+fn named(search: &Search, listed: &Listed, line: &CommandLine, cwd: &[u8], env: &[Bytes]) -> Named {
+    let mut these: Vec<Vec<u8>> = search.directories.iter().map(|directory| directory.path.clone()).collect();
+    these.extend(listed.missing.iter().chain(&listed.ignored).map(|path| absolute(path, cwd)));
+    these
         .extend(line.user_directories.iter().chain(&line.system_directories).map(|path| absolute(path, cwd)));
-    for variable in ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"] {
-        if let Some(list) = lookup(env, variable) {
-            named.extend(list.split(|&byte| byte == b':').map(|path| absolute(path, cwd)));
-        }
-    }
-    named.iter_mut().for_each(|path| path.push(b'/'));
-    named.sort();
-    named.dedup();
-    named
+    these.iter_mut().for_each(|path| path.push(b'/'));
+    let lists = LISTS.iter().filter_map(|name| lookup(env, name));
+    these.extend(lists.flat_map(|list| directories_in(list, cwd)));
+    Named { these, ..Named::default() }
 }
 
-fn absolute(path: &[u8], cwd: &[u8]) -> Vec<u8> {
-    if path.starts_with(b"/") {
-        return path.to_vec();
-    }
-    let slash: &[u8] = if cwd.ends_with(b"/") { b"" } else { b"/" };
-    [cwd, slash, path].concat()
+/// Variables that list directories of headers.
+const LISTS: [&str; 4] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"];
+
+fn directories_in(list: &[u8], cwd: &[u8]) -> Vec<Vec<u8>> {
+    list.split(|&byte| byte == b':').map(|path| [&absolute(path, cwd)[..], b"/"].concat()).collect()
+}
+
+/// The directories that an environment lists, but for `CPATH`.
+fn listed_by_environment(environment: &[(Bytes, Bytes)], cwd: &[u8]) -> Vec<Vec<u8>> {
+    let is_list = |name: &[u8]| LISTS[1..].iter().any(|list| list.as_bytes() == name);
+    let lists = environment.iter().filter(|(name, _)| is_list(name));
+    lists.flat_map(|(_, list)| directories_in(list, cwd)).collect()
 }
 
 fn assemble(listed: &Listed, system: &[&[u8]], cwd: &[u8]) -> Search {
@@ -225,14 +231,7 @@ pub(super) fn lookup<'a>(env: &'a [Bytes], name: &str) -> Option<&'a [u8]> {
 pub(super) fn compiler(line: &CommandLine, program: PathBuf, cwd: &Bytes, env: &[Bytes]) -> Compiler {
     let mut arguments = line.base.clone();
     arguments.extend([Bytes::from("-x"), Bytes::from(line.language.name())]);
-    // Facts depend on the working directory only through relative names in arguments.
-    let names_file = |argument: &Bytes| {
-        [&b"-specs"[..], b"--specs", b"-B", b"-fplugin="].iter().any(|start| argument.starts_with(start))
-    };
-    let relative = line
-        .base
-        .iter()
-        .any(|argument| argument.contains(&b'/') || !argument.starts_with(b"-") || names_file(argument));
+    let relative = line.base.iter().any(|argument| may_name_file(argument));
     let has_lists = ENVIRONMENT.iter().any(|name| lookup(env, name).is_some());
     let at =
         if relative || has_lists || line.compiler.contains(&b'/') { cwd.clone() } else { Bytes::from("/") };
@@ -243,4 +242,12 @@ pub(super) fn compiler(line: &CommandLine, program: PathBuf, cwd: &Bytes, env: &
         }
     }
     Compiler { program: Bytes::from_path(program), arguments, cwd: at, environment }
+}
+
+/// Whether an argument may name a file or directory, and so depend on the working directory.
+fn may_name_file(argument: &[u8]) -> bool {
+    let plain =
+        [&b"-O"[..], b"-f", b"-m", b"-p", b"-std", b"--std", b"-ansi", b"-nostd", b"-undef", b"-static"];
+    let is_plain = plain.iter().any(|start| argument.starts_with(start)) || argument == b"-shared";
+    !is_plain || argument.contains(&b'/') || argument.starts_with(b"-fplugin")
 }

@@ -56,10 +56,23 @@ pub struct Listed {
     pub quotes: Vec<Bytes>,
     /// Directories that `<…>` searches.
     pub brackets: Vec<Bytes>,
-    /// Directories left out: missing, or the same as another.
+    /// Directories left out: missing.
+    pub missing: Vec<Bytes>,
+    /// Directories left out: the same as another.
     pub ignored: Vec<Bytes>,
     /// The compiler proper, specs and configuration files that the driver says it uses.
     pub programs: Vec<Bytes>,
+    /// Whether it is clang.
+    pub is_clang: bool,
+    /// Names that directories for its target may have.
+    pub targets: Vec<Bytes>,
+}
+
+impl Listed {
+    /// All directories that are named.
+    pub fn all(&self) -> impl Iterator<Item = &Bytes> {
+        self.quotes.iter().chain(&self.brackets).chain(&self.missing).chain(&self.ignored)
+    }
 }
 
 /// What was said when everything was asked.
@@ -143,7 +156,12 @@ impl Compiler {
             let renamed = remaps && matches!(builtin, Builtin::File | Builtin::BaseFile);
             (name, if renamed { Builtin::Unknown } else { builtin })
         });
-        let preinclude = contains(&text, b"/stdc-predef.h\"").then_some("stdc-predef.h");
+        // A gcc for Linux looks for it everywhere, also where it is not to be found yet.
+        let is_linux = family == Family::Gcc && contains(&predefined, b"#define __linux__ ");
+        let is_hosted = contains(&predefined, b"#define __STDC_HOSTED__ 1");
+        let has_own = !self.arguments.iter().any(|argument| argument[..] == *b"-nostdinc");
+        let looks = is_linux && is_hosted && has_own;
+        let preinclude = (looks || contains(&text, b"/stdc-predef.h\"")).then_some("stdc-predef.h");
         let facts = Facts {
             family,
             mode,
@@ -252,11 +270,13 @@ pub fn parse_listed(text: &[u8]) -> Option<Listed> {
             break;
         }
         listed.programs.extend(used_program(line));
-        for start in [&b"ignoring nonexistent directory \""[..], b"ignoring duplicate directory \""] {
-            if let Some(name) = line.strip_prefix(start).and_then(|rest| rest.strip_suffix(b"\"")) {
-                listed.ignored.push(Bytes::from(name));
-            }
+        listed.is_clang |= contains(line, b"clang version ");
+        if let Some(target) = line.strip_prefix(b"Target: ") {
+            listed.targets = targets(target);
         }
+        let name = |start: &[u8]| line.strip_prefix(start)?.strip_suffix(b"\"").map(Bytes::from);
+        listed.missing.extend(name(b"ignoring nonexistent directory \""));
+        listed.ignored.extend(name(b"ignoring duplicate directory \""));
     }
     let mut quotes = true;
     for line in lines {
@@ -274,6 +294,20 @@ pub fn parse_listed(text: &[u8]) -> Option<Listed> {
         }
     }
     None
+}
+
+/// The names of a target's directories: as it calls itself, and as Debian does, without its vendor.
+fn targets(target: &[u8]) -> Vec<Bytes> {
+    let mut names = vec![Bytes::from(target)];
+    let parts: Vec<&[u8]> = target.split(|&byte| byte == b'-').collect();
+    if let [machine, _, system @ ..] = &parts[..]
+        && !system.is_empty()
+    {
+        let is_386 = machine.len() == 4 && machine.starts_with(b"i") && machine.ends_with(b"86");
+        let machine = if is_386 { &b"i386"[..] } else { machine };
+        names.push(Bytes([&[machine][..], system].concat().join(&b'-')));
+    }
+    names
 }
 
 /// What a line of `-v` says the driver runs or reads.

@@ -23,6 +23,7 @@ mod expand;
 pub mod expression;
 pub mod facts;
 pub mod files;
+mod ground;
 mod import;
 mod include;
 mod known;

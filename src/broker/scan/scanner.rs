@@ -297,13 +297,15 @@ impl Scanner {
 
     /// Makes sure that the compiler's facts are known and of today; their number.
     fn learn(&mut self, compiler: &Compiler, line: &CommandLine) -> Result<usize, Declined> {
-        let known = self.known_numbers.get(compiler).copied();
-        if let Some(number) = known.filter(|&number| self.known[number].stands()) {
+        if let Some(&number) = self.known_numbers.get(compiler)
+            && self.known[number].is_still(&mut self.disk)
+        {
             return Ok(number);
         }
         let canonical = !line.base.iter().any(|argument| argument[..] == *b"-fno-canonical-system-headers");
         let number = self.known.len();
-        self.known.push(Known::ask(compiler, canonical, line.remaps, number as u32)?);
+        let known = Known::ask(compiler, canonical, line.remaps, number as u32, &mut self.disk)?;
+        self.known.push(known);
         self.known_numbers.insert(compiler.clone(), number);
         self.search_numbers.retain(|(of, _), _| !of.is_like(compiler));
         Ok(number)

@@ -14,6 +14,8 @@ pub(super) struct Build {
     /// never asked the same thing twice, so that they use these.
     scanners: [Scanner; 4],
     path: String,
+    /// Further entries of the environment.
+    more: Vec<String>,
     rounds: usize,
 }
 
@@ -23,7 +25,8 @@ impl Build {
         let mut scanners = [told(), asked(), told(), asked()];
         scanners[2..].iter_mut().for_each(Scanner::keep_all_effects);
         let directory = tempfile::tempdir().expect("a directory");
-        let build = Build { directory, scanners, path: "/usr/bin:/bin".to_owned(), rounds: 0 };
+        let build =
+            Build { directory, scanners, path: "/usr/bin:/bin".to_owned(), more: Vec::new(), rounds: 0 };
         files.iter().for_each(|(name, text)| build.write(name, text));
         build
     }
@@ -41,7 +44,8 @@ impl Build {
     pub(super) fn scan(&mut self, command: &str) -> Result<String, Declined> {
         let argv: Vec<Bytes> = command.split(' ').map(Bytes::from).collect();
         let cwd = Bytes::from(self.directory.path());
-        let env = [Bytes::from(format!("PATH={}", self.path).as_str())];
+        let mut env = vec![Bytes::from(format!("PATH={}", self.path).as_str())];
+        env.extend(self.more.iter().map(|entry| Bytes::from(entry.as_str())));
         self.rounds += 1;
         let new = [&argv[..], &[Bytes::from(format!("-DROUND={}", self.rounds).as_str())]].concat();
         let mut number = 0;
@@ -164,6 +168,86 @@ fn another_compiler_in_path_is_asked_anew() {
     build.check(GCC, "a.c h.h");
     fs::remove_file(build.at("bin/gcc")).expect("it goes");
     build.check(GCC, "a.c");
+}
+
+#[test]
+fn directories_of_the_compilers_own_that_appear_later_are_searched() {
+    for compiler in ["gcc", "clang-14"] {
+        let command = format!("{compiler} --sysroot=rt -c a.c");
+        let mut build = Build::new(&[("a.c", "#include <x.h>\n"), ("rt/usr/include/x.h", "")]);
+        build.check(&command, "a.c rt/usr/include/x.h");
+        build.write("rt/usr/include/x86_64-linux-gnu/x.h", "");
+        build.check(&command, "a.c rt/usr/include/x86_64-linux-gnu/x.h");
+        build.write("rt/usr/local/include/x.h", "");
+        build.check(&command, "a.c rt/usr/local/include/x.h");
+        fs::remove_dir_all(build.at("rt/usr/local")).expect("it goes");
+        build.check(&command, "a.c rt/usr/include/x86_64-linux-gnu/x.h");
+    }
+}
+
+#[test]
+fn headers_that_gcc_looks_for_of_its_own_accord_are_found_when_they_come() {
+    let mut build = Build::new(&[("a.c", ""), ("rt/usr/include/x.h", ""), ("i/x.h", "")]);
+    let command = "gcc --sysroot=rt -Ii -c a.c";
+    build.check(command, "a.c");
+    build.write("rt/usr/include/stdc-predef.h", "");
+    build.check(command, "a.c rt/usr/include/stdc-predef.h");
+    build.write("i/stdc-predef.h", "");
+    build.check(command, "a.c i/stdc-predef.h");
+    build.check("gcc -ffreestanding --sysroot=rt -Ii -c a.c", "a.c");
+}
+
+#[test]
+fn a_directory_behind_an_option_that_names_where_parts_of_gcc_are_is_searched_once_it_is_there() {
+    let mut build = Build::new(&[("a.c", "#if __has_include(<x.h>)\n#include <x.h>\n#endif\n")]);
+    let command = "gcc -ffreestanding -Bparts -c a.c";
+    build.check(command, "a.c");
+    build.write("parts/include/x.h", "");
+    build.check(command, "a.c parts/include/x.h");
+}
+
+#[test]
+fn a_newer_gcc_from_which_clang_takes_headers_is_noticed() {
+    let mut build = Build::new(&[("a.cc", "#include <x>\n")]);
+    let gcc = |build: &Build, version: &str| {
+        build.write(&format!("rt/usr/lib/gcc/x86_64-linux-gnu/{version}/crtbegin.o"), "");
+        build.write(&format!("rt/usr/include/c++/{version}/x"), "");
+    };
+    gcc(&build, "11");
+    let command = "clang++-14 --sysroot=rt -c a.cc";
+    let found = |version: &str| {
+        format!("a.cc rt/usr/lib/gcc/x86_64-linux-gnu/{version}/../../../../include/c++/{version}/x")
+    };
+    build.check(command, &found("11"));
+    gcc(&build, "12");
+    build.check(command, &found("12"));
+    fs::remove_dir_all(build.at("rt/usr/lib/gcc/x86_64-linux-gnu/12")).expect("it goes");
+    build.check(command, &found("11"));
+}
+
+#[test]
+fn directories_that_the_environment_names_are_searched_once_they_are_there() {
+    let mut build = Build::new(&[("a.c", "#include <x.h>\n"), ("z/x.h", "")]);
+    build.more = vec!["C_INCLUDE_PATH=e:z".into()];
+    build.check("gcc -ffreestanding -c a.c", "a.c z/x.h");
+    build.write("e/x.h", "");
+    build.check("gcc -ffreestanding -c a.c", "a.c e/x.h");
+    build.check("gcc -ffreestanding -Iq -c a.c", "a.c e/x.h");
+}
+
+#[test]
+fn a_file_that_appears_where_a_missing_directory_was_named_is_not_taken_for_nothing() {
+    for directory in ["nn", "nn/sub"] {
+        let mut build = Build::new(&[("a.c", "")]);
+        let command = format!("gcc -nostdinc -I{directory} -c a.c");
+        build.check(&command, "a.c");
+        build.write("nn", "");
+        assert!(matches!(build.scan(&command), Err(Declined::Unreadable(_))));
+        fs::remove_file(build.at("nn")).expect("it goes");
+        build.check(&command, "a.c");
+        build.write("nn/x", "");
+        build.check(&command, "a.c");
+    }
 }
 
 #[test]

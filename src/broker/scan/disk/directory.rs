@@ -31,12 +31,21 @@ type Names = QuickMap<Box<[u8]>, Option<bool>>;
 pub(super) enum Presence {
     /// Not looked at yet.
     Unknown,
-    /// No directory.
+    /// Nothing.
     Absent,
+    /// Something else, of which compilers complain where a directory should be.
+    Other,
     /// A directory in this state.
     There(Stamp),
     /// It cannot be told: its names are asked for one by one.
     Untold,
+}
+
+impl Presence {
+    /// Whether there is no directory.
+    pub fn is_none(self) -> bool {
+        matches!(self, Presence::Absent | Presence::Other)
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub(super) struct Directory {
     pub is_sure: bool,
     /// Something happened to it, or might have.
     pub is_dirty: bool,
+    /// Names count that nobody asked for.
+    pub tells_all: bool,
     /// When it, the way to it, or anything asked for in it last changed.
     pub state: u64,
     /// When its path last led to something else.
@@ -82,7 +93,7 @@ impl Directory {
 
     /// Whether nothing tells of a change in it.
     pub fn is_asked_each_time(&self) -> bool {
-        !self.is_sure && self.names.is_none() && self.presence != Presence::Absent
+        !self.is_sure && self.names.is_none() && !self.presence.is_none()
     }
 
     /// The last name in its path.
@@ -151,6 +162,7 @@ impl Disk {
             watch: None,
             is_sure: false,
             is_dirty: false,
+            tells_all: false,
             state: 0,
             turned: 0,
             followed: 0,
@@ -237,8 +249,8 @@ impl Disk {
         if let Some(parent) = entry.parent {
             let parent = &self.directories[parent as usize];
             is_sure = parent.is_sure;
-            if parent.presence == Presence::Absent {
-                return Found::nothing(Presence::Absent, is_sure);
+            if parent.presence.is_none() {
+                return Found::nothing(parent.presence, is_sure);
             }
             let name = entry.name();
             match &parent.names {
@@ -255,9 +267,13 @@ impl Disk {
         let link = if is_link == Some(false) { None } else { self.link_of(&path) };
         let metadata = match fs::metadata(Bytes::from(&path[..]).as_path()) {
             Ok(metadata) if metadata.is_dir() => metadata,
-            Ok(_) => return Found { watch, ..Found::nothing(Presence::Absent, is_sure) },
-            Err(error) if is_absent(&error) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Found { watch, ..Found::nothing(Presence::Absent, is_sure) };
+            }
+            Ok(_) => return Found { watch, ..Found::nothing(Presence::Other, is_sure) },
+            // As the kernel says of one with a slash behind it; those above it are directories.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Found { watch, ..Found::nothing(Presence::Other, is_sure) };
             }
             Err(_) => return Found { watch, ..Found::nothing(Presence::Untold, false) },
         };

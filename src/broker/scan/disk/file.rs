@@ -46,7 +46,7 @@ impl Disk {
         let directory = &self.directories[id as usize];
         let mut is_link = None;
         match (&directory.presence, &directory.names) {
-            (Presence::Absent, _) => return Answer::Absent,
+            (Presence::Absent | Presence::Other, _) => return Answer::Absent,
             (_, Some(names)) => match names.get(name) {
                 None => return Answer::Absent,
                 Some(&kind) => is_link = kind,

@@ -145,9 +145,12 @@ impl Disk {
                 let asked = self.names.find(name);
                 for watched in self.watched.get(&watch).cloned().unwrap_or_default() {
                     if let Watched::Directory(id) = watched {
-                        self.directories[id as usize].note(name, is_there);
-                        if let Some(name) = asked {
-                            self.name_changed(id, name);
+                        let directory = &mut self.directories[id as usize];
+                        directory.note(name, is_there);
+                        match asked {
+                            Some(name) => self.name_changed(id, name),
+                            None if directory.tells_all && is_there.is_some() => self.touch(id),
+                            None => {}
                         }
                     }
                 }
@@ -247,6 +250,12 @@ impl Disk {
     /// Makes events about a name count.
     pub fn interest(&mut self, name: &[u8]) {
         self.names.intern(name);
+    }
+
+    /// Makes events about any name in a directory count.
+    pub fn tell_all(&mut self, path: &[u8]) {
+        let id = self.directory(path);
+        self.directories[id as usize].tells_all = true;
     }
 
     /// Memory in use, in bytes, nearly.

@@ -95,7 +95,7 @@ impl Disk {
                 } else {
                     let here: Arc<[u8]> = [&before.real[..], slash, name].concat().into();
                     match link {
-                        Some((target, means)) if presence != Presence::Absent && depth < LINKS_MAX => {
+                        Some((target, means)) if !presence.is_none() && depth < LINKS_MAX => {
                             let after = self.way_to(means, depth + 1)?;
                             let link = InputLink { path: here, target };
                             let links = before.links.iter().cloned().chain([link]);
