@@ -1,9 +1,8 @@
 //! A file as a flat list of directives, made once per content and language mode.
 
-use super::assembly;
 use super::dates::Dates;
 use super::expression::{self, Expression};
-use super::macros::{self, MacroId, Macros};
+use super::macros::{MacroId, Macros};
 use super::modules::{self, Named};
 use super::phases;
 pub use super::pragma::Pragma;
@@ -120,6 +119,8 @@ pub struct Unit {
     pub guard: Option<Sym>,
     /// Whether the text mentions the date or the time.
     pub clock: Dates,
+    /// Names in conditions that are left out, since nothing is in their branches; sorted.
+    pub left_out: Vec<Sym>,
     /// What is wrong with the file's structure.
     pub broken: Option<&'static str>,
 }
@@ -128,7 +129,10 @@ impl Unit {
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
         let tokens: usize = self.conditions.iter().map(|condition| condition.tokens.len()).sum();
-        self.directives.len() * size_of::<Directive>() + tokens * 3 * size_of::<Token>() + 128
+        self.directives.len() * size_of::<Directive>()
+            + tokens * 3 * size_of::<Token>()
+            + self.left_out.len() * 4
+            + 128
     }
 }
 
@@ -259,8 +263,9 @@ impl Builder<'_> {
         let expression = expression::compile(&tokens, self.mode, false, self.symbols);
         let asks = match &expression {
             Ok(expression) => expression.asks_for_files(),
-            Err(_) => tokens.iter().any(|token| token.sym == symbols::HAS_INCLUDE),
+            Err(_) => false,
         };
+        let asks = asks || tokens.iter().any(|token| self.asks(token));
         let shape = match &expression {
             Ok(Expression::Defined(name)) => Some((*name, false)),
             Ok(Expression::Prefix(symbols::NOT, inner)) => match **inner {
@@ -280,6 +285,25 @@ impl Builder<'_> {
             }
         };
         self.branch(directive, first, asks);
+    }
+
+    /// Whether what a token stands for may ask for files.
+    fn asks(&self, token: &Token) -> bool {
+        token.kind == Kind::Identifier && self.macros.askers.is_one(token.sym, self.symbols)
+    }
+
+    /// Notes what the conditions of a chain name that is left out: it may turn out to ask for files.
+    fn leave_out(&mut self, branches: &[u32]) {
+        let conditions = branches.iter().filter_map(|&branch| match self.unit.directives[branch as usize] {
+            Directive::If { condition, .. } => Some(condition as usize),
+            _ => None,
+        });
+        let Some(first) = conditions.min() else { return };
+        // Those of chains within were left out before, or are among these.
+        for condition in self.unit.conditions.drain(first..) {
+            let names = condition.tokens.iter().filter(|token| token.kind == Kind::Identifier);
+            self.unit.left_out.extend(names.map(|token| token.sym));
+        }
     }
 
     fn defined(&mut self, rest: &[u8], negated: bool, first: bool) {
@@ -346,6 +370,7 @@ impl Builder<'_> {
         let start = open.branches[0] as usize;
         if !open.asks && self.unit.directives.len() - start == open.branches.len() {
             // Nothing in any branch: whichever is taken, nothing happens.
+            self.leave_out(&open.branches);
             self.unit.directives.truncate(start);
             return;
         }
@@ -385,58 +410,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether a macro's text reads a file when it becomes assembler text: `.include` may as well
-    /// be a member of something, unless a string has it or a string follows.
-    fn assembles(&mut self, rest: &[u8]) -> bool {
-        let tokens = token::tokenise(rest, self.mode, Headers::Never, self.symbols);
-        tokens.iter().enumerate().any(|(at, token)| {
-            let text = self.symbols.text(token.sym);
-            match token.kind {
-                Kind::Text | Kind::Other => assembly::names_file(text),
-                Kind::Identifier if text.eq_ignore_ascii_case(b"incbin") => true,
-                Kind::Identifier if text == b"include" => {
-                    tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Text)
-                }
-                _ => false,
-            }
-        })
-    }
-
-    fn define(&mut self, rest: &[u8]) {
-        let reads = memchr::memmem::find(&rest.to_ascii_lowercase(), b"incbin").is_some();
-        if (reads || assembly::names_file(rest)) && self.assembles(rest) {
-            self.push(Directive::Doubt(assembly::ASSEMBLER));
-        }
-        let has = |text: &[u8]| memchr::memmem::find(rest, text).is_some();
-        let names_file = has(b"GCC") && (has(b"dependency") || has(b"pch_preprocess"));
-        if names_file || rest.trim_ascii().ends_with(b" once") {
-            // Another macro may make a pragma of it.
-            self.push(Directive::Doubt("a pragma in a macro"));
-        }
-        if has(b"push_macro") || has(b"pop_macro") {
-            self.push(Directive::Doubt("push_macro outside a #pragma line"));
-        } else if has(b"_Pragma") {
-            if has(b"GCC target") || has(b"_options") || has(b"GCC optimize") {
-                self.push(Directive::Pragma(Pragma::TargetSomewhere));
-            }
-            if has(b"\"once\"") || has(b"GCC poison") || has(b"GCC system_header") || has(b"dependency") {
-                self.push(Directive::Doubt("_Pragma in a macro"));
-            }
-        }
-        match macros::parse(rest, self.mode, self.symbols) {
-            Ok(definition) => {
-                let name = definition.name;
-                if self.cannot_be_macro(name) {
-                    return self.push(Directive::Doubt("a macro of a name that cannot be one"));
-                }
-                let id = self.macros.add(definition);
-                self.push(Directive::Define(name, id));
-            }
-            Err(why) => self.push(Directive::Doubt(why)),
-        }
-    }
-
-    fn cannot_be_macro(&self, name: Sym) -> bool {
+    pub(super) fn cannot_be_macro(&self, name: Sym) -> bool {
         cannot_be_macro(name, self.mode)
     }
 
@@ -482,6 +456,10 @@ impl Builder<'_> {
             self.breaks("#if without #endif");
         }
         self.unit.directives.shrink_to_fit();
+        self.unit.left_out.sort_unstable();
+        self.unit.left_out.dedup();
+        self.unit.left_out.shrink_to_fit();
+        self.macros.askers.leave_out(&self.unit.left_out);
         let last = self.unit.directives.len().saturating_sub(1) as u32;
         if let Some(&Directive::Ifdef { name, negated: true, next, end, .. }) = self.unit.directives.first()
             && next == end

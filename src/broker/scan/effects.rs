@@ -185,6 +185,12 @@ impl Effects {
         }
     }
 
+    /// Forgets all effects.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.variants.clear());
+        self.bytes = 0;
+    }
+
     /// Forgets the half that was not used for longest.
     fn halve(&mut self) {
         let mut ages: Vec<u32> =

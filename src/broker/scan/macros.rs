@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::askers::Askers;
 use super::expression::{self, Expression};
-use super::symbols::{self, Sym, Symbols};
+use super::symbols::{self, QuickSet, Sym, Symbols};
 use super::token::{self, Headers, Kind, Mode, Token};
 use super::value::Value;
 
@@ -59,6 +60,11 @@ impl Definition {
         let text = text.trim_ascii().into();
         let (parameters, variadic, builtin) = (None, false, None);
         Definition { name, parameters, variadic, builtin, mode, text, body: None, leaf: Leaf::Unasked }
+    }
+
+    /// The body as it is written.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 }
 
@@ -121,11 +127,18 @@ fn parse_parameters(list: &[u8], symbols: &mut Symbols) -> Result<(Box<[Sym]>, b
 pub struct Macros {
     definitions: Vec<Definition>,
     text_bytes: usize,
+    /// Which of them ask for files.
+    pub askers: Askers,
 }
 
 impl Macros {
     /// Keeps a definition.
-    pub fn add(&mut self, definition: Definition) -> MacroId {
+    pub fn add(&mut self, definition: Definition, symbols: &Symbols) -> MacroId {
+        self.askers.defined(definition.name, &definition.text, symbols);
+        self.push(definition)
+    }
+
+    fn push(&mut self, definition: Definition) -> MacroId {
         self.text_bytes += definition.text.len();
         self.definitions.push(definition);
         self.definitions.len() as MacroId - 1
@@ -135,7 +148,12 @@ impl Macros {
     pub fn add_builtin(&mut self, name: Sym, builtin: Builtin) -> MacroId {
         let mut definition = Definition::new(name, Mode::default(), b"");
         definition.builtin = Some(builtin);
-        self.add(definition)
+        self.push(definition)
+    }
+
+    /// Names in conditions that were left out before they were known to ask for files.
+    pub fn missed(&mut self, symbols: &Symbols) -> QuickSet<Sym> {
+        self.askers.missed(&self.definitions, symbols)
     }
 
     /// The definition of that number.
@@ -145,7 +163,7 @@ impl Macros {
 
     /// Memory in use, in bytes, nearly.
     pub fn size(&self) -> usize {
-        self.text_bytes + self.definitions.len() * (size_of::<Definition>() + 16)
+        self.text_bytes + self.askers.size() + self.definitions.len() * (size_of::<Definition>() + 16)
     }
 
     /// The body's tokens, parameters, `#` and `##` marked.

@@ -12,9 +12,11 @@
 //! Around it: [`disk`] is the cached view of the file system, [`facts`] asks the compiler,
 //! [`options`] reads the command line, [`scanner`] puts them together and remembers.
 
+mod askers;
 mod assembly;
 mod command;
 mod dates;
+mod define;
 pub mod directive;
 pub mod disk;
 mod effects;

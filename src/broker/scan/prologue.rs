@@ -47,7 +47,7 @@ impl Walk<'_> {
                 Setting::Define(text) => {
                     let parsed = macros::parse(text, self.request.facts.mode, &mut memory.symbols);
                     let definition = parsed.map_err(|_| bad(text))?;
-                    (definition.name, memory.macros.add(definition))
+                    (definition.name, memory.macros.add(definition, &memory.symbols))
                 }
                 Setting::Undefine(name) => (memory.symbols.intern(name), UNDEFINED),
             };

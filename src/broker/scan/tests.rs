@@ -6,6 +6,8 @@ use super::token::Mode;
 use super::walk::Setting;
 use super::*;
 
+mod askers;
+
 /// A file system that is a map of strings.
 #[derive(Default)]
 struct Map {
@@ -122,6 +124,18 @@ struct Case {
 
 impl Case {
     fn scan(&self, files: &[(&str, &str)]) -> Result<Scan, Declined> {
+        let mut map = Map::new(files);
+        let first = self.scan_in(b"m.cc", &mut map, &mut Memory::default());
+        // With effects of all headers kept, however small, it must come out the same.
+        let mut eager = Memory::default();
+        eager.keep_all_effects();
+        for _ in 0..3 {
+            assert_eq!(self.scan_in(b"m.cc", &mut map, &mut eager), first, "with effects");
+        }
+        first
+    }
+
+    fn scan_in(&self, main: &[u8], map: &mut Map, memory: &mut Memory) -> Result<Scan, Declined> {
         let directory =
             |path: &str, system| Directory { path: path.as_bytes().to_vec(), relative: false, system };
         let search = Search {
@@ -134,9 +148,8 @@ impl Case {
             quotes: 1,
         };
         let facts = facts(self.family);
-        let mut memory = Memory::default();
         let request = Request {
-            main: b"m.cc",
+            main,
             cwd: b"/w",
             facts: &facts,
             chain: memory.chain(&search, b"/w", &facts),
@@ -147,17 +160,7 @@ impl Case {
             quotes_elsewhere: false,
         };
         let mut answers = HashMap::from([("__has_attribute(yes)", 1), ("__has_attribute(no)", 0)]);
-        let mut map = Map::new(files);
-        let first = scan(&request, &mut memory, &mut map, &mut answers);
-        // With effects of all headers kept, however small, it must come out the same.
-        let mut eager = Memory::default();
-        eager.keep_all_effects();
-        let request = Request { chain: eager.chain(&search, b"/w", &facts), ..request };
-        for _ in 0..3 {
-            let again = scan(&request, &mut eager, &mut map, &mut answers);
-            assert_eq!(again, first, "with effects");
-        }
-        first
+        scan(&request, memory, map, &mut answers)
     }
 }
 

@@ -20,6 +20,9 @@ use super::walked::Walked;
 use super::{Declined, Facts, Family, Oracle, Scan, Search, TOKENS_MAX};
 use crate::common::bytes::Bytes;
 
+/// How often a unit is walked anew because macros turn out to ask for files.
+const WALKS_MAX: usize = 50;
+
 /// `-D` or `-U`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Setting {
@@ -74,6 +77,21 @@ impl Memory {
     /// Keeps effects of every header at once, however small: for tests.
     pub fn keep_all_effects(&mut self) {
         self.effects.is_eager = true;
+    }
+
+    /// Whether conditions were left out that ask for files, as has turned out since. The files that they are in
+    /// are lexed anew when they are read again.
+    fn lacks_conditions(&mut self) -> bool {
+        let missed = self.macros.missed(&self.symbols);
+        if missed.is_empty() {
+            return false;
+        }
+        for units in self.units.values_mut() {
+            units.retain(|(_, unit)| !unit.left_out.iter().any(|name| missed.contains(name)));
+        }
+        // What reading them does was found out without these.
+        self.effects.clear();
+        true
     }
 
     /// The number of a search chain.
@@ -190,6 +208,21 @@ pub fn scan(
 ///
 /// [`Declined`] with the reason, when the scanner is not certain.
 pub fn walk(
+    request: &Request<'_>,
+    memory: &mut Memory,
+    files: &mut dyn Files,
+    oracle: &mut dyn Oracle,
+) -> Result<Walked, Declined> {
+    for _ in 0..WALKS_MAX {
+        let walked = walk_once(request, memory, files, oracle);
+        if !memory.lacks_conditions() {
+            return walked;
+        }
+    }
+    Err(Declined::Limit("macros that ask for files"))
+}
+
+fn walk_once(
     request: &Request<'_>,
     memory: &mut Memory,
     files: &mut dyn Files,
