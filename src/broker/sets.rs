@@ -17,7 +17,7 @@ use memchr::memmem;
 use super::link::PackedBlob;
 use super::plan::{Plan, has_debug};
 use super::prepare::Prepared;
-use super::scan::{Declined, InputLink, Question, SharedScanner};
+use super::scan::{Dates, Declined, InputLink, Question, SharedScanner};
 use crate::common::action::Blob;
 use crate::common::bytes::Bytes;
 use crate::common::classify::{Destination, Place, PreprocessArgument, in_tree};
@@ -167,7 +167,12 @@ impl Memory {
         let question =
             Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false, folders: &[] };
         let found = scanner.inputs(&question)?;
-        if found.clock.any() {
+        let mut clock = found.clock;
+        argv.iter().for_each(|word| clock |= Dates::in_text(word));
+        if found.of_kernel().is_some() {
+            return Err(NoSet::Shows("a file that the volunteer's kernel would make up"));
+        }
+        if clock.any() {
             return Err(NoSet::Shows("the clock would be the volunteer's"));
         }
         let read = found.files.iter().chain(&found.probed);

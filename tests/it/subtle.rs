@@ -48,6 +48,12 @@ fn the_source_between_the_lines_of_assembly_is_here() {
 }
 
 #[test]
+fn what_the_kernel_makes_up_as_it_is_read_is_asked_about_here() {
+    let asks = "#if __has_include(\"/proc/self/comm\")\nint yes;\n#endif\n";
+    check_all(&[(Place::Remote, scene("gcc -c a.c", asks)), (Place::Remote, scene("clang -c a.c", asks))]);
+}
+
+#[test]
 fn this_machine_among_other_machines() {
     let source = "float f(float *a, float *b)\n{\n    float s = 0;\n    for (int i = 0; i < 64; i++)\n        \
                   s += a[i] * b[i];\n    return s;\n}\n";

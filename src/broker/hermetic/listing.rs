@@ -231,14 +231,20 @@ impl Memory {
             tried: HashSet::new(),
         };
         let mut set = InputSet::default();
+        let (mut heads, mut tails) = (false, false);
         for path in &answer.told.read {
             let (file, looked) = work.file(path)?;
             if let Some(what) = looked.mentions.unclear {
                 return Err(NoList::Unclear { what, path: path.clone() });
             }
             set.clock |= looked.mentions.clock;
+            (heads, tails) = (heads | looked.mentions.heads, tails | looked.mentions.tails);
             work.mention(path, &looked, set.files.is_empty());
             set.files.push(Arc::new(file));
+        }
+        if heads && tails {
+            let path = plan.job.source.clone();
+            return Err(NoList::Unclear { what: "what could become __has_include", path });
         }
         work.named_by(plan)?;
         work.look()?;
@@ -340,6 +346,10 @@ impl Assembly<'_> {
 
     /// Notes what the command itself names.
     fn named_by(&mut self, plan: &Plan) -> Result<(), NoList> {
+        // What `-D` asks for is looked for beside whatever file uses it.
+        if let Some(word) = plan.expanded.iter().find(|word| names::has_query(word)) {
+            return Err(NoList::Unclear { what: "__has_include in an argument", path: word.clone() });
+        }
         for (name, is_clang) in
             question::included(&plan.expanded).map(|name| (name, plan.compiler.toolchain.clang))
         {

@@ -286,6 +286,9 @@ impl Hermetic {
             false => None,
             true => Some(self.now(scanned.clock, plan, invocation).ok_or(NotHermetic::Clock)?),
         };
+        if let Some(path) = scanned.of_kernel() {
+            return Err(NotHermetic::Kernel(path.into()));
+        }
         let locales = self.locales(closure, plan)?;
         let basis = self.basis(closure, plan, invocation, &locales, scanned);
         let job = Arc::new(self.put_together(closure, plan, invocation, (&locales, now), scanned)?);
@@ -350,7 +353,7 @@ impl Hermetic {
 
     /// What says what time it is here to a compiler that can be told all that is asked for.
     fn now(&self, mentioned: Dates, plan: &Plan, invocation: &Invocation) -> Option<Bytes> {
-        let dates = all_dates(mentioned, plan);
+        let dates = all_dates(mentioned, plan).settled();
         let entry = self.zones.now(invocation).filter(|_| !dates.modified)?;
         let toolchain = &plan.compiler.toolchain;
         let value = entry.strip_prefix(b"SOURCE_DATE_EPOCH=");

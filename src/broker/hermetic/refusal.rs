@@ -27,6 +27,9 @@ pub enum NotHermetic {
     /// The result depends on the time of day, which is another there.
     #[error("a file mentions the date or the time")]
     Clock,
+    /// What the kernel tells of this machine, or of the process that reads it, is otherwise there.
+    #[error("{0} is the kernel's word for this machine")]
+    Kernel(Bytes),
     /// It is not known yet which files the precompiled headers among these were made of.
     #[error("a precompiled header that has not been met before")]
     Precompiled(Arc<InputSet>),
@@ -54,6 +57,7 @@ impl NotHermetic {
                 format!("scan: {}", declined.kind())
             }
             NotHermetic::Clock => "clock".to_owned(),
+            NotHermetic::Kernel(_) => "file of the kernel".to_owned(),
             NotHermetic::Precompiled(_) => "precompiled header".to_owned(),
             NotHermetic::Modules(_) | NotHermetic::Compiled(..) => "modules".to_owned(),
             NotHermetic::Thread(_) => "broker".to_owned(),

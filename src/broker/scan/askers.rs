@@ -79,15 +79,42 @@ impl Askers {
     }
 }
 
-/// Whether a word is a query, or could be part of one that `##` puts together.
+/// What a word is to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// One of them, or what nothing else is called than a piece of one.
+    Whole,
+    /// Its first half, as other names have it, too: `__has_`.
+    Head,
+    /// Its second half, an ordinary word: `include`.
+    Tail,
+}
+
+/// Where the first half of a query ends at the latest, and that of a name that says more.
+const HEAD_MAX_BYTES: usize = b"__has_".len();
+
+/// Which part of a query `##` could make of a word.
+pub fn part(word: &[u8]) -> Option<Part> {
+    let queries = [&b"__has_include_next"[..], b"__has_include", b"__has_embed"];
+    if word.starts_with(b"__has_include") || word.starts_with(b"__has_embed") {
+        return Some(Part::Whole);
+    }
+    if word.len() > 2 && queries.iter().any(|query| query.starts_with(word)) {
+        return Some(if word.len() > HEAD_MAX_BYTES { Part::Whole } else { Part::Head });
+    }
+    let behind = |query: &&[u8]| Some(query.len() - query.strip_suffix(word)?.len());
+    let missing = queries.iter().filter_map(|query| Some(query.len() - behind(query)?)).min()?;
+    match missing {
+        _ if word.is_empty() => None,
+        0..=2 => Some(Part::Whole),
+        3..=HEAD_MAX_BYTES => Some(Part::Tail),
+        _ => None,
+    }
+}
+
+/// Whether a word is a query, or the beginning of one that `##` may put together.
 fn is_query_or_piece(word: &[u8]) -> bool {
-    let queries = [&b"__has_include_next"[..], b"__has_embed"];
-    let begins = |query: &&[u8]| word.len() > 2 && query.starts_with(word);
-    word.starts_with(b"__has_include")
-        || queries.iter().any(begins)
-        || [&b"_has_include"[..], b"_has_embed", b"has_include", b"has_embed"]
-            .iter()
-            .any(|piece| word.starts_with(piece))
+    matches!(part(word), Some(Part::Whole | Part::Head))
 }
 
 fn mentions(text: &[u8], names: &QuickSet<Sym>, symbols: &Symbols) -> bool {

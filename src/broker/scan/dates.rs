@@ -4,6 +4,7 @@ use std::ops::BitOrAssign;
 
 use memchr::memmem;
 
+use super::token;
 use crate::common::toolchain::major;
 
 /// What `SOURCE_DATE_EPOCH` may be at most, to gcc and clang alike: the end of the year 9999.
@@ -13,37 +14,111 @@ const EPOCH_MAX: u64 = 253_402_300_799;
 const FIRST_GCC: u32 = 7;
 const FIRST_CLANG: u32 = 16;
 
-/// Which of them are mentioned.
+/// Names of the macros.
+const NAMES: [&[u8]; 3] = [b"__DATE__", b"__TIME__", b"__TIMESTAMP__"];
+
+/// Which of them are mentioned, and what `##` could make one of.
+///
+/// Pieces count when all of a unit has them and something that pastes, in whatever file. A name that is put together
+/// out of two pieces has one that nothing else is called ([`Dates::WHOLE`]). Of three or more, the first or the last
+/// may be underscores alone, and what is between them an ordinary word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dates {
     /// `__DATE__` or `__TIME__`: the time of the compile.
     pub now: bool,
     /// `__TIMESTAMP__`: that of the file.
     pub modified: bool,
+    pieces: u8,
 }
 
 impl BitOrAssign for Dates {
     fn bitor_assign(&mut self, other: Dates) {
         self.now |= other.now;
         self.modified |= other.modified;
+        self.pieces |= other.pieces;
     }
 }
 
 impl Dates {
-    /// What a word is.
-    pub fn of_word(word: &[u8]) -> Self {
-        Dates { now: matches!(word, b"__DATE__" | b"__TIME__"), modified: word == b"__TIMESTAMP__" }
+    /// A macro that puts words together.
+    const PASTES: u8 = 1;
+    /// A piece that only one of the names has: its beginning or its end, with a letter.
+    const WHOLE: u8 = 2;
+    /// Letters that could stand between underscores: `TIME`, `DA`.
+    const LETTERS: u8 = 4;
+    /// Two underscores where they could be the last piece.
+    const END: u8 = 8;
+    /// Letters with one underscore behind them: `TIME_`.
+    const LETTERS_AND_ONE: u8 = 16;
+    /// One underscore where it could be the last piece.
+    const LAST: u8 = 32;
+
+    fn piece(piece: u8) -> Self {
+        Dates { pieces: piece, ..Dates::default() }
+    }
+
+    /// What the word from `start` to `end` of a text is.
+    pub fn of_word(text: &[u8], start: usize, end: usize) -> Self {
+        let word = &text[start..end];
+        if word.len() > 13 || !matches!(word[0], b'_' | b'T' | b'I' | b'M' | b'E' | b'D' | b'A' | b'S' | b'P')
+        {
+            return Dates::default();
+        }
+        match word {
+            b"__DATE__" | b"__TIME__" => Dates { now: true, ..Dates::default() },
+            b"__TIMESTAMP__" => Dates { modified: true, ..Dates::default() },
+            b"_" if could_be_last(text, start, end) => Dates::piece(Dates::LAST),
+            b"__" if could_be_last(text, start, end) => Dates::piece(Dates::END),
+            b"_" | b"__" => Dates::default(),
+            _ => match pieces(word) {
+                // The first half is the last word of what it stands in.
+                Dates::WHOLE if !word.ends_with(b"__") && !could_be_first(text, end) => Dates::default(),
+                piece => Dates::piece(piece),
+            },
+        }
+    }
+
+    /// Something that puts words together is in the body of a macro, or in what may be one.
+    pub fn of_pasting(text: &[u8]) -> Self {
+        let pastes = memmem::find(text, b"##").is_some() || memmem::find(text, b"%:%:").is_some();
+        Dates::piece(if pastes { Dates::PASTES } else { 0 })
+    }
+
+    /// Which of them are spelt out anywhere.
+    pub fn spelt_out(text: &[u8]) -> Self {
+        let has = |word: &[u8]| memmem::find(text, word).is_some();
+        let (now, modified) = (has(b"__DATE__") || has(b"__TIME__"), has(b"__TIMESTAMP__"));
+        Dates { now, modified, pieces: 0 }
     }
 
     /// What a text mentions, anywhere.
     pub fn in_text(text: &[u8]) -> Self {
-        let has = |word: &[u8]| memmem::find(text, word).is_some();
-        Dates { now: has(b"__DATE__") || has(b"__TIME__"), modified: has(b"__TIMESTAMP__") }
+        let mut dates = Dates::of_pasting(text);
+        dates |= Dates::spelt_out(text);
+        let mut at = 0;
+        while let Some(start) = text[at..].iter().position(|&byte| token::goes_on(byte)) {
+            let start = at + start;
+            let length = text[start..].iter().position(|&byte| !token::goes_on(byte));
+            at = length.map_or(text.len(), |length| start + length);
+            dates |= Dates::of_word(text, start, at);
+        }
+        dates
+    }
+
+    /// With what may be put together counted as mentioned.
+    pub fn settled(self) -> Self {
+        let all = |these: u8| self.pieces & these == these;
+        let is_made = all(Dates::PASTES)
+            && (all(Dates::WHOLE)
+                || all(Dates::LETTERS | Dates::END)
+                || all(Dates::LETTERS_AND_ONE | Dates::LAST));
+        Dates { now: self.now || is_made, modified: self.modified || is_made, pieces: 0 }
     }
 
     /// Whether any is mentioned.
     pub fn any(self) -> bool {
-        self.now || self.modified
+        let settled = self.settled();
+        settled.now || settled.modified
     }
 
     /// Whether a compiler of this version takes all that is mentioned from `SOURCE_DATE_EPOCH`, whose
@@ -58,10 +133,64 @@ impl Dates {
         let honoured = match clang {
             true => major(version).is_some_and(|major| major >= FIRST_CLANG),
             // gcc's manual, "Environment Variables": `__TIMESTAMP__` is the file's.
-            false => !self.modified && major(version).is_some_and(|major| major >= FIRST_GCC),
+            false => !self.settled().modified && major(version).is_some_and(|major| major >= FIRST_GCC),
         };
         honoured && is_epoch(first) && epochs.all(|other| other == first)
     }
+}
+
+/// Which piece of a name a word could be.
+fn pieces(word: &[u8]) -> u8 {
+    let has_letter = word.iter().any(|&byte| byte != b'_');
+    // `__T` is a parameter of templates in headers of the C library.
+    let begins = |name: &&[u8]| word.len() > 3 && name.starts_with(word);
+    let ends = |name: &&[u8]| word.ends_with(b"__") && name.ends_with(word);
+    if has_letter && NAMES.iter().any(|name| begins(name) || ends(name)) {
+        return Dates::WHOLE;
+    }
+    let letters = word.strip_prefix(b"_").unwrap_or(word);
+    if letters.len() < 2 {
+        return 0;
+    }
+    let is_inner = |name: &&[u8], letters: &[u8]| {
+        let inner = &name[2..name.len() - 2];
+        inner.starts_with(letters) || inner[1..].starts_with(letters) && letters.len() + 1 == inner.len()
+    };
+    let ends_once = |name: &&[u8]| word.ends_with(b"_") && name[..name.len() - 1].ends_with(word);
+    if NAMES.iter().any(|name| is_inner(name, letters)) {
+        Dates::LETTERS
+    } else if NAMES.iter().any(ends_once) {
+        Dates::LETTERS_AND_ONE
+    } else {
+        0
+    }
+}
+
+/// Whether a word that ends here could be pasted with what follows the argument or body that it is in.
+fn could_be_first(text: &[u8], end: usize) -> bool {
+    let next = text[end..].iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c));
+    next.is_none_or(|next| b",)#%/\\\n".contains(next))
+}
+
+/// Whether underscores could be the last piece of something: not where more is pasted to them, nor as the first of
+/// two in glibc's own macro, nor where they are called.
+fn could_be_last(text: &[u8], start: usize, end: usize) -> bool {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let after = &text[end..];
+    let after = &after[after.iter().position(|byte| !blank(byte)).unwrap_or(after.len())..];
+    let without_blanks = |text: &'_ [u8]| text.iter().rposition(|byte| !blank(byte)).map_or(0, |at| at + 1);
+    let is_first = || {
+        let before = &text[..without_blanks(&text[..start])];
+        let name = before.strip_suffix(b"(").map(|name| &name[..without_blanks(name)]);
+        after.starts_with(b",") && name.is_some_and(|name| name.ends_with(b"__CONCAT"))
+    };
+    let before = &text[..without_blanks(&text[..start])];
+    let is_operand = before.ends_with(b"#") || before.ends_with(b",") || before.ends_with(b"%:");
+    is_operand
+        && !after.starts_with(b"##")
+        && !after.starts_with(b"%:%:")
+        && !after.starts_with(b"(")
+        && !is_first()
 }
 
 /// Whether every compiler that goes by it takes a value.
@@ -74,6 +203,41 @@ fn is_epoch(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_macros_put_together_is_mentioned() {
+        let check = |texts: &[&str], expected: bool| {
+            let mut dates = Dates::default();
+            texts.iter().for_each(|text| dates |= Dates::in_text(text.as_bytes()));
+            assert_eq!(dates.any(), expected, "{texts:?}");
+        };
+        let pastes = "#define C(a,b) a##b\n";
+        for text in [
+            "C(__TI,ME__)",
+            "C(__,TIME__)",
+            "C(_,_DATE__)",
+            "C(__TIMESTAMP,__)",
+            "C(__T,IME__)",
+            "C(__, C(DATE, __))",
+            "C(__, C(TI, ME__))",
+            "C(C(__, TIME_), _)",
+        ] {
+            check(&[pastes, text], true);
+            check(&["#define C(a,b) a%:%:b\n", text], true);
+            check(&[text], false);
+        }
+        check(&["#define W(x) __##x##__\n", "W(TIME)"], true);
+        check(&["-DW(x)=__##x##__", "W(DATE)"], true);
+        // As in headers of glibc, Boost, Qt and SQL.
+        check(
+            &["#define F(x) __CONCAT(__,x)\n#define P(n) n##l\n", "enum { DATE, TIME, TIMESTAMP };"],
+            false,
+        );
+        check(&["#define F(x) __##x\n", "enum { DATE, TIME };", "SQL_##x##_DATE", "DATE_##x"], false);
+        let headers = "/* __TIME*_T_TYPE, __*_t */ template<typename __T> bool f(__T __val);\n";
+        check(&[pastes, headers, "int __TIMESIZE = f(__T);"], false);
+        check(&[pastes, "template<class T> T TE(T, D); _(\"text\"); int DATE_;"], false);
+    }
 
     #[test]
     fn what_the_environment_decides_is_told_from_what_the_clock_does() {

@@ -44,6 +44,7 @@ impl Builder<'_> {
                 self.push(Directive::Doubt("_Pragma in a macro"));
             }
         }
+        self.pastes |= has(b"##") || has(b"%:%:");
         match macros::parse(rest, self.mode, self.symbols) {
             Ok(definition) => {
                 let name = definition.name;

@@ -158,7 +158,8 @@ pub fn lex(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macro
 }
 
 fn build(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros) -> Unit {
-    let mut builder = Builder { symbols, macros, mode, unit: Unit::default(), open: Vec::new() };
+    let mut builder =
+        Builder { symbols, macros, mode, unit: Unit::default(), pastes: false, open: Vec::new() };
     let mut lines = Lines::new(content, mode);
     for found in lines.by_ref() {
         if builder.unit.broken.is_some() {
@@ -172,6 +173,9 @@ fn build(content: &[u8], mode: Mode, symbols: &mut Symbols, macros: &mut Macros)
         }
     }
     builder.unit.clock = lines.clock;
+    if builder.pastes {
+        builder.unit.clock |= Dates::of_pasting(b"##");
+    }
     builder.finish()
 }
 
@@ -196,6 +200,8 @@ pub(super) struct Builder<'a> {
     pub(super) macros: &'a mut Macros,
     pub(super) mode: Mode,
     pub(super) unit: Unit,
+    /// Whether a macro's body puts words together.
+    pub(super) pastes: bool,
     open: Vec<Open>,
 }
 

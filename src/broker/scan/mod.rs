@@ -12,7 +12,7 @@
 //! Around it: [`disk`] is the cached view of the file system, [`facts`] asks the compiler,
 //! [`options`] reads the command line, [`scanner`] puts them together and remembers.
 
-mod askers;
+pub mod askers;
 mod assembly;
 mod command;
 mod dates;
@@ -34,7 +34,7 @@ pub mod macros;
 pub mod modules;
 pub mod options;
 pub mod paths;
-mod phases;
+pub mod phases;
 pub mod pragma;
 mod prologue;
 mod record;

@@ -97,6 +97,13 @@ impl InputSet {
         size_of::<Self>() + files * 8 + paths * 16 + self.links.len() * size_of::<InputLink>()
     }
 
+    /// A file among them that the kernel makes up as it is read.
+    pub fn of_kernel(&self) -> Option<&[u8]> {
+        let mut files = self.files.iter().chain(&self.probed).chain(&self.precompiled);
+        let made_up = |path: &[u8]| path.starts_with(b"/proc/") || path.starts_with(b"/sys/");
+        files.find_map(|file| made_up(&file.real).then_some(&file.real[..]))
+    }
+
     /// Whether the scanner made it: then its chain is known.
     pub fn is_scanned(&self) -> bool {
         !self.search.directories.is_empty()

@@ -154,10 +154,10 @@ impl<'a> Lines<'a> {
         if let Some(statement) = &mut self.statement {
             statement.name();
         }
+        self.clock |= Dates::of_word(self.source, start, self.at);
         match word[0] {
             b'_' => match word {
                 b"_Pragma" => return self.pragma_operator(),
-                b"__DATE__" | b"__TIME__" | b"__TIMESTAMP__" => self.clock |= Dates::of_word(word),
                 b"__asm__" | b"__asm" => self.statement = Some(Statement::default()),
                 _ => {}
             },
@@ -341,11 +341,15 @@ impl<'a> Lines<'a> {
     /// Reads the rest of a directive's logical line.
     fn directive(&mut self) -> Found {
         let mut line = Vec::with_capacity(48);
+        let mut is_spliced = false;
         while self.at < self.source.len() {
             let byte = self.source[self.at];
             match byte {
                 b'\n' => break,
-                b'\\' if splice(self.source, self.at) > 0 => self.unsplice(),
+                b'\\' if splice(self.source, self.at) > 0 => {
+                    is_spliced = true;
+                    self.unsplice();
+                }
                 b'/' if self.comment() => line.push(b' '),
                 _ if line.is_empty() && byte != b'\r' && token::is_blank(byte) => self.at += 1,
                 b'"' | b'\'' | b'<' => {
@@ -377,6 +381,10 @@ impl<'a> Lines<'a> {
                 }
             }
         }
+        if is_spliced {
+            // Its words may have been in two lines each.
+            self.clock |= Dates::in_text(&line);
+        }
         Found::Directive(line)
     }
 
@@ -398,7 +406,7 @@ impl<'a> Lines<'a> {
             self.at = here;
         }
         line.extend_from_slice(word);
-        self.clock |= Dates::of_word(word);
+        self.clock |= Dates::of_word(self.source, start, self.at);
         if self.mode.raw_strings && self.peek(0) == b'"' && token::is_raw_prefix(word) {
             let rest = &self.source[self.at..];
             let Some(length) = token::raw_string_end(rest) else { return false };

@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::broker::scan::Dates;
+use crate::broker::scan::askers::{Part, part};
 use crate::broker::scan::shown::{self, Named};
+use crate::broker::scan::{Dates, phases};
 use crate::common::bytes::Bytes;
 
 /// Words of a text that are looked at as names of what an assembler reads.
@@ -28,6 +29,10 @@ pub struct Mentions {
     pub shown: Vec<Bytes>,
     /// Whether it mentions the date or the time.
     pub clock: Dates,
+    /// The first half of a word that `##` could make `__has_include` of.
+    pub heads: bool,
+    /// Its second half.
+    pub tails: bool,
     /// Something whose name cannot be told.
     pub unclear: Option<&'static str>,
 }
@@ -38,86 +43,153 @@ fn has(text: &[u8], word: &[u8]) -> bool {
 
 /// Looks through a text.
 pub fn mentions(text: &[u8]) -> Mentions {
-    let text = unspliced(text);
-    let mut mentions = Mentions { clock: Dates::in_text(&text), ..Mentions::default() };
-    if has(&text, b"GCC dependency") || has(&text, b"GCC  dependency") {
-        mentions.unclear = Some("#pragma GCC dependency");
+    if text.starts_with(b"CPCH") || text.starts_with(b"gpch") {
+        // A compiled header has names of all kinds in it; the texts that it was made of are read, too.
+        return Mentions { clock: Dates::spelt_out(text), ..Mentions::default() };
     }
-    for line in text.split(|&byte| byte == b'\n') {
-        mentions.included.extend(directive(line));
-        match shown(line) {
-            Named::File(name) => mentions.shown.push(Bytes(name)),
-            Named::Nothing => {}
-            Named::Computed => mentions.unclear = Some("#line of what is not spelt out"),
-        }
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let mut mentions = Mentions::default();
+    look_through(&unspliced(text), &mut mentions);
+    if phases::has_trigraph(text) {
+        // Whether they are ones is for the options to say: it may be either.
+        look_through(&unspliced(&phases::replace_trigraphs(text)), &mut mentions);
     }
-    for word in [&b"__has_include"[..], b"__has_embed"] {
-        for at in memmem::find_iter(&text, word).filter(|&at| is_of_directive(&text[..at])) {
-            match asked(&text, at, word.len()) {
-                Asked::Name(name) => mentions.included.push(name),
-                Asked::Nothing => {}
-                Asked::Unclear => mentions.unclear = Some("__has_include of what is not spelt out"),
-            }
-        }
-    }
-    let reads = [&b"incbin"[..], b"INCBIN", b".include"];
-    if reads.iter().any(|word| has(&text, word)) {
-        mentions.literals = literals(&text);
-    }
-    for names in [&mut mentions.included, &mut mentions.shown] {
+    for names in [&mut mentions.included, &mut mentions.shown, &mut mentions.literals] {
         names.sort_unstable();
         names.dedup();
     }
     mentions
 }
 
-/// The text with lines that go on in the next put together.
-fn unspliced(text: &[u8]) -> Cow<'_, [u8]> {
-    if !has(text, b"\\\n") && !has(text, b"\\\r\n") {
-        return Cow::Borrowed(text);
+fn look_through(text: &[u8], mentions: &mut Mentions) {
+    mentions.clock |= Dates::in_text(text);
+    if memmem::find_iter(text, b"dependency").any(|at| is_pragma(&text[..at])) {
+        mentions.unclear = Some("#pragma GCC dependency");
     }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let after = &rest[at + 1..];
-        rest = match after {
-            [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] => after,
-            after => {
-                out.push(b'\\');
-                after
+    for behind in behind_hashes(text) {
+        mentions.included.extend(directive(behind));
+        match shown(behind) {
+            Named::File(name) => mentions.shown.push(Bytes(name)),
+            Named::Nothing => {}
+            Named::Computed => mentions.unclear = Some("#line of what is not spelt out"),
+        }
+    }
+    look_for_queries(text, mentions);
+    let reads = [&b"incbin"[..], b"INCBIN", b".include"];
+    if reads.iter().any(|word| has(text, word)) {
+        mentions.literals.extend(literals(text));
+    }
+}
+
+/// Whether a word of a command has `__has_include` or its kin in it, or a piece of them.
+pub fn has_query(word: &[u8]) -> bool {
+    let word = word.strip_prefix(b"-D").unwrap_or(word);
+    word.split(|byte| !in_word(byte)).any(|word| matches!(part(word), Some(Part::Whole | Part::Head)))
+}
+
+fn in_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
+}
+
+/// Looks for `__has_include` and its kin, and for what `##` might make them of.
+fn look_for_queries(text: &[u8], mentions: &mut Mentions) {
+    let mut seen = 0;
+    let mut marks: Vec<usize> = [&b"__h"[..], b"has_", b"include", b"embed"]
+        .iter()
+        .flat_map(|part| memmem::find_iter(text, part))
+        .collect();
+    marks.sort_unstable();
+    for at in marks {
+        let start = text[..at].iter().rposition(|byte| !in_word(byte)).map_or(0, |before| before + 1);
+        let length = text[start..].iter().position(|byte| !in_word(byte)).unwrap_or(text.len() - start);
+        let word = &text[start..start + length];
+        let Some(part) = part(word).filter(|_| start + length > seen) else { continue };
+        seen = start + length;
+        let is_there = || !is_in_comment(text, start);
+        match part {
+            Part::Whole => {}
+            Part::Head => {
+                mentions.heads |= is_there();
+                continue;
             }
-        };
+            Part::Tail => {
+                let before = text[..start].trim_ascii_end();
+                let is_directive = before.ends_with(b"#") || before.ends_with(b"%:");
+                mentions.tails |= !is_directive && is_there();
+                continue;
+            }
+        }
+        match asked(text, start, word) {
+            Asked::Name(name) => mentions.included.push(name),
+            Asked::Unclear if is_there() => {
+                mentions.unclear = Some("__has_include of what is not spelt out");
+            }
+            Asked::Unclear | Asked::Nothing => {}
+        }
     }
-    out.extend_from_slice(rest);
+}
+
+/// Whether a text ends with `GCC`, or `clang`, as a pragma begins that goes on with what follows.
+fn is_pragma(before: &[u8]) -> bool {
+    let mut before = before.trim_ascii_end();
+    while let Some(rest) = before.strip_suffix(b"*/") {
+        before = memmem::rfind(rest, b"/*").map_or(&b""[..], |at| &rest[..at]).trim_ascii_end();
+    }
+    before.ends_with(b"GCC") || before.ends_with(b"clang")
+}
+
+/// The text with lines that go on in the next put together, blanks behind the backslash or not.
+fn unspliced(text: &[u8]) -> Cow<'_, [u8]> {
+    let is_splice = |at: &usize| phases::splice(text, *at) > 0;
+    let Some(first) = memchr::memchr_iter(b'\\', text).find(is_splice) else { return Cow::Borrowed(text) };
+    let mut out = Vec::with_capacity(text.len());
+    out.extend_from_slice(&text[..first]);
+    let mut at = first;
+    while at < text.len() {
+        let length = phases::splice(text, at);
+        let rest = &text[at + length..];
+        // A backslash that is none goes along with what follows it.
+        let skip = usize::from(length == 0);
+        let next = memchr::memchr(b'\\', rest.get(skip..).unwrap_or_default());
+        let end = next.map_or(rest.len(), |next| next + skip);
+        out.extend_from_slice(&rest[..end]);
+        at += length + end;
+    }
     Cow::Owned(out)
 }
 
-/// The text of a line behind its `#`.
-fn behind_hash(line: &[u8]) -> Option<&[u8]> {
-    let line = line.trim_ascii_start();
-    Some(line.strip_prefix(b"#").or_else(|| line.strip_prefix(b"%:"))?.trim_ascii_start())
+/// The texts behind each `#` that may begin a directive.
+fn behind_hashes(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let begins = |before: &[u8]| {
+        let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r' | 0);
+        let end = before.iter().rposition(|byte| !blank(byte)).map_or(0, |at| at + 1);
+        end == 0 || before[end - 1] == b'\n' || before[..end].ends_with(b"*/")
+    };
+    let hashes = memchr::memchr2_iter(b'#', b'%', text).filter(move |&at| begins(&text[..at]));
+    hashes.filter_map(|at| {
+        let hash = &text[at..];
+        Some(skip_comments(hash.strip_prefix(b"#").or_else(|| hash.strip_prefix(b"%:"))?))
+    })
 }
 
 /// The file that a line says the next one is of: `#line 3 "a.y"`, or `# 3 "a.y"` as preprocessors write it.
-fn shown(line: &[u8]) -> Named {
-    match behind_hash(line) {
-        Some(marker) if marker.first().is_some_and(u8::is_ascii_digit) => match shown::named(marker) {
+fn shown(text: &[u8]) -> Named {
+    let text = &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())];
+    if text.first().is_some_and(u8::is_ascii_digit) {
+        return match shown::named(text) {
             Named::File(name) => Named::File(name),
             // Assembler's remarks begin like that.
             Named::Nothing | Named::Computed => Named::Nothing,
-        },
-        Some(text) => text.strip_prefix(b"line").map_or(Named::Nothing, |rest| match rest.first() {
-            Some(byte) if byte.is_ascii_whitespace() => shown::named(skip_comments(rest)),
-            _ => Named::Nothing,
-        }),
-        None => Named::Nothing,
+        };
     }
+    text.strip_prefix(b"line").map_or(Named::Nothing, |rest| match rest.first() {
+        Some(byte) if byte.is_ascii_whitespace() || *byte == b'/' => shown::named(skip_comments(rest)),
+        _ => Named::Nothing,
+    })
 }
 
-/// The name in a line that includes something.
+/// The name in a line that includes something, behind its `#`.
 fn directive(line: &[u8]) -> Option<Bytes> {
-    let line = behind_hash(line)?;
     let words = [&b"include_next"[..], b"include", b"import", b"embed", b"__include_macros"];
     let rest = words.iter().find_map(|word| line.strip_prefix(*word))?;
     quoted(skip_comments(rest))
@@ -151,29 +223,34 @@ enum Asked {
     Unclear,
 }
 
-/// Whether what follows this text is part of a directive: all else cannot ask.
-fn is_of_directive(before: &[u8]) -> bool {
-    let line = &before[memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1)..];
-    let begins = line.trim_ascii_start();
-    // A comment that ends here may have begun in a directive.
-    let goes_on = has(line, b"*/") && !has(line, b"/*");
-    goes_on || (begins.starts_with(b"#") || begins.starts_with(b"%:")) && !has(line, b"//")
+/// Whether what is at a place is certainly part of a comment.
+fn is_in_comment(text: &[u8], at: usize) -> bool {
+    let line = |at: usize| memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+    // What stands before it on its line has no literal or other comment that it could be within.
+    let is_bare = |text: &[u8]| !text.iter().any(|byte| b"\"'<*".contains(byte));
+    let before = &text[line(at)..at];
+    if let Some(slashes) = memmem::find(before, b"//")
+        && is_bare(&before[..slashes])
+        && !has(&before[slashes..], b"*/")
+    {
+        return true;
+    }
+    let Some(open) = memmem::rfind(&text[..at], b"/*") else { return false };
+    let start = &text[line(open)..open];
+    let inside = &text[open..at];
+    let in_raw_string = inside.contains(&b'"') && has(text, b"R\"");
+    !has(&inside[2..], b"*/") && is_bare(start) && !has(start, b"//") && !in_raw_string
 }
 
-/// What is asked for at `at`, where a word of that length stands.
-fn asked(text: &[u8], at: usize, length: usize) -> Asked {
-    let behind = &text[at + length..];
-    let behind = behind.strip_prefix(b"_next").unwrap_or(behind);
-    let behind = behind.strip_prefix(b"__").unwrap_or(behind);
-    if behind.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
-        return Asked::Nothing;
-    }
+/// What is asked for where this word stands, a query or a piece of one.
+fn asked(text: &[u8], at: usize, word: &[u8]) -> Asked {
+    let is_whole = [&b"__has_include"[..], b"__has_embed"].iter().any(|query| word.starts_with(query));
     let before = text[..at].trim_ascii_end();
     let before = before.strip_suffix(b"(").unwrap_or(before).trim_ascii_end();
-    if [&b"defined"[..], b"ifdef", b"ifndef", b"undef"].iter().any(|word| before.ends_with(word)) {
+    if [&b"defined"[..], b"ifdef", b"ifndef", b"undef", b"define"].iter().any(|word| before.ends_with(word)) {
         return Asked::Nothing;
     }
-    match skip_comments(behind).strip_prefix(b"(") {
+    match skip_comments(&text[at + word.len()..]).strip_prefix(b"(").filter(|_| is_whole) {
         Some(inside) => quoted(skip_comments(inside)).map_or(Asked::Unclear, Asked::Name),
         None => Asked::Unclear,
     }
@@ -231,6 +308,76 @@ mod tests {
         check("#if /* of\n two lines */ __has_include(NAME)\n", &[], true);
         check("// __has_include is asked\n/* by __has_include */\n#endif // __has_include\n", &[], false);
         check("#pragma GCC dependency \"x\"\n", &[], true);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_wherever_it_stands() {
+        for text in [
+            "#if 1 /* see http://foo.com */ && __has_include(\"o.h\")\n",
+            "#if 0 && \\ \n __has_include(\"o.h\")\n",
+            "#if 1 /* a\n b */ /* c */ && __has_include(\"o.h\")\n",
+            "/* x */ #if __has_include(\"o.h\")\n",
+            "\u{feff}#if __has_include(\"o.h\")\n",
+            "??=if __has_include(\"o.h\")\n",
+            "#if 1 && ??/\n __has_include(\"o.h\")\n",
+            "/* x */ # /* y */ include /* a\n b */ \"o.h\"\n",
+            "/* a\n b */ ??=include \"o.h\"\n",
+            "\u{feff}#include \"o.h\"\n",
+            "#define H(x) 1\n#if H(__has_include(\"o.h\"))\n",
+        ] {
+            check(text, &["o.h"], false);
+        }
+        check("#if __has_include(<a//b.h>) || __has_include(\"o.h\")\n", &["a//b.h", "o.h"], false);
+    }
+
+    #[test]
+    fn what_certainly_is_a_comment_asks_nothing() {
+        check("/* what\n __has_include says */\nint x; // and __has_embed(x)\n", &[], false);
+        check("#if 1 /* http://x */ && __has_include(X)\n", &[], true);
+        check("#if 1 /* a\n // b */ && __has_include(X)\n", &[], true);
+        check("#if __has_include(<a//b.h>) && H(__has_include)\n", &["a//b.h"], true);
+        check("char *s = \"/*\"; \n#if __has_include(X)\n", &[], true);
+        check("char *s = R\"(\n/*\n)\"; \n#if __has_include(X)\n", &[], true);
+        check("char *s = \"//\"; H(__has_include)\n", &[], true);
+    }
+
+    #[test]
+    fn names_in_a_compiled_header_are_not_those_of_a_text() {
+        check("CPCH __has_include(X) has_include #include \"x.h\"\n", &[], false);
+        check("gpch __has_include(X)", &[], false);
+    }
+
+    #[test]
+    fn what_could_become_a_query_is_unclear() {
+        let halves = |text: &str| {
+            let found = mentions(text.as_bytes());
+            assert_eq!((&found.included[..], found.unclear), (&[][..], None), "{text}");
+            (found.heads, found.tails)
+        };
+        assert_eq!(halves("#define C(x, y) x##y\n#if C(__has_, include)(\"o.h\")\n"), (true, true));
+        assert_eq!(halves("struct __has_##_NTYPE; // include\n#if C(x)\n# include A\n"), (true, false));
+        assert_eq!(halves("#if C(embed)(\"o.h\") || C(s_include)\n"), (false, true));
+        check("#if C(__has_inc, lude)(\"o.h\")\n", &[], true);
+        check("#if C(__, has_include)(\"o.h\")\n", &[], true);
+        check("int resolve_has_include(int has_it, int __hash);\n", &[], false);
+        check("#ifndef __has_include\n#define __has_include(x) 0\n#endif\n", &[], false);
+    }
+
+    #[test]
+    fn arguments_may_ask_too() {
+        for word in ["-DH=__has_include", "-DQ(x)=__has_include(x)", "-Wp,-DQ=__has_embed(<x>)", "-DX=__has_"]
+        {
+            assert!(has_query(word.as_bytes()), "{word}");
+        }
+        assert!(!has_query(b"-DHAS_INCLUDE=1") && !has_query(b"-fno-hash_include"));
+    }
+
+    #[test]
+    fn pragmas_that_name_a_file_are_unclear() {
+        for text in ["#pragma GCC\tdependency \"x\"", "#pragma clang /* */ dependency \"x\""] {
+            check(text, &[], true);
+        }
+        check("int a_dependency; // GCC has a dependency\n", &[], false);
     }
 
     #[test]
