@@ -6,9 +6,12 @@
 //! compiler would.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
+use std::io::Read;
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::bytes::Bytes;
 use crate::common::invocation::Invocation;
@@ -16,6 +19,10 @@ use crate::common::invocation::Invocation;
 /// How long an offset is taken to stand, and a whole part of whatever clocks are put on or back at: none changes
 /// within a minute.
 const MINUTE_S: u64 = 60;
+
+/// How long `date` may take, and how much it may say.
+const PATIENCE_S: i64 = 2;
+const ANSWER_MAX_BYTES: usize = 256;
 
 /// Zones remembered; beyond it the memory starts afresh.
 const ZONES_MAX: usize = 64;
@@ -74,11 +81,29 @@ fn is_plain(zone: &[u8]) -> bool {
 fn ask(zone: Option<&Bytes>) -> Option<i64> {
     let mut date = Command::new("date");
     date.arg("+%s %Y %m %d %H %M %S").env_remove("TZ").env("LC_ALL", "C");
-    date.stdin(Stdio::null()).stderr(Stdio::null());
+    date.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(zone) = zone {
         date.env("TZ", zone.as_os_str());
     }
-    read(&String::from_utf8(date.output().ok()?.stdout).ok()?)
+    let mut child = date.spawn().ok()?;
+    let said = child.stdout.take().and_then(answer);
+    // One that has answered is ending.
+    let _ = child.kill();
+    let _ = child.wait();
+    read(&said?)
+}
+
+/// What a child says at once, within its time.
+fn answer(mut stdout: ChildStdout) -> Option<String> {
+    let patience = Timespec { tv_sec: PATIENCE_S, tv_nsec: 0 };
+    let mut said = [0; ANSWER_MAX_BYTES];
+    match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&patience)) {
+        Ok(1..) => {
+            let length = stdout.read(&mut said).ok()?;
+            Some(String::from_utf8_lossy(&said[..length]).into_owned())
+        }
+        _ => None,
+    }
 }
 
 /// By how much a local time is ahead: `UTC-SECONDS YEAR MONTH DAY HOUR MINUTE SECOND`.
