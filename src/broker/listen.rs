@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
+use self::spare::{Spare, is_missing};
 use super::Shared;
 use super::activation::Inherited;
 use super::session::{self, Visit};
@@ -22,8 +23,13 @@ use crate::common::place::Place;
 use crate::common::protocol::io::local_frame;
 use crate::common::protocol::local::Kind;
 
+mod spare;
+
 /// How often a broker looks whether its socket is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long nobody is let in after that has failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket and the right to it.
 pub struct Door {
@@ -106,16 +112,14 @@ impl Door {
         let mut sessions = JoinSet::new();
         let mut busy_since = Instant::now();
         let mut look = interval(LOOK_INTERVAL);
+        let mut spare = Spare::keep();
         loop {
             let idle_at = busy_since + shared.config.idle;
             tokio::select! {
                 () = shared.stopped() => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok(stream) => self.admit(&shared, &mut sessions, stream).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a shim");
-                        sleep(Duration::from_millis(20)).await;
-                    }
+                    Err(error) => self.turn_away(&shared, &mut spare, &error).await,
                 },
                 _ = look.tick() => if self.is_lost() {
                     tracing::info!("the socket is gone, so nobody finds this broker: exiting");
@@ -147,8 +151,7 @@ impl Door {
     }
 
     async fn admit(&self, shared: &Arc<Shared>, sessions: &mut JoinSet<Visit>, mut stream: Stream) {
-        let ours = rustix::process::geteuid().as_raw();
-        if stream.peer_creds().ok().and_then(|peer| peer.euid()) != Some(ours) {
+        if !is_own(&stream) {
             tracing::warn!("a connection of another user was refused");
             return;
         }
@@ -158,6 +161,41 @@ impl Door {
             return;
         }
         sessions.spawn(session::serve(shared.clone(), stream));
+    }
+
+    /// What to do when nobody can be let in. Where there are no descriptors, whoever comes gets the spare one,
+    /// and is told so at once: it would wait for seconds, each compile anew.
+    async fn turn_away(&self, shared: &Arc<Shared>, spare: &mut Spare, error: &io::Error) {
+        let say = |spare: &mut Spare| {
+            let is_due = spare.is_to_be_said(Instant::now());
+            if is_due {
+                tracing::warn!(%error, "cannot accept a shim");
+            }
+            is_due
+        };
+        if !is_missing(error) {
+            say(spare);
+            sleep(PAUSE).await;
+            return;
+        }
+        if !spare.let_go() {
+            sleep(PAUSE).await;
+            spare.restore();
+            return;
+        }
+        let accepted = tokio::select! {
+            biased;
+            accepted = self.listener.accept() => Some(accepted),
+            // The system asks for a descriptor before it looks whether anybody is there.
+            () = std::future::ready(()) => None,
+        };
+        match accepted {
+            Some(Ok(stream)) if is_own(&stream) => session::turn_away(shared, stream, say(spare)).await,
+            // Another thread was quicker.
+            Some(Err(_)) => sleep(PAUSE).await,
+            Some(Ok(_)) | None => {}
+        }
+        spare.restore();
     }
 
     /// Gives the place up: shims that come now start the next broker.
@@ -170,6 +208,12 @@ impl Door {
             tracing::warn!(%error, "cannot remove the socket");
         }
     }
+}
+
+/// Whether this user is at the other end.
+fn is_own(stream: &Stream) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    stream.peer_creds().ok().and_then(|peer| peer.euid()) == Some(ours)
 }
 
 /// Takes the lock of a place, which is the right to be its broker.

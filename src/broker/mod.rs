@@ -180,6 +180,23 @@ pub enum ServeError {
     /// What it is told is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// It could start, and serve nobody.
+    #[error("only {limit} files may be open (ulimit -n), and a broker needs {DESCRIPTORS_MIN}")]
+    Descriptors {
+        /// How many may be.
+        limit: u64,
+    },
+}
+
+/// So many files must a broker be allowed to have open: a dozen and a half are its own, and the rest is for a few jobs.
+const DESCRIPTORS_MIN: u64 = 64;
+
+/// Whether a broker can live with so many descriptors.
+fn is_enough(descriptors: u64) -> Result<(), ServeError> {
+    match descriptors < DESCRIPTORS_MIN {
+        true => Err(ServeError::Descriptors { limit: descriptors }),
+        false => Ok(()),
+    }
 }
 
 /// Sets the mask that this process and the compilers that it questions make files with: what it was started
@@ -201,6 +218,7 @@ fn set_mask() -> rustix::fs::Mode {
 /// Returns why it cannot start.
 pub fn serve() -> Result<(), ServeError> {
     let descriptors = raise_limits();
+    is_enough(descriptors)?;
     let umask = set_mask();
     let defaults = Defaults::read(|name| std::env::var_os(name))?;
     let places = config::places();
@@ -349,6 +367,23 @@ pub fn exit_status(error: &ServeError) -> u8 {
         // Somebody else serves: whoever started us has what it wants.
         ServeError::Door(DoorError::Taken) => 0,
         ServeError::Settings(_) => exit::BAD_ARGUMENTS as u8,
-        ServeError::Door(_) => exit::FAILED as u8,
+        ServeError::Door(_) | ServeError::Descriptors { .. } => exit::FAILED as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_could_serve_nobody_does_not_start_and_names_the_limit() {
+        for (limit, refused) in
+            [(10, true), (16, true), (63, true), (64, false), (1024, false), (1 << 20, false)]
+        {
+            let said = is_enough(limit).err().map(|error| error.to_string());
+            assert_eq!(said.is_some(), refused, "{limit}");
+            let names = |said: String| said.contains("ulimit -n") && said.contains(&limit.to_string());
+            assert!(said.is_none_or(names), "{limit}");
+        }
     }
 }

@@ -37,9 +37,11 @@ use crate::common::settings::Settings;
 mod due;
 mod orders;
 mod provided;
+mod turned;
 
 use due::Due;
 pub use orders::{hold_host, obey, source_name, trace_wish};
+pub use turned::turn_away;
 
 /// How long a shim may take to say what it wants, and to take what it is told.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(30);

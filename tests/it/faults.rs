@@ -23,6 +23,7 @@ mod disks;
 mod files;
 mod odd;
 mod options;
+mod scarce;
 
 /// Files of the project. Sixteen jobs at once are several rounds of it.
 const FILES: u32 = 60;
