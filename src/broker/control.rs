@@ -82,8 +82,11 @@ fn run_distcc() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version go to stdout and end well; mistakes have distcc's own status.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::BAD_ARGUMENTS as u8 } else { 0 });
+            let printed = delivered(error.print());
+            return match error.use_stderr() {
+                true => ExitCode::from(exit::BAD_ARGUMENTS as u8),
+                false => finish(printed.map(|()| ExitCode::SUCCESS)),
+            };
         }
     };
     finish(dispatch(&matches))
@@ -300,7 +303,7 @@ fn pump() -> Result<ExitCode, String> {
         Some(pump::Wish::Startup) => {
             let hosts = hosts.map(|hosts| pump::export("DISTCC_HOSTS", OsStr::new(&hosts)));
             let lines = hosts.into_iter().chain([pump::export("PATH", &path)]);
-            lines.for_each(|line| drop(std::io::stdout().write_all(line.as_bytes())));
+            lines.for_each(|line| print_bytes(line.as_bytes()));
             Ok(ExitCode::SUCCESS)
         }
         Some(pump::Wish::Shutdown) => Ok(ExitCode::SUCCESS),
@@ -407,8 +410,40 @@ fn scan_includes(words: &[Bytes]) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints, or ends the program with what went wrong: a disk that is full must not look like success.
 fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+fn print_bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
-    // A reader that has seen enough is no error of ours.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if let Err(message) = delivered(written) {
+        complain(&format!("distcc: {message}"));
+        std::process::exit(exit::FAILED);
+    }
+}
+
+/// What is wrong where something could not be printed. A reader that has seen enough is no error of ours.
+fn delivered(written: std::io::Result<()>) -> Result<(), String> {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_printed_is_no_success_unless_the_reader_left() {
+        let full = File::options().write(true).open("/dev/full").and_then(|mut full| full.write_all(b"x"));
+        assert!(delivered(full).is_err_and(|message| message.contains("No space left")));
+        assert_eq!(delivered(Err(Error::from(std::io::ErrorKind::BrokenPipe))), Ok(()));
+        assert_eq!(delivered(Ok(())), Ok(()));
+    }
 }

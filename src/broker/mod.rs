@@ -27,6 +27,7 @@ pub mod faces;
 pub mod frontend;
 pub mod hermetic;
 pub mod history;
+mod home;
 pub mod host_lists;
 pub mod inputs;
 pub mod link;

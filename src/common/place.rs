@@ -102,6 +102,12 @@ pub fn is_private(owner: u32, mode: u32, uid: u32) -> bool {
     owner == uid && mode & 0o077 == 0
 }
 
+/// Whether `uid` is meant to put things into a directory with this owner and mode. The system keeps everybody
+/// from others' directories but root, and what root makes there shuts their owners out.
+pub fn is_open_to(owner: u32, mode: u32, uid: u32) -> bool {
+    uid != 0 || owner == 0 || mode & 0o002 != 0
+}
+
 /// The places to try, the best first; never none.
 ///
 /// `$DISTCC_DIR` comes first, and what stands in for it is for when it cannot be used: it is
@@ -249,6 +255,14 @@ mod tests {
         assert!(place.accepts(7, 0o700, 7));
         assert!(!place.accepts(7, 0o750, 7));
         assert!(!place.accepts(8, 0o700, 7));
+    }
+
+    #[test]
+    fn root_makes_nothing_in_another_users_directory() {
+        assert!(!is_open_to(1000, 0o755, 0) && !is_open_to(1000, 0o775, 0));
+        assert!(is_open_to(0, 0o755, 0) && is_open_to(1000, 0o1777, 0));
+        // Whether anybody else may, the system knows.
+        assert!(is_open_to(0, 0o755, 1000) && is_open_to(1000, 0o700, 1000));
     }
 
     #[test]

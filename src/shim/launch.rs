@@ -18,7 +18,7 @@ use rustix::fs::{FileType, Mode, lstat, mkdir};
 use rustix::io::Errno;
 
 use crate::common::bytes::Bytes;
-use crate::common::place::{CHOSEN, Place};
+use crate::common::place::{CHOSEN, Place, is_open_to};
 use crate::common::protocol::local::{Header, Kind};
 
 use super::broker::{OtherBuild, jittered};
@@ -177,6 +177,13 @@ fn usable(places: &[Place]) -> Result<&Place, LaunchError> {
 fn prepare(place: &Place) -> Result<(), LaunchError> {
     let directory = &place.directory;
     let failed = |error: Errno| LaunchError::Directory { directory: directory.clone(), why: error.into() };
+    let uid = rustix::process::geteuid().as_raw();
+    let parent = directory.as_path().parent().and_then(|parent| lstat(parent).ok());
+    let is_closed = parent.is_some_and(|parent| !is_open_to(parent.st_uid, parent.st_mode, uid));
+    // One of our own that is there is as good as any.
+    if is_closed && lstat(&directory[..]).is_err() {
+        return Err(LaunchError::NotPrivate { directory: directory.clone() });
+    }
     match mkdir(&directory[..], Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         // It may be there on a file system that cannot be written to; looking tells.
@@ -184,7 +191,6 @@ fn prepare(place: &Place) -> Result<(), LaunchError> {
     }
     let found = lstat(&directory[..]).map_err(failed)?;
     let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-    let uid = rustix::process::geteuid().as_raw();
     if is_directory && place.accepts(found.st_uid, found.st_mode, uid) {
         return Ok(());
     }

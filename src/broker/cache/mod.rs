@@ -28,6 +28,7 @@ use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Audit;
 use crate::common::settings::{CacheSetting, cache_setting};
 use crate::common::toolchain::Digest;
+use crate::common::trust::files::may_fill;
 
 /// How much is kept where nobody says, in bytes.
 const SIZE_DEFAULT: u64 = 5 << 30;
@@ -49,9 +50,21 @@ pub struct Slot {
     key: Digest,
 }
 
+/// The results in a directory, unless they would be root's in another user's.
+fn open_disk(path: &Path) -> Option<Arc<Disk>> {
+    match may_fill(path, rustix::process::geteuid().as_raw()) {
+        Ok(()) => Some(Arc::new(Disk::new(path.to_owned()))),
+        Err(error) => {
+            tracing::warn!("no results are kept: {error}");
+            None
+        }
+    }
+}
+
 /// All caches of one broker.
 pub struct Caches {
-    open: Mutex<HashMap<PathBuf, Arc<Disk>>>,
+    /// Those of other users are not used.
+    open: Mutex<HashMap<PathBuf, Option<Arc<Disk>>>>,
     to_write: mpsc::Sender<Kept>,
     distrusted: Arc<Distrusted>,
     counts: Counts,
@@ -95,7 +108,7 @@ impl Caches {
         if open.len() >= DIRECTORIES_MAX && !open.contains_key(&directory) {
             open.clear();
         }
-        let disk = open.entry(directory).or_insert_with_key(|path| Arc::new(Disk::new(path.clone())));
+        let disk = open.entry(directory).or_insert_with_key(|path| open_disk(path)).as_ref()?;
         disk.bound(size);
         Some(Slot { disk: Arc::clone(disk), key: *job.action.get_or_init(|| action_digest(job)) })
     }

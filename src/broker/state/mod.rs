@@ -11,14 +11,18 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::home;
+use crate::common::trust::files::may_fill;
+
 /// `$DISTCC_DIR`, else `~/.distcc`.
 pub fn directory() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("DISTCC_DIR").or_else(|| Some(variable("HOME")?.join(".distcc")))
+    variable("DISTCC_DIR").or_else(home::distcc_folder)
 }
 
-/// Makes a directory, in one that is ours or that somebody made, as distcc 3.4 does.
+/// Makes a directory, in one that is ours or that somebody made, as distcc 3.4 does; as root, not in another user's.
 fn make(path: &Path, umask: u32) -> io::Result<()> {
+    may_fill(path, rustix::process::geteuid().as_raw()).map_err(io::Error::other)?;
     match std::fs::DirBuilder::new().mode(0o777 & !umask).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::broker::home;
 use crate::common::place::CHOSEN;
 use crate::common::protocol::link::HELLO_TIMEOUT;
 use crate::common::trust::certificate::{self, PRESENTED_MAX};
@@ -311,7 +312,7 @@ fn folder() -> Result<PathBuf, FileError> {
         // A broker works in `/`; the shim that started it says which directory it meant.
         false => variable(CHOSEN).or_else(|| std::path::absolute(&directory).ok()).unwrap_or(directory),
     });
-    let places = [given, variable("HOME").map(|home| home.join(".distcc"))];
+    let places = [given, home::distcc_folder()];
     let mut last = FileError::Io {
         path: PathBuf::from("~/.distcc"),
         error: std::io::Error::other("there is no place for keys: neither DISTCC_DIR nor HOME is set"),

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::key::Identity;
+use crate::common::place::is_open_to;
 
 /// The longest file with a secret.
 const SECRET_MAX_BYTES: u64 = 1 << 10;
@@ -90,8 +91,23 @@ pub fn is_private_folder(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Checks that `uid` is meant to put things into a folder; of one that is not there yet, into the nearest
+/// that is: it would be made there.
+///
+/// # Errors
+///
+/// Returns whose it is.
+pub fn may_fill(path: &Path, uid: u32) -> Result<(), FileError> {
+    let nearest = path.ancestors().find_map(|folder| Some((folder, fs::metadata(folder).ok()?)));
+    let Some((folder, found)) = nearest else { return Ok(()) };
+    match is_open_to(found.uid(), found.mode(), uid) {
+        true => Ok(()),
+        false => Err(open(folder, found.uid(), found.mode() & 0o777, "go-w")),
+    }
+}
+
 /// Checks that a folder is ours and that nobody else can put things there; one that is not there yet is
-/// ours to be made.
+/// ours to be made, unless that would be in another user's.
 ///
 /// # Errors
 ///
@@ -99,7 +115,7 @@ pub fn is_private_folder(path: &Path) -> Result<(), FileError> {
 pub fn is_own_folder(path: &Path) -> Result<(), FileError> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return may_fill(path, own_uid()),
         Err(error) => return Err(failed(path)(error)),
     };
     let (owner, mode) = (found.uid(), found.mode() & 0o777);
@@ -275,6 +291,23 @@ mod tests {
         set_mode(&folder, 0o775);
         let error = is_own_folder(&folder).expect_err("others can write there").to_string();
         assert!(error.contains("chmod go-w"), "{error}");
+    }
+
+    #[test]
+    fn what_root_would_make_in_a_users_folder_is_refused_and_left_unmade() {
+        let top = tempfile::tempdir().expect("a folder");
+        if own_uid() == 0 {
+            std::os::unix::fs::chown(top.path(), Some(12345), None).expect("root may");
+            assert!(is_own_folder(&top.path().join("a/keys")).is_err());
+        }
+        for path in [top.path().to_owned(), top.path().join(".distcc"), top.path().join("a/b/c")] {
+            let error = may_fill(&path, 0).expect_err("another user's").to_string();
+            assert!(error.contains(&top.path().display().to_string()), "{error}");
+            assert!(may_fill(&path, 12345).is_ok());
+        }
+        // Whoever opens a folder to all means root, too.
+        set_mode(top.path(), 0o777);
+        assert!(may_fill(&top.path().join("a"), 0).is_ok());
     }
 
     #[test]
