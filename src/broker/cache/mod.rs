@@ -50,9 +50,17 @@ pub struct Slot {
     key: Digest,
 }
 
-/// The results in a directory, unless they would be root's in another user's.
-fn open_disk(path: &Path) -> Option<Arc<Disk>> {
+/// Whether the user named the directory.
+fn is_named(invocation: &Invocation) -> bool {
+    let set = invocation.variable("DISTCC_CACHE").unwrap_or_default();
+    set.split(|&byte| byte == b',').any(|word| word.starts_with(b"/"))
+}
+
+/// The results in a directory, unless they would be root's in another user's where nobody asked for that.
+fn open_disk(path: &Path, is_named: bool) -> Option<Arc<Disk>> {
     match may_fill(path, rustix::process::geteuid().as_raw()) {
+        // In a container, root works in a project of somebody else's.
+        _ if is_named => Some(Arc::new(Disk::new(path.to_owned()))),
         Ok(()) => Some(Arc::new(Disk::new(path.to_owned()))),
         Err(error) => {
             tracing::warn!("no results are kept: {error}");
@@ -108,7 +116,10 @@ impl Caches {
         if open.len() >= DIRECTORIES_MAX && !open.contains_key(&directory) {
             open.clear();
         }
-        let disk = open.entry(directory).or_insert_with_key(|path| open_disk(path)).as_ref()?;
+        let disk = open
+            .entry(directory)
+            .or_insert_with_key(|path| open_disk(path, is_named(invocation)))
+            .as_ref()?;
         disk.bound(size);
         Some(Slot { disk: Arc::clone(disk), key: *job.action.get_or_init(|| action_digest(job)) })
     }
