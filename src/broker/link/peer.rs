@@ -116,6 +116,9 @@ pub struct Peer {
     brought: (Moment, u64),
 }
 
+/// Who has not looked for so long was stopped itself: it looks at each [`PING_INTERVAL`].
+const STOPPED_MIN: Duration = PING_INTERVAL.saturating_mul(2);
+
 /// While a result is on its way, a link brings something: so many bytes in so long, all results together.
 /// That is a sixteenth of what a modem of the last century brings.
 const TRICKLE_SPAN: Duration = Duration::from_secs(14);
@@ -261,6 +264,10 @@ impl Peer {
     ///
     /// Returns [`LinkError::Silent`] or [`LinkError::Trickle`] when the link must be given up.
     pub fn on_time(&mut self, now: Moment) -> Result<(), LinkError> {
+        if now.since(self.now) > STOPPED_MIN {
+            // What came meanwhile has not been read.
+            (self.heard, self.brought) = (now, (now, 0));
+        }
         let silence = now.since(self.heard);
         if silence >= SILENCE_MAX {
             return Err(LinkError::Silent(silence));

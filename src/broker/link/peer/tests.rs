@@ -168,8 +168,31 @@ fn a_volunteer_that_says_nothing_is_given_up_and_a_talking_one_is_not() {
     assert!(peer.has_output(), "a ping is due");
     let header = FrameHeader { length: 0, kind: FrameKind::Data, job: 9 };
     peer.receive(NOW + PING_INTERVAL, header, &[]).expect("heard");
-    assert!(peer.on_time(NOW + SILENCE_MAX).is_ok());
-    assert!(matches!(peer.on_time(NOW + PING_INTERVAL + SILENCE_MAX), Err(LinkError::Silent(_))));
+    let last = PING_INTERVAL + SILENCE_MAX;
+    for now in (1..).map(|step| PING_INTERVAL + Duration::from_millis(500 * step)) {
+        peer.tick(NOW + now);
+        if now >= last {
+            break;
+        }
+        assert!(peer.on_time(NOW + now).is_ok());
+    }
+    assert!(matches!(peer.on_time(NOW + last), Err(LinkError::Silent(_))));
+}
+
+#[test]
+fn who_was_stopped_itself_reads_first_and_then_judges_a_volunteer() {
+    let mut peer = peer();
+    let woken = NOW + SILENCE_MAX * 2;
+    assert!(peer.on_time(woken).is_ok(), "what came meanwhile is unread");
+    for step in 1.. {
+        let now = woken + Duration::from_secs(1) * step;
+        peer.tick(now);
+        let judged = peer.on_time(now);
+        assert_eq!(judged.is_err(), now.since(woken) >= SILENCE_MAX, "{step} s later");
+        if judged.is_err() {
+            break;
+        }
+    }
 }
 
 #[test]
