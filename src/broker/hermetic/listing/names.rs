@@ -109,13 +109,13 @@ fn look_for_queries(text: &[u8], mentions: &mut Mentions) {
         match part {
             Part::Whole => {}
             Part::Head => {
-                mentions.heads |= is_there();
+                mentions.heads = mentions.heads || is_there();
                 continue;
             }
             Part::Tail => {
                 let before = text[..start].trim_ascii_end();
                 let is_directive = before.ends_with(b"#") || before.ends_with(b"%:");
-                mentions.tails |= !is_directive && is_there();
+                mentions.tails = mentions.tails || !is_directive && is_there();
                 continue;
             }
         }
