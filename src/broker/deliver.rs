@@ -108,7 +108,7 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
     let path = delivery.path.as_path();
     let existing = match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => Some(found),
-        Ok(_) => return Err(io::Error::other("the destination is not a plain file").into()),
+        Ok(_) => return Err(Unplaced::NotAFile(delivery.path.clone())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };

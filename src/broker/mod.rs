@@ -71,6 +71,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender as Flag;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use activation::Inherited;
 use cache::Caches;
@@ -300,20 +301,22 @@ async fn live(door: Door, config: Arc<Config>, defaults: Defaults) {
         working: Flag::new(0),
     });
     tracing::info!(pid = std::process::id(), place = %shared.config.place.directory, "broker is listening");
-    let on_signal = stop_on_signal(shared.clone());
-    let on_hangup = read_again_on_hangup(shared.clone());
+    // Tasks, not branches of what the runtime blocks on: to wake that one it writes to a descriptor of its own, and
+    // each of them would be looked at whenever one has something to do.
+    let mut whole = JoinSet::new();
+    whole.spawn(dispatcher.run(messages, link_events));
+    whole.spawn(stop_on_signal(shared.clone()));
+    whole.spawn(read_again_on_hangup(shared.clone()));
+    whole.spawn(metrics::serve(metrics::listen(&metrics_wanted).await, shared.clone()));
+    whole.spawn(dashboard::run(askers, shared.clone()));
     let keeper = shared.clone();
-    let figures = metrics::serve(metrics::listen(&metrics_wanted).await, shared.clone());
-    let page = dashboard::run(askers, shared.clone());
-    let dispatch = dispatcher.run(messages, link_events);
-    tokio::select! {
-        () = door.serve(shared) => {}
-        () = dispatch => {}
-        () = on_signal => {}
-        () = on_hangup => {}
-        () = figures => {}
-        () = page => {}
-        () = keeper.caches.write(to_write) => {}
+    whole.spawn(async move { keeper.caches.write(to_write).await });
+    whole.spawn(door.serve(shared));
+    // None ends before the broker does, but for one that panicked: then all of it ends, and shims compile themselves.
+    if let Some(Err(error)) = whole.join_next().await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 

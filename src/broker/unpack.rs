@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 
 use lz4_flex::block;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
@@ -27,6 +28,9 @@ pub enum Unplaced {
     /// It is not what the volunteer announced.
     #[error("the answer was damaged: {0}")]
     Damaged(&'static str),
+    /// Where it belongs is something else than a plain file.
+    #[error("{} is not a plain file", .0.display())]
+    NotAFile(PathBuf),
     /// It cannot be written.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -36,6 +40,7 @@ impl From<Unplaced> for LocalReason {
     fn from(unplaced: Unplaced) -> Self {
         match unplaced {
             Unplaced::Damaged(_) => LocalReason::NoVolunteer { why: unplaced.to_string() },
+            Unplaced::NotAFile(path) => LocalReason::OutputNotAFile { output: path.as_path().into() },
             Unplaced::Io(error) => LocalReason::Broker { why: error.to_string() },
         }
     }

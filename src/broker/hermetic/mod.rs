@@ -295,7 +295,7 @@ impl Hermetic {
         if !job.is_of_now
             && is_whole(plan, invocation)
             && scanned.precompiled.is_empty()
-            && scanned.is_scanned()
+            && scanned.is_scanned
         {
             self.jobs.keep(&basis, &job);
         }
@@ -330,7 +330,7 @@ impl Hermetic {
             named::add_files(&mut builder, &[absolute(&invocation.cwd, map)], &self.digests)?;
         }
         named::add(&mut builder, plan, invocation, &self.digests)?;
-        if is_clang && !scanned.precompiled.is_empty() && scanned.is_scanned() {
+        if is_clang && !scanned.precompiled.is_empty() && scanned.is_scanned {
             let Some(inside) = self.inside.of(scanned) else {
                 return Err(NotHermetic::Precompiled(Arc::clone(scanned)));
             };

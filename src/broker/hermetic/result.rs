@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::broker::deliver::{Contents, Delivery, check_destination, deliver, is_masked};
+use crate::broker::deliver::{Contents, Delivery, deliver, is_masked};
 use crate::broker::link::FilesAnswer;
 use crate::broker::outcome::Outcome;
 use crate::broker::plan::Plan;
@@ -185,15 +185,13 @@ impl<'a> Allowed<'a> {
     /// What becomes of what was there; an error when the product may not be made at all.
     fn check(&self, product: &Product) -> Result<Existing, LocalReason> {
         let path = product.path.as_path();
-        let refused = || LocalReason::UnexpectedOutput { output: product.path.clone() };
         let known = self.names.get(path).copied();
         let begins = || {
             let beginnings = &self.plan.job.hermetic.products.beginnings;
             beginnings.iter().any(|beginning| self.begins(path, beginning))
         };
-        let is_new = known.is_some_and(|name| name.is_made) && !path.parent().is_some_and(Path::exists);
-        if known.is_none() && !begins() || !is_new && check_destination(path).is_none() {
-            return Err(refused());
+        if known.is_none() && !begins() {
+            return Err(LocalReason::UnexpectedOutput { output: product.path.clone() });
         }
         Ok(known.map_or(Existing::Rewritten, |name| name.existing))
     }

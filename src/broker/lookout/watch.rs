@@ -17,6 +17,9 @@ use crate::common::bytes::Bytes;
 const EVENTS_MAX: usize = 65_536;
 /// What is read at a time, in bytes.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Fewer than so many, and the kernel had no more to tell: another would have fitted, however long its name
+/// (inotify(7): a header of 16 bytes and a name, which is filled up to a multiple of as many).
+const EVENTS_FIT: usize = BUFFER_BYTES / (16 + 256) - 1;
 
 /// Something happened.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +113,7 @@ impl Watches {
 
     fn read(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
         let mut reader = Reader::new(&self.inotify, &mut self.buffer);
-        for _ in 0..EVENTS_MAX {
+        for told in 1..=EVENTS_MAX {
             let event = match reader.next() {
                 Ok(event) => event,
                 Err(rustix::io::Errno::WOULDBLOCK) => return,
@@ -128,6 +131,9 @@ impl Watches {
                 tell(Event::Name { watch, name: name.to_bytes(), is_there });
             } else {
                 tell(Event::Itself { watch });
+            }
+            if reader.is_buffer_empty() && told < EVENTS_FIT {
+                return;
             }
         }
         tell(Event::Anything);

@@ -87,6 +87,8 @@ pub struct InputSet {
     pub clock: Dates,
     /// What the unit says of modules.
     pub modules: Mentioned,
+    /// Whether the scanner made it, and not a list of the compiler's.
+    pub is_scanned: bool,
 }
 
 impl InputSet {
@@ -102,11 +104,6 @@ impl InputSet {
         let mut files = self.files.iter().chain(&self.probed).chain(&self.precompiled);
         let made_up = |path: &[u8]| path.starts_with(b"/proc/") || path.starts_with(b"/sys/");
         files.find_map(|file| made_up(&file.real).then_some(&file.real[..]))
-    }
-
-    /// Whether the scanner made it: then its chain is known.
-    pub fn is_scanned(&self) -> bool {
-        !self.search.directories.is_empty()
     }
 }
 

@@ -76,9 +76,9 @@ impl Scanner {
         let (links, directories) =
             (layout.links.into_iter().collect(), layout.directories.into_iter().collect());
         let Scan { absent, clock, covered, modules, .. } = scan;
-        let links_and_more =
-            InputSet { links, directories, absent, search, own, clock, modules, ..InputSet::default() };
-        let set = Arc::new(InputSet { files, probed, precompiled, covered, aliases, ..links_and_more });
+        let around = InputSet { links, directories, absent, search, own, ..InputSet::default() };
+        let said = InputSet { covered, clock, modules, is_scanned: true, ..around };
+        let set = Arc::new(InputSet { files, probed, precompiled, aliases, ..said });
         // What lies behind links is looked at each time.
         if !question.absent && walked.fleeting.is_empty() {
             let (at, folders) = (self.disk.now(), question.folders.into());
@@ -229,7 +229,11 @@ mod tests {
 
         /// What a scan of `NAME/a.c` in its folder finds, and what was remembered of it before.
         fn ask(&mut self, name: &str) -> (Option<Arc<InputSet>>, Arc<InputSet>) {
-            let argv = ["gcc", "-c", "a.c"].map(Bytes::from);
+            self.ask_with(name, &["gcc", "-c", "a.c"])
+        }
+
+        fn ask_with(&mut self, name: &str, argv: &[&str]) -> (Option<Arc<InputSet>>, Arc<InputSet>) {
+            let argv: Vec<Bytes> = argv.iter().copied().map(Bytes::from).collect();
             let env = [b"PATH=", std::env::var("PATH").unwrap().as_bytes()].concat();
             let (cwd, env) = (self.path(name), [Bytes(env)]);
             let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: false, folders: &[] };
@@ -244,6 +248,14 @@ mod tests {
             assert_eq!(stands, Arc::ptr_eq(&now, found));
             stands
         }
+    }
+
+    #[test]
+    fn what_has_nowhere_to_look_for_headers_is_scanned_all_the_same() {
+        let mut tree = Tree { root: tempfile::tempdir().unwrap(), scanner: Scanner::default() };
+        tree.write("x/a.c", "int a;\n");
+        let (_, found) = tree.ask_with("x", &["gcc", "-nostdinc", "-c", "a.c"]);
+        assert!(found.is_scanned && found.search.directories.is_empty());
     }
 
     #[test]
