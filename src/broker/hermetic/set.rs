@@ -133,7 +133,8 @@ struct Twins(HashMap<Digest, Vec<Inode>>);
 
 impl Twins {
     fn of(files: &[(Bytes, File)]) -> Self {
-        let mut starts: Vec<_> = files.iter().map(|(_, file)| file.digest.0.first_chunk::<8>()).collect();
+        let start = |file: &File| file.digest.0.first_chunk().map_or(0, |start| u64::from_ne_bytes(*start));
+        let mut starts: Vec<u64> = files.iter().map(|(_, file)| start(file)).collect();
         starts.sort_unstable();
         if starts.windows(2).all(|pair| pair[0] != pair[1]) {
             return Twins(HashMap::new());
