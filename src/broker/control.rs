@@ -4,7 +4,7 @@
 //! that the shim itself needs no parser.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
 use interprocess::ConnectWaitMode;
-use interprocess::local_socket::traits::Stream as _;
+use interprocess::local_socket::traits::{Stream as _, StreamCommon as _};
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, ToFsName};
 
 mod holds;
@@ -198,7 +198,8 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         let Ok(mut stream) = ConnectOptions::new().name(name).wait_mode(wait).connect_sync() else {
             continue;
         };
-        let failed = |error: std::io::Error| format!("the broker does not answer: {error}");
+        let broker = stream.peer_creds().ok().and_then(|peer| peer.pid());
+        let failed = |error: std::io::Error| unanswered(broker, &error);
         stream.set_recv_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         stream.set_send_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         let body = wire::encode(control);
@@ -213,6 +214,19 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         };
     }
     Ok(None)
+}
+
+/// That a broker, of this process, did not answer, and what to do about it.
+fn unanswered(broker: Option<libc::pid_t>, error: &std::io::Error) -> String {
+    let silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    match broker.filter(|_| silent) {
+        Some(broker) => format!(
+            "the broker (process {broker}) has not answered for {} s; compiles run here meanwhile\n\
+             hint: if it was stopped, `kill -CONT {broker}` lets it go on; after `kill -KILL {broker}` the next compile starts another",
+            ANSWER_TIMEOUT.as_secs()
+        ),
+        None => format!("the broker does not answer: {error}"),
+    }
 }
 
 fn status(json: bool) -> Result<ExitCode, String> {
@@ -427,7 +441,7 @@ fn print_bytes(bytes: &[u8]) {
 /// What is wrong where something could not be printed. A reader that has seen enough is no error of ours.
 fn delivered(written: std::io::Result<()>) -> Result<(), String> {
     match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
         _ => Ok(()),
     }
 }
@@ -443,7 +457,7 @@ mod tests {
     fn what_could_not_be_printed_is_no_success_unless_the_reader_left() {
         let full = File::options().write(true).open("/dev/full").and_then(|mut full| full.write_all(b"x"));
         assert!(delivered(full).is_err_and(|message| message.contains("No space left")));
-        assert_eq!(delivered(Err(Error::from(std::io::ErrorKind::BrokenPipe))), Ok(()));
+        assert_eq!(delivered(Err(Error::from(ErrorKind::BrokenPipe))), Ok(()));
         assert_eq!(delivered(Ok(())), Ok(()));
     }
 }

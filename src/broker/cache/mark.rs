@@ -32,7 +32,9 @@ impl Mark {
     /// Returns what the file system returns.
     pub fn grow(directory: &Path) -> io::Result<Self> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = File::options().append(true).create(true).custom_flags(flags).open(path(directory))?;
+        let mut options = File::options();
+        options.append(true).create(true).mode(0o600).custom_flags(flags);
+        let mut file = options.open(path(directory))?;
         file.write_all(b".")?;
         let meta = file.metadata()?;
         if meta.len() > LENGTH_MAX {

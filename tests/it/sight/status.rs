@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::classic::StockDaemon;
-use crate::farm::{COMMAND_MAX, Farm, SHIM, run};
+use crate::farm::{COMMAND_MAX, Farm, SHIM, run, signal_pid};
 
 /// Compiles some files, each its own; all of them elsewhere.
 pub fn compile(farm: &Farm, names: &[&str]) {
@@ -111,6 +111,22 @@ fn colours_are_for_terminals() {
     assert!(shown(&[("NO_COLOR", "")]).contains('\x1b'), "an empty NO_COLOR is none");
     let piped = farm.shim(["--status"]).expect_success("status");
     assert!(!piped.stdout.contains(&0x1b));
+    farm.finish();
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_named_with_the_way_out() {
+    use rustix::process::Signal;
+    let farm = Farm::new(1);
+    compile(&farm, &["a"]);
+    let broker = u32::try_from(number(&farm.status(), "/pid")).expect("a process");
+    signal_pid(broker, Signal::STOP);
+    let said = farm.shim(["--status"]);
+    signal_pid(broker, Signal::CONT);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(100), "{text}");
+    assert!(text.contains(&format!("the broker (process {broker}) has not answered for 5 s")), "{text}");
+    assert!(text.contains(&format!("`kill -CONT {broker}`")), "{text}");
     farm.finish();
 }
 
