@@ -49,7 +49,7 @@ fn main() {
             let planned = cpu();
             let closure = hermetic.closure(&plan, &invocation).await.unwrap_or_else(|why| panic!("{why}"));
             let closed = cpu();
-            let found = hermetic.scan(&plan, &invocation).unwrap_or_else(|why| panic!("{why}"));
+            let found = hermetic.scan(&closure, &plan, &invocation).unwrap_or_else(|why| panic!("{why}"));
             let job =
                 hermetic.prepare(&closure, &plan, &invocation, &found).unwrap_or_else(|why| panic!("{why}"));
             let prepared = cpu();

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn answer(scanner: &mut Scanner, argv: &[Bytes], cwd: &Bytes, env: &[Bytes], as_set: bool) -> Value {
     let before = cpu_us();
     if as_set {
-        let question = Question { argv, cwd, env, absent: false, folders: &[] };
+        let question = Question { argv, cwd, env, toolchain: None, absent: false, folders: &[] };
         let set = scanner.input_set(&question);
         let us = cpu_us() - before;
         return match set {

@@ -408,7 +408,8 @@ fn scan_includes(words: &[Bytes]) -> Result<ExitCode, String> {
         argv => (false, argv),
     };
     let around = surroundings()?;
-    let question = Question { argv, cwd: &around.cwd, env: &around.env, absent, folders: &[] };
+    let question =
+        Question { argv, cwd: &around.cwd, env: &around.env, toolchain: None, absent, folders: &[] };
     let set = SharedScanner::default()
         .inputs(&question)
         .map_err(|declined| format!("the scanner declines: {declined}"))?;

@@ -164,8 +164,14 @@ impl Memory {
         let mut argv = vec![Bytes::from_path(plan.compiler.program.clone())];
         let plain = words.iter().filter(|word| ***word != *b"-nostdinc");
         argv.extend(plain.cloned());
-        let question =
-            Question { argv: &argv, cwd: &invocation.cwd, env: &invocation.env, absent: false, folders: &[] };
+        let question = Question {
+            argv: &argv,
+            cwd: &invocation.cwd,
+            env: &invocation.env,
+            toolchain: None,
+            absent: false,
+            folders: &[],
+        };
         let found = scanner.inputs(&question)?;
         let mut clock = found.clock;
         argv.iter().for_each(|word| clock |= Dates::in_text(word));
@@ -267,7 +273,8 @@ mod tests {
         std::fs::write(top.join("a.c"), "#include <sub/../x.h>\n").expect("a file");
         let argv = ["gcc", "-nostdinc", "-Ilink", "-c", "a.c"].map(Bytes::from);
         let (cwd, env) = (Bytes::from(top.as_path()), [Bytes::from("PATH=/usr/bin:/bin")]);
-        let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: false, folders: &[] };
+        let question =
+            Question { argv: &argv, cwd: &cwd, env: &env, toolchain: None, absent: false, folders: &[] };
         let found = SharedScanner::default().inputs(&question).expect("an answer");
         assert_eq!(found.files[1].real[..], of("real/x.h"));
         let entries: Vec<(Bytes, Entry)> = surroundings(&found.links, &found.directories).collect();

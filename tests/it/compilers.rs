@@ -98,6 +98,21 @@ fn a_compiler_outside_of_usr_travels_and_is_another_one_when_it_was_replaced() {
 }
 
 #[test]
+fn specs_that_come_later_are_known_to_the_scanner() {
+    let (farm, folder) = bare();
+    let proper = copy_gcc(&farm.work().join("opt"));
+    fs::write(folder.join("a.c"), "#ifdef LATER\n#include \"own.h\"\n#endif\nint a;\n").expect("written");
+    let line = format!("{} -g -MD -c a.c", farm.work().join("opt/bin/gcc").display());
+    check(&farm, &folder, &line);
+    let specs = proper.with_file_name("specs");
+    fs::write(&specs, "*cpp_unique_options:\n+ -DLATER\n").expect("written");
+    check(&farm, &folder, &line);
+    fs::remove_file(&specs).expect("ours");
+    check(&farm, &folder, &line);
+    farm.finish();
+}
+
+#[test]
 fn links_are_seen_through_and_scripts_are_not_believed() {
     let (farm, folder) = bare();
     let bin = farm.bin();

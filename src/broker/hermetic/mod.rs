@@ -116,18 +116,24 @@ impl Hermetic {
     /// # Errors
     ///
     /// Returns why there is no certain answer.
-    pub fn scan(&self, plan: &Plan, invocation: &Invocation) -> Result<Arc<InputSet>, Declined> {
+    pub fn scan(
+        &self,
+        closure: &Closure,
+        plan: &Plan,
+        invocation: &Invocation,
+    ) -> Result<Arc<InputSet>, Declined> {
         if plan.job.hermetic.modules.as_ref().is_some_and(|modules| modules.is_source) {
             return listing::alone(plan, invocation)
                 .map(Arc::new)
                 .map_err(|_| Declined::Unreadable(plan.job.source.clone()));
         }
-        self.ask_scanner(plan, invocation, |question| self.scanner.inputs(question))
+        self.ask_scanner(closure, plan, invocation, |question| self.scanner.inputs(question))
     }
 
     /// Asks what a job reads.
     fn ask_scanner<T>(
         &self,
+        closure: &Closure,
         plan: &Plan,
         invocation: &Invocation,
         ask: impl FnOnce(&Question<'_>) -> T,
@@ -136,7 +142,8 @@ impl Hermetic {
         argv[0] = Bytes::from(plan.compiler.program.as_path());
         let (cwd, env) = (&invocation.cwd, &invocation.env);
         let folders = named::folders(plan, invocation);
-        ask(&Question { argv: &argv, cwd, env, absent: false, folders: &folders })
+        let toolchain = Some(closure.digest);
+        ask(&Question { argv: &argv, cwd, env, toolchain, absent: false, folders: &folders })
     }
 
     /// The job that the same command was before, if nothing is otherwise. It reads nothing and waits for
@@ -145,7 +152,7 @@ impl Hermetic {
         if !is_whole(plan, invocation) {
             return None;
         }
-        let scanned = self.ask_scanner(plan, invocation, |question| self.scanner.again(question))?;
+        let scanned = self.ask_scanner(closure, plan, invocation, |question| self.scanner.again(question))?;
         let locales = self.locales(closure, plan).ok()?;
         self.jobs.find(&self.basis(closure, plan, invocation, &locales, &scanned))
     }
@@ -184,8 +191,9 @@ impl Hermetic {
         if let Some(job) = self.again(&closure, plan, invocation) {
             return Ok(job);
         }
-        let first = self.off_the_loop(&closure, plan, invocation, |hermetic, plan, invocation| {
-            Ok(hermetic.scan(plan, invocation)?)
+        let of = Arc::clone(&closure);
+        let first = self.off_the_loop(&closure, plan, invocation, move |hermetic, plan, invocation| {
+            Ok(hermetic.scan(&of, plan, invocation)?)
         });
         if plan.job.hermetic.modules.is_some() {
             return self.with_modules(&closure, plan, invocation, first.await).await;

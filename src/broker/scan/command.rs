@@ -14,6 +14,7 @@ use super::options::CommandLine;
 use super::symbols::Quick;
 use super::{Declined, Directory, Facts, Search};
 use crate::common::bytes::Bytes;
+use crate::common::toolchain::Digest;
 
 /// Further variables that decide which programs run, and how.
 const RUNNING: [&str; 4] = ["PATH", "TMPDIR", "HOME", "LD_LIBRARY_PATH"];
@@ -21,6 +22,7 @@ const RUNNING: [&str; 4] = ["PATH", "TMPDIR", "HOME", "LD_LIBRARY_PATH"];
 /// A command as far as its files depend on it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Key {
+    toolchain: Option<Digest>,
     argv: Box<[Bytes]>,
     cwd: Bytes,
     environment: Box<[(&'static str, Bytes)]>,
@@ -28,13 +30,14 @@ pub(super) struct Key {
 
 impl Key {
     /// The key of a command, and a number that is the same for equal ones.
-    pub fn new(argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> (u64, Self) {
+    pub fn new(toolchain: Option<Digest>, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> (u64, Self) {
         let environment = ENVIRONMENT.iter().chain(&RUNNING).filter_map(|name| {
             let value = lookup(env, name)?;
             Some((*name, Bytes::from(value)))
         });
-        let key = Key { argv: argv.into(), cwd: cwd.clone(), environment: environment.collect() };
+        let key = Key { toolchain, argv: argv.into(), cwd: cwd.clone(), environment: environment.collect() };
         let mut hasher = Quick::default();
+        key.toolchain.hash(&mut hasher);
         key.argv.hash(&mut hasher);
         key.cwd.hash(&mut hasher);
         key.environment.hash(&mut hasher);
@@ -228,7 +231,13 @@ pub(super) fn lookup<'a>(env: &'a [Bytes], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The compiler to ask for facts.
-pub(super) fn compiler(line: &CommandLine, program: PathBuf, cwd: &Bytes, env: &[Bytes]) -> Compiler {
+pub(super) fn compiler(
+    line: &CommandLine,
+    program: PathBuf,
+    toolchain: Option<Digest>,
+    cwd: &Bytes,
+    env: &[Bytes],
+) -> Compiler {
     let mut arguments = line.base.clone();
     arguments.extend([Bytes::from("-x"), Bytes::from(line.language.name())]);
     let relative = line.base.iter().any(|argument| may_name_file(argument));
@@ -241,7 +250,7 @@ pub(super) fn compiler(line: &CommandLine, program: PathBuf, cwd: &Bytes, env: &
             environment.push((Bytes::from(*name), Bytes::from(value)));
         }
     }
-    Compiler { program: Bytes::from_path(program), arguments, cwd: at, environment }
+    Compiler { program: Bytes::from_path(program), toolchain, arguments, cwd: at, environment }
 }
 
 /// Whether an argument may name a file or directory, and so depend on the working directory.

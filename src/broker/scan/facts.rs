@@ -15,6 +15,7 @@ use super::options::CommandLine;
 use super::token::Mode;
 use super::{Declined, Facts, Family, Oracle};
 use crate::common::bytes::Bytes;
+use crate::common::toolchain::Digest;
 use asked::{COMPUTED, CONSTANT, probe};
 
 /// How long one answer may take: the slowest drivers need a tenth of a second.
@@ -41,6 +42,8 @@ pub const ENVIRONMENT: [&str; 10] = [
 pub struct Compiler {
     /// The program.
     pub program: Bytes,
+    /// What it is made of, as [`Question::toolchain`](super::Question::toolchain).
+    pub toolchain: Option<Digest>,
     /// Arguments that matter, `-x LANGUAGE` included.
     pub arguments: Vec<Bytes>,
     /// Where it runs: relative directories depend on it.
@@ -95,8 +98,8 @@ struct Running {
 impl Compiler {
     /// Whether it is the same program with the same flags, wherever it runs.
     pub fn is_like(&self, other: &Compiler) -> bool {
-        (&self.program, &self.arguments, &self.environment)
-            == (&other.program, &other.arguments, &other.environment)
+        (&self.program, self.toolchain, &self.arguments, &self.environment)
+            == (&other.program, other.toolchain, &other.arguments, &other.environment)
     }
 
     fn start(&self, extra: &[&str], input: &[u8]) -> Result<Running, Declined> {

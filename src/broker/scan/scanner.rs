@@ -101,6 +101,8 @@ pub struct Scanner {
     restarts: u64,
     /// Whether to list names that are looked for in vain.
     pub list_absent: bool,
+    /// That of the question that is being answered.
+    toolchain: Option<Digest>,
 }
 
 /// Scans one command with nothing remembered before or after.
@@ -177,15 +179,16 @@ impl Scanner {
     fn bound(&mut self) {
         let too_many = self.known.len() > FACTS_MAX || self.searches.len() > 10 * FACTS_MAX;
         if too_many || self.size() > MEMORY_MAX_BYTES {
-            let (list_absent, restarts) = (self.list_absent, self.restarts + 1);
-            *self = Scanner { list_absent, restarts, ..Scanner::default() };
+            let (list_absent, toolchain) = (self.list_absent, self.toolchain);
+            let restarts = self.restarts + 1;
+            *self = Scanner { list_absent, toolchain, restarts, ..Scanner::default() };
         }
     }
 
     fn answer(&mut self, argv: &[Bytes], cwd: &Bytes, env: &[Bytes]) -> Result<Answer, Declined> {
         self.bound();
         self.disk.begin();
-        let (number, key) = Key::new(argv, cwd, env);
+        let (number, key) = Key::new(self.toolchain, argv, cwd, env);
         if let Some(answer) = self.remembered(number, &key) {
             return Ok(answer);
         }
@@ -218,7 +221,7 @@ impl Scanner {
         env: &[Bytes],
     ) -> Result<(usize, usize, Walked), Declined> {
         let program = self.program(line, cwd, env)?;
-        let compiler = command::compiler(line, program, cwd, env);
+        let compiler = command::compiler(line, program, self.toolchain, cwd, env);
         let known = self.learn(&compiler, line)?;
         let search = self.search(&compiler, known, line, cwd, env)?;
         let Known { facts, compiler, answers, .. } = &mut self.known[known];

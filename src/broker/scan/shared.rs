@@ -21,6 +21,8 @@ pub struct Question<'a> {
     pub cwd: &'a Bytes,
     /// `NAME=value` each.
     pub env: &'a [Bytes],
+    /// The digest of all that the compiler needs, where that is known: of another, it is asked anew.
+    pub toolchain: Option<Digest>,
     /// Whether [`InputSet::absent`] is to be filled: some thousand names, so only on request.
     pub absent: bool,
     /// Further directories that the compile needs if they are there, absolute: what else it names.

@@ -41,7 +41,8 @@ impl Project {
         let argv: Vec<Bytes> = command.split(' ').map(Bytes::from).collect();
         let cwd = Bytes::from(self.path("").as_path());
         let env = [Bytes::from("PATH=/usr/bin:/bin")];
-        let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: true, folders: &[] };
+        let question =
+            Question { argv: &argv, cwd: &cwd, env: &env, toolchain: None, absent: true, folders: &[] };
         self.scanner.inputs(&question).expect("an answer")
     }
 }

@@ -35,7 +35,7 @@ impl Scanner {
     /// file and runs nothing.
     pub fn again(&mut self, question: &Question<'_>) -> Option<Arc<InputSet>> {
         self.disk.begin();
-        let (number, key) = Key::new(question.argv, question.cwd, question.env);
+        let (number, key) = Key::new(question.toolchain, question.argv, question.cwd, question.env);
         let Answer { search, own, .. } = self.remembered(number, &key)?;
         let here = self.identities(question, &search, &own);
         self.given(number, question, &here)
@@ -47,6 +47,7 @@ impl Scanner {
     ///
     /// [`Declined`] with the reason, when there is no certain answer.
     pub fn input_set(&mut self, question: &Question<'_>) -> Result<Arc<InputSet>, Declined> {
+        self.toolchain = question.toolchain;
         let Answer { number, walked, search, own } =
             self.answer(question.argv, question.cwd, question.env)?;
         let here = self.identities(question, &search, &own);
@@ -236,7 +237,8 @@ mod tests {
             let argv: Vec<Bytes> = argv.iter().copied().map(Bytes::from).collect();
             let env = [b"PATH=", std::env::var("PATH").unwrap().as_bytes()].concat();
             let (cwd, env) = (self.path(name), [Bytes(env)]);
-            let question = Question { argv: &argv, cwd: &cwd, env: &env, absent: false, folders: &[] };
+            let question =
+                Question { argv: &argv, cwd: &cwd, env: &env, toolchain: None, absent: false, folders: &[] };
             let before = self.scanner.again(&question);
             (before, self.scanner.input_set(&question).expect("a plain source"))
         }
