@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod native;
 pub mod notices;
 pub mod outcome;
+mod plain_file;
 pub mod plan;
 pub mod plugins;
 pub mod prepare;

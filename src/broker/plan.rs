@@ -14,6 +14,7 @@ use crate::broker::host_lists::HostLists;
 use crate::broker::link::PackedBlob;
 use crate::broker::link::classic::{ClassicOrder, Columns};
 use crate::broker::native::spelling::Spelling;
+use crate::broker::plain_file;
 use crate::broker::prepare::has_precompiled;
 use crate::broker::rename::rename;
 use crate::broker::scheduler::api::TaskKey;
@@ -217,10 +218,7 @@ fn stem(source: &[u8]) -> Bytes {
 fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let path = cwd.join(Bytes::from(name).as_path());
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err("not a plain file".to_owned());
-    }
+    let (file, _) = plain_file::open(&path).map_err(|error| error.to_string())?;
     let mut contents = Vec::new();
     let limit = RESPONSE_FILES_MAX_BYTES as u64 + 1;
     file.take(limit).read_to_end(&mut contents).map_err(|error| error.to_string())?;

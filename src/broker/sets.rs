@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use memchr::memmem;
 
 use super::link::PackedBlob;
+use super::plain_file;
 use super::plan::{Plan, has_debug};
 use super::prepare::Prepared;
 use super::scan::{Dates, Declined, InputLink, Question, SharedScanner};
@@ -221,7 +222,7 @@ impl Memory {
         if let Some(known) = self.packed.get(&digest) {
             return Ok(known.clone());
         }
-        let contents = std::fs::read(path).ok().filter(|contents| Digest::of(contents) == digest);
+        let contents = plain_file::read(path).ok().filter(|contents| Digest::of(contents) == digest);
         let contents = contents.ok_or_else(|| NoSet::Changed(path.to_owned()))?;
         let packed = Packed {
             stream: lzo::compress(&contents).into(),

@@ -1,10 +1,12 @@
 //! Files as they travel: several contents in one zstd frame.
 
 use std::collections::HashMap;
+use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::broker::link::supply::{Bundle, Progress, ToPack};
+use crate::broker::plain_file;
 use crate::broker::scan::SharedScanner;
 use crate::common::inputs::{Entry, FileEntry, Item};
 use crate::common::limits::{BUNDLE_BYTES, INPUT_MAX_BYTES};
@@ -83,10 +85,7 @@ fn large(item: &Item) -> Option<FileEntry> {
 /// `None` where the file has changed.
 fn pack_large(item: &Item, expected: &FileEntry, progress: &Progress) -> Option<Vec<u8>> {
     let Item::Entry(Entry { path, .. }) = item else { return None };
-    let file = std::fs::File::open(path.as_path()).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    let (file, _) = plain_file::open(path.as_path()).ok()?;
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).ok()?;
     let mut hashed = Hashed { from: file.take(expected.size + 1), hasher: blake3::Hasher::new(), progress };
     let plain = std::io::copy(&mut hashed, &mut encoder).ok()?;
@@ -119,16 +118,15 @@ fn none_of(files: &ToPack) -> Bundle {
 fn contents(item: &Item, scanner: &SharedScanner) -> Option<Arc<[u8]>> {
     let Item::Entry(Entry { path, kind }) = item else { return None };
     let file = kind.file()?;
-    match std::fs::File::open(path.as_path()).ok().and_then(|found| read(found, file)) {
+    match plain_file::open(path.as_path()).ok().and_then(|found| read(found, file)) {
         Some(contents) => Some(contents),
         // It has changed since; perhaps what was scanned is still remembered.
         None => scanner.bytes(&file.digest),
     }
 }
 
-fn read(mut found: std::fs::File, expected: &FileEntry) -> Option<Arc<[u8]>> {
-    let meta = found.metadata().ok()?;
-    if !meta.is_file() || meta.len() != expected.size || expected.size > INPUT_MAX_BYTES {
+fn read((mut found, meta): (File, Metadata), expected: &FileEntry) -> Option<Arc<[u8]>> {
+    if meta.len() != expected.size || expected.size > INPUT_MAX_BYTES {
         return None;
     }
     let mut contents = Vec::with_capacity(meta.len() as usize);

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::named;
+use crate::broker::plain_file;
 use crate::broker::plan::{Plan, has_debug};
 use crate::broker::prepare::run_quietly;
 use crate::broker::scan::layout::Layout;
@@ -271,11 +272,11 @@ impl Memory {
         }
         let looked = if stamp.size > TEXT_MAX_BYTES {
             let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+            hasher.update_reader(plain_file::open(path).ok()?.0).ok()?;
             let digest = Digest(*hasher.finalize().as_bytes());
             Looked { digest, mentions: Mentions::default() }
         } else {
-            let text = fs::read(path).ok()?;
+            let text = plain_file::read(path).ok()?;
             Looked { digest: Digest::of(&text), mentions: names::mentions(&text) }
         };
         let looked = Arc::new(looked);

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NotHermetic;
 use super::set::{File, Inode, SetBuilder};
+use crate::broker::plain_file;
 use crate::broker::plan::{Plan, working_directory};
 use crate::broker::scan::layout::Layout;
 use crate::broker::stamp::Stamp;
@@ -49,7 +50,7 @@ impl Digests {
             return None;
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(fs::File::open(path).ok()?).ok()?;
+        hasher.update_reader(plain_file::open(path).ok()?.0).ok()?;
         let digest = Digest(*hasher.finalize().as_bytes());
         if stamp.is_settled() {
             let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 use super::assembly;
 use super::directive::{Builder, Directive, Pragma};
 use super::macros;
+use super::saved;
 use super::token::{self, Headers, Kind};
 
 impl Builder<'_> {
@@ -34,9 +35,14 @@ impl Builder<'_> {
             // Another macro may make a pragma of it.
             self.push(Directive::Doubt("a pragma in a macro"));
         }
-        if has(b"push_macro") || has(b"pop_macro") {
-            self.push(Directive::Doubt("push_macro outside a #pragma line"));
-        } else if has(b"_Pragma") {
+        match saved::names(rest) {
+            None => self.push(Directive::Doubt("push_macro outside a #pragma line")),
+            Some(names) => names.into_iter().for_each(|name| {
+                let name = self.symbols.intern(name);
+                self.push(Directive::Pragma(Pragma::PushedByMacros(name)));
+            }),
+        }
+        if has(b"_Pragma") {
             if has(b"GCC target") || has(b"_options") || has(b"GCC optimize") {
                 self.push(Directive::Pragma(Pragma::TargetSomewhere));
             }

@@ -38,6 +38,7 @@ pub mod phases;
 pub mod pragma;
 mod prologue;
 mod record;
+mod saved;
 pub mod scanner;
 pub mod search;
 pub mod shared;

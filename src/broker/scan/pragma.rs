@@ -15,6 +15,8 @@ pub enum Pragma {
     PushMacro(Sym),
     /// `pop_macro("X")`.
     PopMacro(Sym),
+    /// A macro is defined that pushes or pops X wherever it is used.
+    PushedByMacros(Sym),
     /// `GCC poison X`, once per name.
     Poison(Sym),
     /// `GCC target` changes predefined macros, perhaps.

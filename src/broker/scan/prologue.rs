@@ -44,6 +44,10 @@ impl Walk<'_> {
             }
             let bad = |text: &[u8]| Declined::Option(Bytes::from(text));
             let (sym, id) = match setting {
+                // What it does is not followed where lines of text may do it.
+                Setting::Define(text) if memchr::memmem::find(text, b"_Pragma").is_some() => {
+                    return Err(bad(text));
+                }
                 Setting::Define(text) => {
                     let parsed = macros::parse(text, self.request.facts.mode, &mut memory.symbols);
                     let definition = parsed.map_err(|_| bad(text))?;

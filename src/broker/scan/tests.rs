@@ -234,6 +234,16 @@ fn macros_expand_as_in_compilers() {
     holds("#define f(a) a*g\n#define g(a) f(a)\n#define g2 1\n", "f(2)(9) == 0", true);
     holds("#pragma push_macro(\"X\")\n#define X 1\n#pragma pop_macro(\"X\")\n", "defined X", false);
     holds("#define X 1\n#pragma push_macro(\"X\")\n#undef X\n#pragma pop_macro(\"X\")\n", "X", true);
+    let pushes =
+        "#define PUSH _Pragma(\"push_macro(\\\"X\\\")\")\n#define POP _Pragma(\"pop_macro(\\\"X\\\")\")\n";
+    holds(&format!("{pushes}PUSH\n#undef X\nPOP\n"), "defined X", false);
+    holds(&format!("#define X 1\n#undef X\n{pushes}PUSH POP\n"), "X", false);
+    let define = "doubt: a definition of what a macro pushes";
+    check(&format!("{pushes}PUSH\n#define X 1\nPOP\n#include <a>\n"), define);
+    check(&format!("#define X 1\n{pushes}#undef X\n#include <a>\n"), "doubt: a macro that pushes another");
+    let lines = "#pragma push_macro(\"X\")\n#pragma pop_macro(\"X\")\n#include <a>\n";
+    check(&format!("{pushes}{lines}"), "doubt: push_macro of what a macro pushes");
+    check(&format!("{lines}{pushes}"), "doubt: a macro that pushes another");
     check(
         "#define F(x) x\n#if F(defined X)\n#endif\n#include <a>\n#if F(defined X)\n#include <a>\n#endif\n",
         "doubt: defined in the arguments of a macro",

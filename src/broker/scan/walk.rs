@@ -11,6 +11,7 @@ use super::macros::{MacroId, Macros, UNDEFINED};
 use super::modules::Mentioned;
 use super::paths::{PathId, Paths};
 use super::record::Recorder;
+use super::saved::Saved;
 use super::search::{Chains, Hit, Start};
 use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
 use super::table::Table;
@@ -61,6 +62,7 @@ pub struct Memory {
     pub(super) symbols: Symbols,
     pub(super) macros: Macros,
     pub(super) table: Table,
+    pub(super) saved: Saved,
     pub(super) paths: Paths,
     pub(super) chains: Chains,
     pub(super) effects: Effects,
@@ -215,7 +217,11 @@ pub fn walk(
 ) -> Result<Walked, Declined> {
     for _ in 0..WALKS_MAX {
         let walked = walk_once(request, memory, files, oracle);
-        if !memory.lacks_conditions() {
+        let lacks_marks = memory.saved.is_grown();
+        if lacks_marks {
+            memory.effects.clear();
+        }
+        if !memory.lacks_conditions() && !lacks_marks {
             return walked;
         }
     }
@@ -328,7 +334,7 @@ impl Walk<'_> {
             at += 1;
             self.steps += 1;
             match directive {
-                Directive::Define(name, id) => self.memory.table.set(name, id),
+                Directive::Define(name, id) => self.define(name, id)?,
                 Directive::Undef(name) => self.memory.table.set(name, UNDEFINED),
                 Directive::If { first: true, .. } | Directive::Ifdef { first: true, .. } => {
                     at = self.choose(unit, at - 1)?;
@@ -406,8 +412,15 @@ impl Walk<'_> {
             Pragma::PushMacro(name) | Pragma::PopMacro(name) if self.is_builtin(name) => {
                 return Err(self.doubt("push_macro of a macro that the compiler computes"));
             }
-            Pragma::PushMacro(name) => self.memory.table.push(name),
-            Pragma::PopMacro(name) => self.memory.table.pop(name),
+            Pragma::PushMacro(name) => {
+                self.pushed_by_line(name)?;
+                self.memory.table.push(name);
+            }
+            Pragma::PopMacro(name) => {
+                self.pushed_by_line(name)?;
+                self.memory.table.pop(name);
+            }
+            Pragma::PushedByMacros(name) => self.pushed_by_macros(name)?,
             Pragma::Poison(name) if self.gcc() => self.memory.table.set(name, UNDEFINED),
             Pragma::Poison(name) if self.memory.table.get(name).is_some() => {
                 return Err(self.doubt("a macro that is poisoned"));

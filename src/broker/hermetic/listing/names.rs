@@ -105,7 +105,7 @@ fn look_for_queries(text: &[u8], mentions: &mut Mentions) {
         let word = &text[start..start + length];
         let Some(part) = part(word).filter(|_| start + length > seen) else { continue };
         seen = start + length;
-        let is_there = || !is_in_comment(text, start);
+        let is_there = || !is_in_comment(text, start) && !is_said(text, start);
         match part {
             Part::Whole => {}
             Part::Head => {
@@ -242,6 +242,16 @@ fn is_in_comment(text: &[u8], at: usize) -> bool {
     !has(&inside[2..], b"*/") && is_bare(start) && !has(start, b"//") && !in_raw_string
 }
 
+/// Whether what is at a place is certainly part of what an `#error` or `#warning` says, which no compiler expands.
+fn is_said(text: &[u8], at: usize) -> bool {
+    let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
+    let before = text[start..at].trim_ascii_start();
+    let Some(directive) = before.strip_prefix(b"#") else { return false };
+    let directive = directive.trim_ascii_start();
+    // Where a comment ends in the line it may have begun in another directive.
+    !has(before, b"*/") && [&b"error"[..], b"warning"].iter().any(|word| directive.starts_with(word))
+}
+
 /// What is asked for where this word stands, a query or a piece of one.
 fn asked(text: &[u8], at: usize, word: &[u8]) -> Asked {
     let is_whole = [&b"__has_include"[..], b"__has_embed"].iter().any(|query| word.starts_with(query));
@@ -339,6 +349,8 @@ mod tests {
         check("char *s = \"/*\"; \n#if __has_include(X)\n", &[], true);
         check("char *s = R\"(\n/*\n)\"; \n#if __has_include(X)\n", &[], true);
         check("char *s = \"//\"; H(__has_include)\n", &[], true);
+        check("#  error \"see __has_include\"\n # warning __has_include(X)\n", &[], false);
+        check("#if 1 /*\n#error */ && __has_include(X)\n", &[], true);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use object::elf::FileHeader32;
 use object::endian::Endianness;
 use object::read::elf::FileHeader;
 
+use crate::broker::plain_file;
 use crate::common::bytes::Bytes;
 use crate::common::limits::INPUT_MAX_BYTES;
 use crate::common::reason::ModuleRule;
@@ -45,7 +46,7 @@ impl Map {
     /// The map in a file.
     pub fn read(path: &Bytes) -> Result<Self, ModuleRule> {
         let mut text = Vec::new();
-        let file = fs::File::open(path.as_path()).map_err(|_| ModuleRule::Unknown)?;
+        let (file, _) = plain_file::open(path.as_path()).map_err(|_| ModuleRule::Unknown)?;
         file.take(MAP_MAX_BYTES + 1).read_to_end(&mut text).map_err(|_| ModuleRule::Unknown)?;
         if text.len() as u64 > MAP_MAX_BYTES { Err(ModuleRule::Unknown) } else { Ok(Map::parse(&text)) }
     }
@@ -121,7 +122,7 @@ pub fn imports(path: &Path) -> Result<Vec<(Bytes, Option<Bytes>)>, ModuleRule> {
     if fs::metadata(path).map_err(|_| unknown())?.len() > INPUT_MAX_BYTES {
         return Err(unknown());
     }
-    let bytes = fs::read(path).map_err(|_| unknown())?;
+    let bytes = plain_file::read(path).map_err(|_| unknown())?;
     told(section(&bytes).ok_or_else(unknown)?)
 }
 

@@ -1,10 +1,10 @@
 //! Contents of files by digest; the newest of them with their bytes.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs;
 use std::sync::Arc;
 
 use super::super::files::Content;
+use crate::broker::plain_file;
 use crate::common::bytes::Bytes;
 use crate::common::toolchain::Digest;
 
@@ -23,7 +23,7 @@ struct Entry {
 impl Entry {
     /// What is at `path`, if it still is this.
     fn read(&self, path: &[u8]) -> Option<Arc<[u8]>> {
-        let bytes = fs::read(Bytes::from(path).as_path()).ok()?;
+        let bytes = plain_file::read(Bytes::from(path).as_path()).ok()?;
         (Digest::of(&bytes) == self.digest).then(|| bytes.into())
     }
 }
@@ -120,6 +120,8 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use super::super::directive::FILE_MAX_BYTES;
 use super::super::files::{Answer, Identity, Stat};
 use super::directory::{DirectoryId, Presence, is_absent};
 use super::{Disk, Watched};
+use crate::broker::plain_file;
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
 
@@ -143,9 +144,8 @@ impl Disk {
     /// change shows.
     fn read(&mut self, path: &Bytes) -> (Answer, Option<Stamp>) {
         let unreadable = (Answer::Unreadable, None);
-        let Ok(mut file) = fs::File::open(path.as_path()) else { return unreadable };
-        let Ok(metadata) = file.metadata() else { return unreadable };
-        if !metadata.is_file() || metadata.len() > FILE_MAX_BYTES as u64 {
+        let Ok((mut file, metadata)) = plain_file::open(path.as_path()) else { return unreadable };
+        if metadata.len() > FILE_MAX_BYTES as u64 {
             return unreadable;
         }
         let mut bytes = Vec::with_capacity(metadata.size() as usize + 1);

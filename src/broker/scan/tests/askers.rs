@@ -63,3 +63,29 @@ fn what_a_macro_asks_is_known_of_files_that_were_read_before_it_was() {
         }
     }
 }
+
+#[test]
+fn what_a_macro_pushes_is_known_of_headers_that_were_read_before_it_was() {
+    let pushes = "#define P _Pragma(\"push_macro(\\\"X\\\")\")\n";
+    let files = [
+        ("/w/defines.cc", "#include \"x.h\"\n"),
+        ("/w/both.cc", "#include \"p.h\"\n#include \"x.h\"\n"),
+        ("/w/pushes.cc", "#include \"p.h\"\n#ifdef X\n#include \"o.h\"\n#endif\n"),
+        ("/w/p.h", pushes),
+        ("/w/x.h", "#define X 1\n#undef X\n#define Y 1\n"),
+        ("/w/o.h", ""),
+    ];
+    let mut map = Map::new(&files);
+    let mut memory = Memory::default();
+    memory.keep_all_effects();
+    let mut read = |main: &str| {
+        let scan = gcc().scan_in(main.as_bytes(), &mut map, &mut memory);
+        scan.map(|scan| scan.files.len()).ok()
+    };
+    for _ in 0..3 {
+        assert_eq!(read("defines.cc"), Some(2));
+    }
+    for _ in 0..3 {
+        assert_eq!((read("both.cc"), read("pushes.cc"), read("defines.cc")), (None, Some(2), Some(2)));
+    }
+}
