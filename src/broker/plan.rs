@@ -218,6 +218,9 @@ fn stem(source: &[u8]) -> Bytes {
 fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let path = cwd.join(Bytes::from(name).as_path());
+    if is_of_the_process(path.as_os_str().as_bytes()) {
+        return Err("another file for each process".to_owned());
+    }
     let (file, _) = plain_file::open(&path).map_err(|error| error.to_string())?;
     let mut contents = Vec::new();
     let limit = RESPONSE_FILES_MAX_BYTES as u64 + 1;

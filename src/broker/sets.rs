@@ -175,7 +175,7 @@ impl Memory {
         };
         let found = scanner.inputs(&question)?;
         let mut clock = found.clock;
-        argv.iter().for_each(|word| clock |= Dates::in_text(word));
+        argv.iter().for_each(|word| clock |= Dates::in_word(word));
         if found.of_kernel().is_some() {
             return Err(NoSet::Shows("a file that the volunteer's kernel would make up"));
         }

@@ -227,6 +227,8 @@ pub enum OptionRule {
     OtherModules,
     #[error("puts lines and columns of the source into the output, which preprocessed text has not")]
     RecordsPlaces,
+    #[error("is about a dependency file, and none is asked for")]
+    NoDependencies,
 }
 
 /// What a compile has to do with modules that keeps it here; completes "modules: …".

@@ -464,7 +464,7 @@ fn tells_this_time(mentioned: Dates, plan: &Plan, invocation: &Invocation) -> bo
 /// What files and command mention.
 fn all_dates(mentioned: Dates, plan: &Plan) -> Dates {
     let mut dates = mentioned;
-    plan.expanded.iter().for_each(|word| dates |= Dates::in_text(word));
+    plan.expanded.iter().for_each(|word| dates |= Dates::in_word(word));
     dates
 }
 

@@ -105,6 +105,16 @@ impl Dates {
         dates
     }
 
+    /// What a word of a command mentions: one that defines such a macro itself uses it no more than `-U` does.
+    pub fn in_word(word: &[u8]) -> Self {
+        let name = word.strip_prefix(b"-D").or_else(|| word.strip_prefix(b"-U")).unwrap_or(word);
+        let value = [&b"__DATE__"[..], b"__TIME__", b"__TIMESTAMP__"].iter().find_map(|date| {
+            let rest = name.strip_prefix(*date)?;
+            (rest.is_empty() && name.len() < word.len()).then_some(rest).or_else(|| rest.strip_prefix(b"="))
+        });
+        Dates::in_text(value.unwrap_or(word))
+    }
+
     /// With what may be put together counted as mentioned.
     pub fn settled(self) -> Self {
         let all = |these: u8| self.pieces & these == these;

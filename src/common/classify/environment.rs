@@ -1,6 +1,6 @@
 //! Environment variables that compilers read.
 
-use super::names::basename;
+use super::names::{basename, is_of_the_process};
 use crate::common::bytes::Bytes;
 use crate::common::limits::ITEM_MAX_BYTES;
 use crate::common::reason::LocalReason;
@@ -122,7 +122,10 @@ pub fn hermetic_environment(env: &[Bytes]) -> Result<Vec<Bytes>, LocalReason> {
         }
         let is = |list: &[&str]| list.iter().any(|known| known.as_bytes() == name);
         let goes = is(&GOES_ALONG) || name.starts_with(b"LC_");
-        if is(&OF_THE_LIBRARY) && !value.is_empty() || goes && entry.len() > ITEM_MAX_BYTES {
+        // Another directory for each process: not the compiler's where it is looked at, and there not ours.
+        let is_fleeting = name == b"PWD" && is_of_the_process(value);
+        let is_unknown = is(&OF_THE_LIBRARY) && !value.is_empty();
+        if is_unknown || is_fleeting || goes && entry.len() > ITEM_MAX_BYTES {
             return Err(LocalReason::Environment { name: String::from_utf8_lossy(name).into_owned() });
         }
         if goes {
@@ -202,6 +205,14 @@ fn is_number(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_working_directory_that_is_another_for_each_process_does_not_go_along() {
+        let check = |entry: &str| hermetic_environment(&[Bytes::from(entry)]);
+        let refused = LocalReason::Environment { name: "PWD".to_owned() };
+        assert_eq!(check("PWD=/proc/self/cwd"), Err(refused));
+        assert_eq!(check("PWD=/w"), Ok(vec![Bytes::from("PWD=/w")]));
+    }
 
     #[test]
     fn variables_that_redirect_a_compiler_keep_the_job_here() {

@@ -89,6 +89,8 @@ pub(super) struct Dependencies {
     pub file: Option<Bytes>,
     /// Whether `-MT` or `-MQ` names the target.
     pub target: bool,
+    /// The first option that says something of such a file without asking for it.
+    pub about: Option<Bytes>,
     /// `-Wp,-MD,FILE`: the word and the file.
     pub by_list: Option<(Bytes, Bytes)>,
     /// Whether that list had more pieces than these two.
@@ -263,7 +265,10 @@ impl Scan {
     fn dependency(&mut self, what: DependencyOption, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
         self.left_out = true;
         match what {
-            DependencyOption::Write => self.dependencies.write = Some(word.clone()),
+            DependencyOption::Write => {
+                self.dependencies.write = Some(word.clone());
+                return self.preprocess(word, next);
+            }
             DependencyOption::File => {
                 // Put back at the end, with the broker's own file in the place of this one.
                 self.dependencies.file = Some(value.into());
@@ -272,6 +277,7 @@ impl Scan {
             DependencyOption::Target => self.dependencies.target = true,
             DependencyOption::Flag => {}
         }
+        self.dependencies.about.get_or_insert_with(|| word.clone());
         self.preprocess(word, next);
     }
 
@@ -280,6 +286,9 @@ impl Scan {
         match preprocessor_words(list) {
             Some(PreprocessorWords::Plain { target }) => {
                 self.dependencies.list_target |= target;
+                if target {
+                    self.dependencies.about.get_or_insert_with(|| word.clone());
+                }
                 self.preprocess(word, None);
             }
             Some(PreprocessorWords::Dependencies { option, file, target, rest })

@@ -298,6 +298,10 @@ fn plan_dependencies(
             let (target, family) = list_target(said, output, driver).ok_or_else(|| side_door(word))?;
             (file.clone(), target, family)
         }
+        // gcc fails, and clang warns; where a volunteer has such a file written for itself, they would not.
+        (None, None) if let Some(option) = &said.about => {
+            return Err(LocalReason::Option { option: option.clone(), why: OptionRule::NoDependencies });
+        }
         (None, None) if said.file.is_none() => return Ok(DependencyPlan::default()),
         (_, Some((word, _))) => return Err(side_door(word)),
         (None, None) => return Err(side_door(&"-MF".into())),
