@@ -198,7 +198,10 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         let Ok(mut stream) = ConnectOptions::new().name(name).wait_mode(wait).connect_sync() else {
             continue;
         };
-        let broker = stream.peer_creds().ok().and_then(|peer| peer.pid());
+        let peer =
+            stream.peer_creds().map_err(|error| format!("whose the broker is cannot be told: {error}"))?;
+        check_owner(socket.as_path(), peer.euid())?;
+        let broker = peer.pid();
         let failed = |error: std::io::Error| unanswered(broker, &error);
         stream.set_recv_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
         stream.set_send_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
@@ -214,6 +217,19 @@ fn ask(control: &Control) -> Result<Option<ControlReply>, String> {
         };
     }
     Ok(None)
+}
+
+/// Refuses a broker of another user, who may answer anything.
+fn check_owner(socket: &Path, theirs: Option<libc::uid_t>) -> Result<(), String> {
+    let ours = rustix::process::geteuid().as_raw();
+    match theirs {
+        Some(theirs) if theirs == ours => Ok(()),
+        _ => Err(format!(
+            "the broker's socket {} belongs to {}\nhint: DISTCC_DIR names a folder of your own for it",
+            socket.display(),
+            theirs.map_or("nobody known".to_owned(), |theirs| format!("user {theirs}"))
+        )),
+    }
 }
 
 /// That a broker, of this process, did not answer, and what to do about it.

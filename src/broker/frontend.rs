@@ -7,12 +7,12 @@
 //! source, for a fraction of a compile. That holds for diagnostics of the front end alone; one
 //! that optimisation or code generation might have a part in makes the compile be repeated here.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::family;
 use super::prepare::command;
 use super::toolchain::Compiler;
 use crate::common::classify::{CompileJob, PreprocessArgument};
@@ -85,9 +85,11 @@ pub async fn ask(
     let _slot = slots.acquire().await.map_err(|_| repeat())?;
     let clang = compiler.toolchain.clang;
     let mut command = command(&compiler.program, invocation);
-    command.args(arguments(job).ok_or_else(repeat)?).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output =
-        timeout(FRONTEND_TIMEOUT, command.output()).await.map_err(|_| repeat())?.map_err(|_| repeat())?;
+    command.args(arguments(job).ok_or_else(repeat)?);
+    let output = timeout(FRONTEND_TIMEOUT, family::output(&mut command))
+        .await
+        .map_err(|_| repeat())?
+        .map_err(|_| repeat())?;
     let printed = output.stdout.len() as u64 + output.stderr.len() as u64;
     // For a terminal a compiler prints in another way than it does for us; and gcc, when it says
     // anything, may have more to say behind its front end.

@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod effort;
 pub mod explain;
 pub mod faces;
+mod family;
 pub mod frontend;
 pub mod hermetic;
 pub mod history;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::family;
 use super::toolchain::QUESTION_TIMEOUT;
 use crate::common::bytes::Bytes;
 use crate::common::classify::Read;
@@ -90,7 +91,7 @@ async fn ask(program: &Path, words: &[Bytes], invocation: &Invocation, question:
     }
     command.args(words.iter().skip(1).map(Bytes::as_os_str)).arg(OsStr::new(question));
     command.current_dir(invocation.cwd.as_path()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(QUESTION_TIMEOUT, command.output()).await.ok()?.ok()?;
+    let output = timeout(QUESTION_TIMEOUT, family::output(&mut command)).await.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8(output.stdout).ok()).flatten()
 }
 

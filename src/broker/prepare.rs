@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{Instant, interval, timeout_at};
 
+use super::family::{self, Family};
 use super::link::PackedBlob;
 use super::markers::leading_includes;
 use super::sets::FileSet;
@@ -77,7 +78,7 @@ pub async fn prepare(
     let mut command = command(workshop.program, invocation);
     add_arguments(&mut command, job, dependencies.as_ref().map(tempfile::NamedTempFile::path));
     command.stdout(text.try_clone().map_err(broker)?).stderr(messages.try_clone().map_err(broker)?);
-    let child = command.spawn().map_err(broker)?;
+    let child = family::spawn(&mut command).map_err(broker)?;
     drop(command);
     if !watch(child, &text, &messages).await?.success() {
         return Err(LocalReason::PreprocessorFailed);
@@ -150,7 +151,7 @@ pub async fn run_quietly(
     command.args(words.iter().map(|word| word.as_os_str())).env("LC_ALL", "C");
     command.env_remove("DEPENDENCIES_OUTPUT").env_remove("SUNPRO_DEPENDENCIES");
     command.stdout(text.try_clone().map_err(broker)?).stderr(messages.try_clone().map_err(broker)?);
-    let child = command.spawn().map_err(broker)?;
+    let child = family::spawn(&mut command).map_err(broker)?;
     drop(command);
     if !watch(child, &text, &messages).await?.success() {
         return Err(LocalReason::PreprocessorFailed);
@@ -168,12 +169,12 @@ fn memory_file() -> Result<File, LocalReason> {
 }
 
 /// Waits for a preprocessor's end, and ends it when it writes or takes too much.
-async fn watch(mut child: Child, text: &File, messages: &File) -> Result<ExitStatus, LocalReason> {
+async fn watch(mut child: Family, text: &File, messages: &File) -> Result<ExitStatus, LocalReason> {
     let until = Instant::now() + PREPROCESS_TIMEOUT;
     let size = |file: &File| file.metadata().map(|found| found.len()).map_err(broker);
     let mut looks = interval(LOOK_INTERVAL);
     loop {
-        // The child dies with its handle, so every way out of here ends it.
+        // It dies with its handle, so every way out of here ends it.
         tokio::select! {
             ended = timeout_at(until, child.wait()) => {
                 let status = ended.map_err(|_| LocalReason::PreprocessorFailed)?.map_err(broker)?;

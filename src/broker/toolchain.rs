@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
+use super::family;
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
 use super::plugins::PluginFolders;
@@ -449,7 +450,7 @@ pub(super) async fn question_in(
     let mut command = Command::new(program);
     command.envs(environment.iter().copied());
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
-    match timeout(QUESTION_TIMEOUT, command.output()).await {
+    match timeout(QUESTION_TIMEOUT, family::output(&mut command)).await {
         Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(error.to_string()),
         Ok(Ok(output)) => Ok((text(&output.stdout), text(&output.stderr))),

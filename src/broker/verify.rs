@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::deliver::Delivery;
+use super::family;
 use super::plan::Plan;
 use super::prepare::{self, Prepared};
 use crate::common::action::{Action, Argument, InputSet};
@@ -147,7 +148,8 @@ fn on_text(plan: &Plan, action: &Action, folder: &Path, input: &str, output: &st
 
 async fn run(mut command: Command) -> Result<(), LocalReason> {
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let status = timeout(COMPILE_TIMEOUT, command.status()).await.map_err(|_| cannot("it takes too long"))?;
+    let mut compile = family::spawn(&mut command).map_err(failed)?;
+    let status = timeout(COMPILE_TIMEOUT, compile.wait()).await.map_err(|_| cannot("it takes too long"))?;
     match status.map_err(failed)?.success() {
         true => Ok(()),
         false => Err(cannot("it fails here")),
