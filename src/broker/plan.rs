@@ -98,7 +98,7 @@ impl Planner<'_> {
         }
         let hosts = self.host_lists.of(invocation)?;
         let mut job = job;
-        if let Some(reason) = check_files(&job, cwd)? {
+        if let Some(reason) = check_files(&job, invocation)? {
             job.hermetic.needed.get_or_insert(reason);
         }
         let path = invocation.variable("PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
@@ -230,7 +230,8 @@ fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
 
 /// What only the file system knows: sources and headers that are no files, outputs that cannot be
 /// renamed over; and why text cannot carry the compile: precompiled headers.
-fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, LocalReason> {
+fn check_files(job: &CompileJob, invocation: &Invocation) -> Result<Option<LocalReason>, LocalReason> {
+    let cwd = invocation.cwd.as_path();
     let source = check_input(&job.source, &cwd.join(job.source.as_path()))?;
     let dependencies = match &job.dependencies {
         Some(Destination::File(path)) => Some(path),
@@ -240,6 +241,11 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, Loca
     for output in dependencies.into_iter().chain([&job.output]) {
         there = check_destination(&cwd.join(output.as_path()))
             .ok_or_else(|| LocalReason::OutputNotAFile { output: output.clone() })?;
+        // `2>a.o`: only a file that is empty can be one that was just opened like that.
+        let empty = there.as_ref().filter(|there| there.len() == 0);
+        if empty.is_some_and(|there| is_stream(invocation.origin.pid, there)) {
+            return Err(LocalReason::OutputIsStream { output: output.clone() });
+        }
     }
     // gcc refuses to write over its source.
     if source.zip(there).is_some_and(|(source, there)| identity(&source) == identity(&there)) {
@@ -253,6 +259,12 @@ fn check_files(job: &CompileJob, cwd: &Path) -> Result<Option<LocalReason>, Loca
         }
     }
     Ok(None)
+}
+
+/// Whether a shim's stdout or stderr is that file.
+fn is_stream(shim: u32, found: &Metadata) -> bool {
+    let opened = |fd: u8| std::fs::metadata(format!("/proc/{shim}/fd/{fd}")).ok();
+    [1, 2].into_iter().filter_map(opened).any(|stream| identity(&stream) == identity(found))
 }
 
 /// Refuses an input that can be read but once, or is another for each process, such as `/dev/stdin`.

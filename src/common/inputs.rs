@@ -67,6 +67,9 @@ impl EntryKind {
     }
 }
 
+/// Where a job's own files are in its root: the one path that no client can have. Temporary files are there.
+pub const PRIVATE: &str = "/.distccd";
+
 /// A plain file of an input set.
 ///
 /// gcc takes two files for one when time, size and content are equal (`#pragma once`), clang when

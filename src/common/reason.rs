@@ -195,6 +195,12 @@ pub enum LocalReason {
         /// The clause that says what.
         why: ModuleRule,
     },
+    /// The messages of the compile go into the very file that it makes.
+    #[error("messages are written to {output} itself")]
+    OutputIsStream {
+        /// The output as it was named.
+        output: Bytes,
+    },
 }
 
 /// Why an option keeps a job here; completes "OPTION …".
@@ -277,7 +283,9 @@ impl LocalReason {
             Self::Language { .. } => "language",
             Self::NoLineMarkers => "no-line-markers",
             Self::SourceNotAFile { .. } => "source",
-            Self::OutputNotAFile { .. } | Self::OutputIsSource { .. } => "output",
+            Self::OutputNotAFile { .. } | Self::OutputIsSource { .. } | Self::OutputIsStream { .. } => {
+                "output"
+            }
             Self::Probe { .. } => "probe",
             Self::ResponseFile { .. } => "response-file",
             Self::Environment { .. } => "environment",

@@ -1,6 +1,9 @@
 //! Compiles that seem to need nothing but their text, and do. Each was once done elsewhere, with
 //! another result than here.
 
+use std::fs;
+
+use crate::farm::{COMMAND_MAX, Farm, SHIM, run};
 use crate::scene::{Place, Scene, Theatre};
 
 /// A header that is in place of nothing, and sources that use it.
@@ -149,4 +152,54 @@ fn names_that_are_endings_only() {
         (Place::Either, Scene::new("clang -c .c").file(".c", "int x;\n")),
         (Place::Either, Scene::new("gcc -MD -c a.c -o k/.o").file("a.c", "int x;\n").file("k/keep", "")),
     ]);
+}
+
+/// Runs a line of shell in a farm's folder, with `$CC` as the compiler; whether it went well, and what it left.
+fn line(farm: &Farm, compiler: &str, line: &str, output: &str) -> (Option<i32>, Vec<u8>, String) {
+    let mut command = farm.command("sh");
+    command.args(["-c", line]).env("CC", compiler);
+    let outcome = run(command, COMMAND_MAX);
+    let left = fs::read(farm.work().join(output)).unwrap_or_default();
+    (outcome.status.code(), left, String::from_utf8_lossy(&outcome.stderr).into_owned())
+}
+
+#[test]
+fn messages_that_go_into_the_output_itself_do_not_end_up_in_the_object() {
+    let farm = Farm::new(1);
+    fs::write(farm.work().join("v.c"), "static int unused;\nint v;\n").expect("written");
+    for redirected in ["$CC -Wall -c v.c 2>v.o", "$CC -Wall -c v.c >v.o 2>&1"] {
+        let here = line(&farm, "gcc", redirected, "v.o");
+        let there = line(&farm, &format!("{SHIM} gcc"), redirected, "v.o");
+        assert!(here.1.starts_with(b"\x7fELF") && here == there, "{redirected}");
+    }
+    assert_eq!(farm.status()["totals"]["local_reasons"]["output"], 2, "{}", farm.status());
+    farm.finish();
+}
+
+#[test]
+fn a_response_file_that_is_a_pipe_stops_nobody() {
+    let farm = Farm::new(1);
+    fs::write(farm.work().join("a.c"), "int a = VALUE;\n").expect("written");
+    // gcc wants to know how long it is first; clang reads it.
+    let piped = "mkfifo words; (echo -DVALUE=7 >words) & $CC @words -c a.c; wait; rm words";
+    let here = line(&farm, "clang", piped, "a.o");
+    assert!(here.0 == Some(0) && here.1.starts_with(b"\x7fELF"), "{}", here.2);
+    assert_eq!(line(&farm, &format!("{SHIM} clang"), piped, "a.o"), here);
+    // Nobody writes to it.
+    let silent = "mkfifo words; timeout 1 $CC @words -c a.c; rm words; $CC -DVALUE=7 -c a.c";
+    let (status, _, said) = line(&farm, &format!("{SHIM} gcc"), silent, "a.o");
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(farm.total("remote"), 1, "{}", farm.status());
+    farm.finish();
+}
+
+#[test]
+fn warnings_of_the_assembler_name_temporary_files_of_this_machine() {
+    let farm = Farm::new(1);
+    fs::write(farm.work().join("a.c"), "asm(\".warning \\\"said\\\"\");\n").expect("written");
+    let (status, object, said) = line(&farm, &format!("{SHIM} gcc"), "TMPDIR=$PWD $CC -c a.c", "a.o");
+    assert!(status == Some(0) && object.starts_with(b"\x7fELF"), "{said}");
+    let own = format!("{}/cc", farm.work().display());
+    assert!(said.starts_with(&own) && said.contains("said"), "{said}");
+    farm.finish();
 }

@@ -32,6 +32,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::OutputNotAFile { .. } => {
             "outputs are written beside their place and renamed, which only plain files allow"
         }
+        R::OutputIsStream { .. } => "the compiler makes the file when all is said; here it is made first",
         R::OutputIsSource { .. } => "the compiler itself refuses this, in its own words",
         R::Probe { .. } => {
             "tests of configure scripts are small, one after the other, and ask about this machine"
@@ -63,9 +64,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::RemoteKilled => "a compiler that was killed elsewhere proves nothing about the source",
         R::Audit => "a compile that read other files than were found is not trusted",
         R::UnexpectedOutput { .. } => "only files that this very command makes are taken from a volunteer",
-        R::Verification { .. } => {
-            "a volunteer that sends another object than this machine makes is not believed"
-        }
+        R::Verification { .. } => "a volunteer that sends other objects than this machine makes is a liar",
         R::NoVolunteer { .. } => "no listed host could do it, and DISTCC_FALLBACK allows to compile here",
         R::NoTextCompiler => {
             "a text is compiled by a compiler of the volunteer's own; only compiles that travel as files bring theirs along"

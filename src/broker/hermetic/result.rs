@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memchr::memmem;
+
 use crate::broker::deliver::{Contents, Delivery, deliver, is_masked};
 use crate::broker::link::FilesAnswer;
 use crate::broker::outcome::Outcome;
@@ -20,7 +22,7 @@ use crate::broker::unpack::Piece;
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::classify::{Destination, Existing, Writer};
-use crate::common::inputs::is_plain_path;
+use crate::common::inputs::{PRIVATE, is_plain_path};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::{Audit, Product};
 use crate::common::reason::LocalReason;
@@ -118,7 +120,9 @@ pub fn examine<'a>(
     let mut take = |part| Piece::take(&mut packed, part);
     let (stdout, stderr) = (take(&compiled.stdout)?.to_vec()?, take(&compiled.stderr)?.to_vec()?);
     let is_plain = is_a_compilers(&stdout) && is_a_compilers(&stderr);
-    if is_cut_here(&stderr, invocation) || !is_plain && !is_final {
+    let names_its_place =
+        [&stdout, &stderr].iter().any(|text| memmem::find(text, PRIVATE.as_bytes()).is_some());
+    if is_cut_here(&stderr, invocation) || names_its_place || !is_plain && !is_final {
         return Err(LocalReason::RemoteDiagnostics);
     }
     let allowed = Allowed::new(plan, invocation, made);

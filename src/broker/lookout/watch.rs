@@ -21,17 +21,31 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// (inotify(7): a header of 16 bytes and a name, which is filled up to a multiple of as many).
 const EVENTS_FIT: usize = BUFFER_BYTES / (16 + 256) - 1;
 
+/// What becomes of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Fate {
+    /// It is there now.
+    Came,
+    /// It was removed.
+    Went,
+    /// What it named has another name now. It may be there all the same: of two names that were exchanged
+    /// (renameat2(2)), the second is told to have been moved away after it came.
+    MovedAway,
+    /// It names what it named.
+    Stayed,
+}
+
 /// Something happened.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker) enum Event<'a> {
-    /// To a name in a watched directory; with whether it is there now, if that changed.
+    /// To a name in a watched directory.
     Name {
         /// The directory.
         watch: i32,
         /// The name.
         name: &'a [u8],
-        /// Whether it came or went.
-        is_there: Option<bool>,
+        /// What.
+        fate: Fate,
     },
     /// To the watched thing itself.
     Itself {
@@ -45,6 +59,20 @@ pub(in crate::broker) enum Event<'a> {
     },
     /// More than can be told.
     Anything,
+}
+
+impl Fate {
+    fn of(flags: ReadFlags) -> Self {
+        if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+            Fate::Came
+        } else if flags.contains(ReadFlags::DELETE) {
+            Fate::Went
+        } else if flags.contains(ReadFlags::MOVED_FROM) {
+            Fate::MovedAway
+        } else {
+            Fate::Stayed
+        }
+    }
 }
 
 /// An instance of inotify, and the mount table.
@@ -125,10 +153,7 @@ impl Watches {
             } else if flags.contains(ReadFlags::IGNORED) {
                 tell(Event::Gone { watch });
             } else if let Some(name) = event.file_name() {
-                let came = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-                let went = flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
-                let is_there = if came || went { Some(came) } else { None };
-                tell(Event::Name { watch, name: name.to_bytes(), is_there });
+                tell(Event::Name { watch, name: name.to_bytes(), fate: Fate::of(flags) });
             } else {
                 tell(Event::Itself { watch });
             }

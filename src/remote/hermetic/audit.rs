@@ -15,13 +15,13 @@ use std::sync::Arc;
 use crate::common::bytes::Bytes;
 use crate::common::classify::expand_responses;
 use crate::common::dependencies::{absolute, prerequisites};
+use crate::common::inputs::PRIVATE;
 use crate::common::inputs::{EntryKind, reading_digest};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::protocol::link::Audit;
 use crate::common::tells::{self, List};
 use crate::common::toolchain::Digest;
 use crate::remote::items::{MustRead, Resolved};
-use crate::remote::view::PRIVATE;
 use crate::remote::view::catalogue::Known;
 
 /// The list's name in the job's private folder.

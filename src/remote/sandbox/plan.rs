@@ -14,8 +14,8 @@ use libc::{
 
 use super::Watch;
 use super::folders::Layers;
+use crate::common::inputs::PRIVATE;
 use crate::remote::process::Limits;
-use crate::remote::view::PRIVATE;
 use crate::remote::view::farm::DEVICES;
 
 /// The user and group that a job sees itself as: nobody in particular.

@@ -20,10 +20,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::PRIVATE;
 use super::catalogue::{Known, Set, difference};
 use super::tree::{Folders, parent};
 use crate::common::inputs::EntryKind;
+use crate::common::inputs::PRIVATE;
 use crate::remote::store::{Key, Store, is_no_link};
 
 /// Devices that a compile may want.

@@ -9,6 +9,3 @@ pub mod catalogue;
 pub mod farm;
 pub mod pool;
 pub mod tree;
-
-/// Where a job's own files are in its view: the one path that no client can have.
-pub const PRIVATE: &str = "/.distccd";

@@ -12,6 +12,7 @@ use super::super::symbols::QuickMap;
 use super::way::Way;
 use super::{Disk, Watched};
 use crate::broker::lookout::trust::{self, Trust};
+use crate::broker::lookout::watch::Fate;
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
 
@@ -81,13 +82,21 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Takes in that a name came or went.
-    pub fn note(&mut self, name: &[u8], is_there: Option<bool>) {
+    /// Takes in what became of a name.
+    pub fn note(&mut self, name: &[u8], fate: Fate) {
         let Some(names) = &mut self.names else { return };
+        let is_there = match fate {
+            Fate::Came => true,
+            Fate::Went => false,
+            Fate::MovedAway => {
+                let path = Bytes([&self.path[..], name].concat());
+                !fs::symlink_metadata(path.as_path()).is_err_and(|error| is_absent(&error))
+            }
+            Fate::Stayed => return,
+        };
         match is_there {
-            Some(true) => drop(names.insert(name.into(), None)),
-            Some(false) => drop(names.remove(name)),
-            None => {}
+            true => drop(names.insert(name.into(), None)),
+            false => drop(names.remove(name)),
         }
     }
 

@@ -25,7 +25,7 @@ use self::directory::{Directory, DirectoryId};
 use self::file::{FileEntry, FileId};
 use super::files::{Answer, Content, Files, Trail};
 use super::symbols::{QuickMap, Sym, Symbols};
-use crate::broker::lookout::watch::{Event, Watches};
+use crate::broker::lookout::watch::{Event, Fate, Watches};
 use crate::broker::stamp::Stamp;
 use crate::common::toolchain::Digest;
 
@@ -141,15 +141,15 @@ impl Disk {
                 self.now += 1;
                 self.directories.iter_mut().for_each(|directory| directory.is_dirty = true);
             }
-            Event::Name { watch, name, is_there } => {
+            Event::Name { watch, name, fate } => {
                 let asked = self.names.find(name);
                 for watched in self.watched.get(&watch).cloned().unwrap_or_default() {
                     if let Watched::Directory(id) = watched {
                         let directory = &mut self.directories[id as usize];
-                        directory.note(name, is_there);
+                        directory.note(name, fate);
                         match asked {
                             Some(name) => self.name_changed(id, name),
-                            None if directory.tells_all && is_there.is_some() => self.touch(id),
+                            None if directory.tells_all && fate != Fate::Stayed => self.touch(id),
                             None => {}
                         }
                     }

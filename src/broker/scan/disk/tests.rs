@@ -380,3 +380,33 @@ fn whatever_happens_on_disk_is_seen() {
         }
     });
 }
+
+#[test]
+fn names_that_are_exchanged_are_both_there() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    everywhere(|fixture| {
+        for folder in ["a", "b", "b/a"] {
+            fs::create_dir(fixture.path(folder)).unwrap();
+        }
+        fixture.write("a/h", "a");
+        fixture.write("b/h", "b");
+        fixture.write("h", "h");
+        fixture.settle();
+        fixture.check("a/h", "a");
+        fixture.check("b/h", "b");
+        let exchange = |fixture: &Fixture, one: &str, other: &str| {
+            let (one, other) = (fixture.path(one), fixture.path(other));
+            renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+        };
+        exchange(fixture, "a/h", "b/h");
+        fixture.check("a/h", "b");
+        fixture.check("b/h", "a");
+        exchange(fixture, "a", "b");
+        fixture.check("a/h", "a");
+        fixture.check("b/h", "b");
+        exchange(fixture, "h", "b/h");
+        exchange(fixture, "h", "b/h");
+        fixture.check("h", "h");
+        fixture.check("b/h", "b");
+    });
+}
