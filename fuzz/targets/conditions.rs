@@ -87,6 +87,7 @@ pub fn run(data: &[u8]) {
             settings: &[],
             imacros: &[],
             includes: &[],
+            included_plainly: 0,
             precompiled: None,
             quotes_elsewhere: false,
         };

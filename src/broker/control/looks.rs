@@ -85,16 +85,19 @@ fn trace_build(file: &OsString, program: &OsString, arguments: &[OsString]) -> R
     std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let order = Bytes::from(&*path);
     // Without a broker there is nothing to begin anew.
-    ask(&Control::TraceBegin { file: order.clone() })?;
+    if let Err(why) = ask(&Control::TraceBegin { file: order.clone() }) {
+        complain(&why);
+    }
     let mut build = std::process::Command::new(program);
     build.args(arguments).env("DISTCC_TRACE", &path);
     let ended = in_the_foreground(build).map_err(|error| {
         let program = Path::new(program);
         format!("{}: {error}", program.display())
     })?;
-    let said = match ask(&Control::TraceEnd { file: order })? {
-        Some(ControlReply::Text { text }) => text,
-        _ => "no job of it came to the broker, so there is nothing in the trace\n".to_owned(),
+    let said = match ask(&Control::TraceEnd { file: order }) {
+        Ok(Some(ControlReply::Text { text })) => text,
+        Err(why) => why,
+        Ok(_) => "no job of it came to the broker, so there is nothing in the trace\n".to_owned(),
     };
     complain(&format!("{}:\n{}", path.display(), said.trim_end()));
     let code = ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());

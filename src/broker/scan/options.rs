@@ -48,6 +48,8 @@ pub struct CommandLine {
     pub imacros: Vec<Bytes>,
     /// `-include` in order.
     pub includes: Vec<Bytes>,
+    /// So many of the last in `includes` are clang's compiler's proper: of those it looks for no precompiled form.
+    pub included_plainly: usize,
     /// `-include-pch`.
     pub precompiled: Option<Bytes>,
     /// Arguments that may change predefined macros or default directories.
@@ -83,6 +85,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             imacros: Vec::new(),
             includes: Vec::new(),
             precompiled: None,
+            included_plainly: 0,
             base: Vec::new(),
             paths: Vec::new(),
             user_directories: Vec::new(),
@@ -290,6 +293,7 @@ impl Reader {
             }
         }
         self.line.settings.append(&mut self.passed);
+        self.line.included_plainly = self.passed_includes.len();
         self.line.includes.append(&mut self.passed_includes);
         Ok(self.line)
     }

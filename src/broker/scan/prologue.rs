@@ -86,9 +86,10 @@ impl Walk<'_> {
         if let Some(name) = self.request.precompiled {
             self.named_precompiled(name, directory)?;
         }
-        for name in self.request.includes {
+        let plainly_from = self.request.includes.len() - self.request.included_plainly;
+        for (at, name) in self.request.includes.iter().enumerate() {
             let from = self.order.len();
-            let taken = !self.gcc() && self.precompiled_prefix(name)?;
+            let taken = !self.gcc() && at < plainly_from && self.precompiled_prefix(name)?;
             self.command_line_include(directory, name)?;
             if taken {
                 self.cover(from)?;

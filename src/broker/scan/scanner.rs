@@ -233,6 +233,7 @@ impl Scanner {
             settings: &line.settings,
             imacros: &line.imacros,
             includes: &line.includes,
+            included_plainly: line.included_plainly,
             precompiled: line.precompiled.as_ref(),
             quotes_elsewhere: line.quotes_elsewhere,
         };

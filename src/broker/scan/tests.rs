@@ -157,6 +157,7 @@ impl Case {
             imacros: &[],
             precompiled: None,
             includes: &self.includes,
+            included_plainly: 0,
             quotes_elsewhere: false,
         };
         let mut answers = HashMap::from([("__has_attribute(yes)", 1), ("__has_attribute(no)", 0)]);

@@ -50,6 +50,8 @@ pub struct Request<'a> {
     pub imacros: &'a [Bytes],
     /// `-include` in order.
     pub includes: &'a [Bytes],
+    /// So many of the last of them have no precompiled form that would be taken.
+    pub included_plainly: usize,
     /// Headers that stand in front of those, in the form of this precompiled one (clang).
     pub precompiled: Option<&'a Bytes>,
     /// `-I-`: quotes do not look beside their file.

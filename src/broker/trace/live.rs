@@ -5,6 +5,7 @@
 //! beyond that is left out.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -149,7 +150,7 @@ impl Traces {
                 match sent {
                     Ok(()) => (trace.marks_seen, trace.summed_up) = (seen, last),
                     Err(std::sync::mpsc::TrySendError::Full(batch)) => trace.pending = batch.records,
-                    // It could not be written, which has been logged.
+                    // It could not be written, which has been said.
                     Err(std::sync::mpsc::TrySendError::Disconnected(_)) => gone.push(Arc::clone(path)),
                 }
             }
@@ -163,18 +164,25 @@ impl Traces {
 
 /// Writes one file until nobody has anything for it any more.
 fn write(wish: &Wish, batches: &Receiver<Batch>) {
-    let mut file = match TraceFile::create(&wish.path, wish.umask, std::process::id()) {
-        Ok(file) => file,
-        Err(error) => return tracing::warn!(path = %wish.path.display(), %error, "no trace"),
+    let failed = |error: io::Error| {
+        tracing::warn!(path = %wish.path.display(), %error, "the trace is not written");
+        format!("it could not be written: {error}\n")
     };
+    let mut file = TraceFile::create(&wish.path, wish.umask, std::process::id()).map_err(failed);
     while let Ok(batch) = batches.recv() {
-        let records: Vec<Record> = batch.records.iter().map(|record| (**record).clone()).collect();
-        if let Err(error) = file.add(&records, &batch.marks, &batch.hosts, batch.last) {
-            return tracing::warn!(path = %wish.path.display(), %error, "the trace ends");
+        if let Ok(open) = &mut file {
+            let records: Vec<Record> = batch.records.iter().map(|record| (**record).clone()).collect();
+            if let Err(error) = open.add(&records, &batch.marks, &batch.hosts, batch.last) {
+                file = Err(failed(error));
+            }
         }
         if let Some(reply) = batch.reply {
             // Whoever asked may have gone.
-            let _ = reply.send(file.summary());
+            let _ = reply.send(file.as_ref().map_or_else(String::clone, TraceFile::summary));
+        }
+        // The next build may fare better.
+        if batch.last && file.is_err() {
+            return;
         }
     }
 }

@@ -28,7 +28,12 @@ pub(super) fn conclude(
     read: &ResponseReader<'_>,
 ) -> Result<CompileJob, LocalReason> {
     let Asked { emit, kind, named, output, mut needed } = asked(&mut scan, driver)?;
-    let Kind { source, language, form, .. } = kind;
+    let Kind { source, language, form, called } = kind;
+    // To clang it is something for the linker.
+    let gccs_own = (*called == *b".sx").then_some(Family::Gcc);
+    if gccs_own.is_some() && driver.clang {
+        return Err(LocalReason::Language { language: called });
+    }
     let mut plan = plan_dependencies(&scan.dependencies, named.as_ref(), &source, driver)?;
     // Of a compiled module nothing is preprocessed any more.
     let preprocessed = matches!(form, Form::Preprocessed | Form::Module);
@@ -80,7 +85,7 @@ pub(super) fn conclude(
         preprocess,
         compile,
         native: scan.native,
-        family: family.or(of_names),
+        family: family.or(of_names).or(gccs_own),
         hermetic,
     };
     job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::response(file)));
