@@ -13,11 +13,12 @@
 //!   [`compile`], [`process`] and [`pack`];
 //! - [`hermetic`], [`view`]: jobs that come as files; [`sandbox`]: how every job is kept in;
 //! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind; [`groups`]: what one may
-//!   use as a whole.
+//!   use as a whole; [`ceiling`]: of what there can be only so much.
 
 pub mod acceptable;
 pub mod access;
 pub mod admit;
+pub mod ceiling;
 pub mod classic;
 pub mod clients;
 pub mod compile;

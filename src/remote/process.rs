@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 use tokio::sync::watch;
 
+use super::ceiling::{self, Ceiling, below};
 use super::groups::{self, Groups};
 use super::guard::Guard;
 use super::sandbox::init::{self, Answer};
@@ -62,8 +63,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What is limited for each process, and to what (setrlimit(2)).
-    pub fn each(&self) -> impl Iterator<Item = (Resource, u64)> {
+    /// What is limited for each process, and to what (setrlimit(2)): no more than there can be.
+    pub fn each(&self, ceiling: Ceiling) -> impl Iterator<Item = (Resource, u64)> {
         let limits = [
             (Resource::Core, Some(0)),
             (Resource::Fsize, Some(self.file_bytes)),
@@ -72,7 +73,8 @@ impl Limits {
             (Resource::Cpu, self.cpu_seconds),
             (Resource::Nofile, self.open_files),
         ];
-        limits.into_iter().filter_map(|(resource, most)| Some((resource, most?)))
+        let limits = limits.into_iter().filter_map(|(resource, most)| Some((resource, most?)));
+        limits.map(move |(resource, most)| (resource, below(ceiling, resource, most)))
     }
 }
 
@@ -265,7 +267,7 @@ pub fn spawn(program: Program<'_>) -> io::Result<Child> {
 /// Sets limits from outside, which keeps the daemon's start of a child a plain `posix_spawn`. A
 /// driver that has started a sub-program before is one that cannot do harm in that time either.
 fn restrict(pid: Pid, limits: &Limits) {
-    for (resource, most) in limits.each() {
+    for (resource, most) in limits.each(ceiling::own) {
         let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) });
     }
     if limits.nice != 0 {

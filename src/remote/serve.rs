@@ -32,7 +32,7 @@ use super::setup::{self, Doors, StartError, failed};
 use super::stdio::{self, Stdio};
 use super::trust;
 use super::trust::pairing::{self, PairError};
-use super::{daemonize, listen, sample};
+use super::{ceiling, daemonize, listen, sample};
 use crate::common::exit;
 use crate::common::trust::invitation;
 
@@ -119,6 +119,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
         daemonize::detach();
     }
     let doors = if role == Role::OneConnection { Doors::default() } else { setup::bind(config)? };
+    ceiling::survive_large_files();
     setup::set_oom_score(config)?;
     setup::raise_descriptor_limit();
     // Whoever comes by ssh has shown who it is.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admit::Policy;
+use super::ceiling;
 use super::classic::Terms;
 use super::clients::Clients;
 use super::compile::Workshop;
@@ -256,6 +257,9 @@ pub fn context(
     let search_path = search_path();
     let lifetime = Duration::from_secs(config.job_lifetime);
     let limits = limits(config);
+    for complaint in ceiling::complaints(ceiling::own, slots) {
+        tracing::warn!("{complaint}");
+    }
     let store = Store::open(&root.store, config.store_size << 20);
     let scratch_bytes = scratch_bytes(slots);
     let confinement = confinement(config, root, scratch_bytes)?;
@@ -292,7 +296,6 @@ pub fn context(
 
 /// What a job may use.
 fn limits(config: &Config) -> Limits {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     Limits {
         // Compilers' niceness is the daemon's own and this much more.
         nice: (rustix::process::getpriority_process(None).unwrap_or(0) + config.nice).min(19),
@@ -300,7 +303,7 @@ fn limits(config: &Config) -> Limits {
         memory_bytes: config.job_memory.map(|mib| mib << 20),
         data_bytes: sample::memory_total().map(|total| (total / 2).max(JOB_DATA_MIN_BYTES)),
         cpu_seconds: Some(config.job_lifetime),
-        open_files: Some(most.map_or(JOB_FILES_MAX, |most| most.min(JOB_FILES_MAX))),
+        open_files: Some(JOB_FILES_MAX),
     }
 }
 

@@ -18,6 +18,7 @@ use super::seccomp::{self, Walls};
 use super::spawn::{self, Ties};
 use super::{Boxed, Run, Sandbox, View, landlock, layer};
 use crate::common::bytes::Bytes;
+use crate::remote::ceiling;
 use crate::remote::process::{self, Child, Limits, Program};
 use crate::remote::view::farm::DEVICES;
 
@@ -215,7 +216,8 @@ fn without_box(
     ruleset: Option<BorrowedFd<'_>>,
 ) -> io::Result<Started> {
     let ties = Ties { namespaces: false, filter, ruleset, init: None, group: text.group };
-    let steps = plan_without_box(text.work, run.cwd, text.limits).ok_or(io::ErrorKind::InvalidInput)?;
+    let steps = plan_without_box(text.work, run.cwd, text.limits, ceiling::own);
+    let steps = steps.ok_or(io::ErrorKind::InvalidInput)?;
     let born = spawn::spawn(&steps, &run.command()?, ties)?;
     Ok(Started { child: born.child, left: born.scratch })
 }

@@ -41,6 +41,7 @@ use self::folders::Layers;
 use self::plan::{Machine, Over, Shape, plan};
 use self::premises::Premises;
 use self::spawn::Ties;
+use super::ceiling;
 use super::process::{Child, Limits};
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
@@ -218,7 +219,9 @@ impl Sandbox {
         };
         let Sandbox { stage, ids, proc, numbers, scratch_bytes, .. } = self;
         let (ids, proc, numbers, scratch_bytes) = (*ids, *proc, *numbers, *scratch_bytes);
-        let shape = Shape { stage, root, over, cwd, ids, proc, numbers, limits, scratch_bytes, watch };
+        let ceiling = ceiling::own;
+        let shape =
+            Shape { stage, root, over, cwd, ids, proc, numbers, limits, ceiling, scratch_bytes, watch };
         let steps = plan(&shape).ok_or(io::ErrorKind::InvalidInput)?;
         let filter = self.filter.as_deref().unwrap_or_default();
         let init = self.init.as_ref().map(|init| init.as_fd());

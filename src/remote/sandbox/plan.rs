@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use libc::{
     MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, c_int, c_ulong,
 };
+use rustix::process::Resource;
 
 use super::Watch;
 use super::folders::Layers;
 use crate::common::inputs::PRIVATE;
+use crate::remote::ceiling::{Ceiling, below};
 use crate::remote::process::Limits;
 use crate::remote::view::farm::DEVICES;
 
@@ -96,6 +98,8 @@ pub struct Shape<'a> {
     pub numbers: bool,
     /// What it may use.
     pub limits: &'a Limits,
+    /// What the daemon itself may.
+    pub ceiling: Ceiling,
     /// What it may write, its temporary files included, in bytes. It is in memory.
     pub scratch_bytes: u64,
     /// Folders of which the kernel is to tell.
@@ -194,19 +198,19 @@ pub fn plan(shape: &Shape<'_>) -> Option<Vec<Step>> {
         let watches = folders.iter().map(|folder| Act::Watch(instance.as_raw_fd(), folder.clone()));
         steps.0.extend(watches.map(|act| Step { act, optional: true }));
     }
-    steps.limits(shape.limits, PROCESSES_MAX);
+    steps.limits(shape.limits, PROCESSES_MAX, shape.ceiling);
     Some(steps.0)
 }
 
 /// What is done for a job that has no box: it works in `work`, which is handed over. `None` when a path
 /// has a NUL.
-pub fn plan_without_box(work: &Path, cwd: &[u8], limits: &Limits) -> Option<Vec<Step>> {
+pub fn plan_without_box(work: &Path, cwd: &[u8], limits: &Limits, ceiling: Ceiling) -> Option<Vec<Step>> {
     let mut steps = Steps::default();
     steps.sacrifice();
     steps.push(Act::Enter(text(work.as_os_str().as_bytes())?));
     steps.push(Act::HandOver);
     steps.push(Act::Enter(text(cwd)?));
-    steps.limits(limits, USER_PROCESSES_MAX);
+    steps.limits(limits, USER_PROCESSES_MAX, ceiling);
     Some(steps.0)
 }
 
@@ -225,15 +229,20 @@ impl Steps {
     }
 
     /// The daemon sets them too, but a moment after the program has begun.
-    fn limits(&mut self, limits: &Limits, processes: u64) {
-        for (resource, most) in limits.each() {
+    fn limits(&mut self, limits: &Limits, processes: u64, ceiling: Ceiling) {
+        for (resource, most) in limits.each(ceiling) {
             self.push(Act::Limit(resource as c_int, most));
         }
-        self.push(Act::Limit(libc::RLIMIT_NPROC as c_int, processes));
-        self.push(Act::Limit(libc::RLIMIT_MEMLOCK as c_int, 0));
-        self.push(Act::Limit(libc::RLIMIT_MSGQUEUE as c_int, 0));
-        // Those of all jobs count as the daemon's user's.
-        self.push(Act::Limit(libc::RLIMIT_SIGPENDING as c_int, PENDING_SIGNALS_MAX));
+        let besides = [
+            (Resource::Nproc, processes),
+            (Resource::Memlock, 0),
+            (Resource::Msgqueue, 0),
+            // Those of all jobs count as the daemon's user's.
+            (Resource::Sigpending, PENDING_SIGNALS_MAX),
+        ];
+        for (resource, most) in besides {
+            self.push(Act::Limit(resource as c_int, below(ceiling, resource, most)));
+        }
     }
 
     fn layers(&mut self, layers: &Layers) -> Option<()> {
@@ -372,115 +381,4 @@ pub fn describe(step: Option<&Step>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        nice: 0,
-        file_bytes: 1,
-        memory_bytes: None,
-        data_bytes: None,
-        cpu_seconds: None,
-        open_files: None,
-    };
-
-    fn words(shape: &Shape<'_>) -> Vec<String> {
-        plan(shape).unwrap().iter().map(|step| describe(Some(step))).collect()
-    }
-
-    fn shape(layers: &Layers) -> Shape<'_> {
-        Shape {
-            stage: Path::new("/s"),
-            root: Path::new("/f"),
-            over: Over::Layers(layers),
-            cwd: b"/home/a,b:c",
-            ids: (5, 6),
-            proc: true,
-            numbers: false,
-            limits: &LIMITS,
-            scratch_bytes: 1 << 20,
-            watch: None,
-        }
-    }
-
-    fn layers(writable: &str, locked: &[&str]) -> Layers {
-        let locked = locked.iter().map(|folder| (0, folder.as_bytes().to_vec())).collect();
-        Layers { writable: vec![writable.as_bytes().to_vec()], locked }
-    }
-
-    #[test]
-    fn no_name_of_a_client_is_among_an_overlays_options() {
-        let layers = layers("/home/a,b:c", &[]);
-        let steps = plan(&shape(&layers)).unwrap();
-        let options: Vec<String> = steps
-            .iter()
-            .filter_map(|step| match &step.act {
-                Act::Mount { data: Some(data), .. } => Some(data.to_string_lossy().into_owned()),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(options.len(), 2, "{options:?}");
-        assert_eq!(options[1], "lowerdir=l0,upperdir=u0,workdir=w0,userxattr");
-    }
-
-    #[test]
-    fn the_root_is_locked_before_anything_lies_over_it_and_left_for_good() {
-        let words = words(&shape(&layers("/home/a,b:c", &["/home/a,b:c/inc"])));
-        let at = |wanted: &str| {
-            words.iter().position(|word| word == wanted).unwrap_or_else(|| panic!("{wanted}: {words:?}"))
-        };
-        assert!(at("mount a folder again at root") < at("mount overlay at root/home/a,b:c"));
-        assert!(at("mount overlay at root/home/a,b:c") < at("mount a folder at root/home/a,b:c/inc"));
-        assert!(at("mount proc at root/proc") < at("change the root"));
-        assert!(at("change the root") < at("enter /home/a,b:c"));
-        assert_eq!(words.last().map(String::as_str), Some("set a limit"));
-    }
-
-    #[test]
-    fn a_job_that_works_at_the_root_has_a_layer_over_all() {
-        let all = layers("/", &["/usr"]);
-        let words = words(&Shape { cwd: b"/", proc: false, ..shape(&all) });
-        for step in ["mount overlay at root", "mount a folder at root/usr"] {
-            assert!(words.contains(&step.to_owned()), "{step}: {words:?}");
-        }
-        assert!(!words.iter().any(|word| word.contains("proc at")));
-    }
-
-    #[test]
-    fn a_job_that_sees_this_machine_has_its_parts_locked_and_a_folder_of_its_own() {
-        let inputs = [Input { name: "in.i".to_owned(), is_folder: false }];
-        let shared = ["/usr", "/tmp/x/bin"].map(PathBuf::from);
-        let machine = Machine { shared: &shared, work: Path::new("/tmp/d/jobs/7"), inputs: &inputs };
-        let layers = Layers::default();
-        let words = words(&Shape { over: Over::Machine(&machine), ..shape(&layers) });
-        let at = |wanted: &str| {
-            words.iter().position(|word| word == wanted).unwrap_or_else(|| panic!("{wanted}: {words:?}"))
-        };
-        for path in ["/usr", "/tmp/x/bin", "/tmp/d/jobs/7/in.i"] {
-            assert!(at(&format!("mount a folder at root{path}")) < at(&format!("lock root{path}")));
-        }
-        assert!(at("make the folder p/tmp/d/jobs") < at("mount a folder at root/tmp/d/jobs"));
-        assert!(at("make the file u0/7/in.i") < at("mount a folder at root/tmp/d/jobs"));
-    }
-
-    #[test]
-    fn folders_are_watched_as_the_job_sees_them_and_it_may_do_without() {
-        let layers = layers("/home/a,b:c", &[]);
-        let (instance, folders) = (std::fs::File::open("/").expect("the root"), [c"/usr/include".to_owned()]);
-        let watch = Some(Watch { instance: instance.as_fd(), folders: &folders });
-        let steps = plan(&Shape { watch, ..shape(&layers) }).expect("a plan");
-        let at = |wanted: &str| {
-            steps.iter().position(|step| describe(Some(step)) == wanted).unwrap_or_else(|| panic!("{wanted}"))
-        };
-        assert!(at("change the root") < at("watch /usr/include"));
-        assert!(steps[at("watch /usr/include")].optional);
-    }
-
-    #[test]
-    fn a_path_with_a_nul_has_no_plan() {
-        let none = Layers::default();
-        assert!(plan(&Shape { cwd: b"/a\0b", ..shape(&none) }).is_none());
-    }
-}
+mod tests;

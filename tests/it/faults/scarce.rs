@@ -1,4 +1,4 @@
-//! Few files may be open.
+//! Little may be used: few files may be open, or none may be large.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::farm::{COMMAND_MAX, Farm, SHIM, run, wait_until};
+use crate::farm::{COMMAND_MAX, Farm, SHIM, VolunteerOptions, run, wait_until};
 
 /// What a shim that waits for a broker in vain takes, at the least.
 const IN_VAIN: Duration = Duration::from_secs(4);
@@ -62,5 +62,47 @@ fn a_broker_without_descriptors_sends_compiles_home_at_once_and_can_be_stopped()
     assert!(String::from_utf8_lossy(&stopped.stdout).contains("finishes"), "{stopped:?}");
     wait_until("it ends", COMMAND_MAX, || farm.brokers().is_empty());
     drop(crowd);
+    farm.finish();
+}
+
+/// A compile, and whether a volunteer did it.
+fn goes_out(farm: &Farm) -> bool {
+    fs::write(farm.work().join("b.c"), "#include <stdlib.h>\nint x = EXIT_FAILURE;\n").expect("our own file");
+    let before = farm.total("remote");
+    farm.shim(["gcc", "-g", "-c", "b.c"]).expect_success("compiled");
+    farm.total("remote") > before
+}
+
+#[test]
+fn hard_limits_of_a_volunteer_below_those_of_its_jobs_made_every_job_fail_for_ever() {
+    // As many processes as a small machine needs; the rest is more than this job does.
+    let low = VolunteerOptions {
+        setup: Some(
+            "prlimit --pid $$ --nproc=400 --fsize=300000000 --cpu=100 --data=1000000000 --sigpending=5 --core=0",
+        ),
+        jobs: 2,
+        ..Default::default()
+    };
+    let boxless = VolunteerOptions { more: &["--sandbox", "off"], ..low.clone() };
+    for options in [low, boxless] {
+        let farm = Farm::with(&[options]);
+        assert!(goes_out(&farm), "{}", farm.volunteers[0].log());
+        let log = farm.volunteers[0].log();
+        assert!(!log.contains("cannot set a limit"), "{log}");
+        for name in ["FSIZE is 300000000 bytes", "CPU is 100 seconds", "DATA is 1000000000 bytes"] {
+            assert_eq!(log.matches(&format!("RLIMIT_{name}")).count(), 1, "{name}: {log}");
+        }
+        farm.finish();
+    }
+}
+
+#[test]
+fn a_file_beyond_a_volunteers_limit_ended_the_whole_daemon() {
+    let low = VolunteerOptions { setup: Some("prlimit --pid $$ --fsize=2000000"), ..Default::default() };
+    let farm = Farm::with(&[low]);
+    assert!(!goes_out(&farm), "{}", farm.volunteers[0].log());
+    let said = farm.status().to_string();
+    assert!(said.contains("File too large"), "{said}");
+    // That it ends when it is told, and not before, is seen to at the end of every farm.
     farm.finish();
 }
