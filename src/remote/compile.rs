@@ -48,7 +48,9 @@ pub struct JobDirectory {
 
 impl Drop for JobDirectory {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %self.path.display(), %error, "a job's directory stays behind");
         }
     }

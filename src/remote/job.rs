@@ -4,6 +4,7 @@
 //! threads that may; waits are for the input, for a slot and for the compiler, each bounded by the
 //! job's deadline and ended by its [`Control`].
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use super::hermetic::{Hermetic, Want};
 use super::intake::{self, Intake, IntakeError};
 use super::owner::roster::Roster;
 use super::process::Control;
+use super::root::Root;
 use super::stats::Stats;
 use super::store::Store;
 use super::toolchain::{Compiler, Toolchains};
@@ -30,6 +32,8 @@ use crate::common::protocol::link::{Refusal, Unprovided};
 /// What jobs of all links share.
 #[derive(Debug)]
 pub struct Context {
+    /// Where everything lies.
+    pub root: Root,
     /// Where they wait.
     pub gate: Arc<Gate>,
     /// Where inputs are kept.
@@ -52,6 +56,25 @@ pub struct Context {
     pub clients: Clients,
     /// Who compiles what, for the owner of the machine.
     pub roster: Arc<Roster>,
+}
+
+impl Context {
+    /// Makes again what somebody removed beneath the running daemon. The number that is returned is another than
+    /// before where that was so, or where others changed stored files: what was made in between is worth nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal when there is no place to work that is ours alone.
+    pub fn look(&self) -> Result<u64, Refusal> {
+        let failed = |error: &io::Error| disk_refusal("work where this daemon's files were", error);
+        let is_new = self.root.mend().map_err(|error| Refusal::Failed { detail: error.to_string() })?;
+        self.store.mend(is_new).map_err(|error| failed(&error))?;
+        self.workshop.confinement().mend().map_err(|error| failed(&error))?;
+        if let Ok(hermetic) = &self.hermetic {
+            hermetic.sandbox.mend().and_then(|()| hermetic.pool.mend()).map_err(|error| failed(&error))?;
+        }
+        Ok(self.store.look())
+    }
 }
 
 /// What a job tells its session.
@@ -158,6 +181,8 @@ struct Ready {
     compiler: Compiler,
     directory: Arc<JobDirectory>,
     has_input: bool,
+    /// See [`Context::look`].
+    epoch: u64,
 }
 
 async fn prepare(order: &Order, context: &Arc<Context>, store: Store) -> Result<Ready, Refusal> {
@@ -166,10 +191,11 @@ async fn prepare(order: &Order, context: &Arc<Context>, store: Store) -> Result<
         let _held = held;
         acceptable::check(&action)?;
         let compiler = context.toolchains.find(&action.toolchain, &context.guard)?;
+        let epoch = context.look()?;
         let directory = context.workshop.directory()?;
         let (path, blob) = (directory.input(&action), compile::source(&action));
         let has_input = intake::from_store(&path, blob, &store).map_err(intake_refusal)?;
-        Ok(Ready { compiler, directory: Arc::new(directory), has_input })
+        Ok(Ready { compiler, directory: Arc::new(directory), has_input, epoch })
     })
     .await
 }
@@ -214,10 +240,14 @@ async fn compile(
     let held = Arc::clone(&order.held);
     blocking(move || {
         let _held = held;
-        let Ready { compiler, directory, .. } = ready;
+        let Ready { compiler, directory, epoch, .. } = ready;
         let workshop = &context.workshop;
         let product = workshop.compile(&compiler, &action, &directory, &control, &context.guard, deadline);
         drop(place);
+        if context.look()? != epoch {
+            let detail = "others changed what it was made of".to_owned();
+            return Err(Refusal::Overloaded { detail });
+        }
         product
     })
     .await

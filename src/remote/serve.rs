@@ -26,7 +26,6 @@ use super::owner::PauseSignals;
 use super::owner::ask::{self, AskError};
 use super::privileges::{self, Standing};
 use super::reticence::Reticence;
-use super::root::Root;
 use super::session::Phase;
 use super::setup::{self, Doors, StartError, failed};
 use super::stdio::{self, Stdio};
@@ -138,7 +137,7 @@ fn live(config: &Config) -> Result<i32, StartError> {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let trust = folder.as_deref().map(setup::open_trust).transpose()?;
     let root = setup::take_root(config)?;
-    let context = Arc::new(setup::context(config, &root, groups)?);
+    let context = Arc::new(setup::context(config, root, groups)?);
     let welcome = Welcome {
         access: Access::new(&config.allow),
         trust: trust.map(Arc::new),
@@ -148,10 +147,10 @@ fn live(config: &Config) -> Result<i32, StartError> {
         let addresses: Vec<_> = doors.jobs.iter().filter_map(|door| door.local_addr().ok()).collect();
         pairing::note_serving(folder, &addresses);
     }
-    let served = serve(config, role, doors, welcome, folder.as_deref(), &root, &context);
+    let served = serve(config, role, doors, welcome, folder.as_deref(), &context);
     context.guard.finish();
     // The guard has removed it; if there was none to do so, this does.
-    let _ = fs::remove_dir_all(&root.jobs);
+    let _ = fs::remove_dir_all(&context.root.jobs);
     if let Some(path) = &config.pid_file {
         let _ = fs::remove_file(path);
     }
@@ -231,7 +230,6 @@ fn serve(
     doors: Doors,
     welcome: Welcome,
     folder: Option<&Path>,
-    root: &Root,
     context: &Arc<Context>,
 ) -> Result<(), StartError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -243,7 +241,7 @@ fn serve(
         resolve(&welcome.access).await;
         let phase = watch::Sender::new(Phase::Running);
         let mut helpers = JoinSet::new();
-        helpers.spawn(keep_sampling(Arc::clone(context), root.jobs.clone()));
+        helpers.spawn(keep_sampling(Arc::clone(context)));
         helpers.spawn(keep_resolving(Arc::clone(&welcome)));
         helpers.spawn(keep_reading(config.clone(), Arc::clone(context), Arc::clone(&welcome)));
         let mut tasks = JoinSet::new();
@@ -340,14 +338,16 @@ pub(super) fn tell_service_manager(state: NotifyState<'_>) {
     }
 }
 
-async fn keep_sampling(context: Arc<Context>, directory: PathBuf) {
+async fn keep_sampling(context: Arc<Context>) {
     let mut interval = tokio::time::interval(SAMPLE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let (directory, shared) = (directory.clone(), Arc::clone(&context));
+        let shared = Arc::clone(&context);
         let look = move || {
-            let sample = sample::take(&directory);
+            // Before somebody else puts something there. Whatever is in the way, a job is told.
+            let _ = shared.look();
+            let sample = sample::take(&shared.root.jobs);
             if let Ok(hermetic) = &shared.hermetic
                 && shared.gate.is_short_of_disk(&sample)
             {

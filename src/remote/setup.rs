@@ -249,7 +249,7 @@ pub fn policy(config: &Config) -> Policy {
 /// Returns what is missing.
 pub fn context(
     config: &Config,
-    root: &Root,
+    root: Root,
     groups: Result<Groups, GroupsError>,
 ) -> Result<Context, StartError> {
     let policy = policy(config);
@@ -262,7 +262,7 @@ pub fn context(
     }
     let store = Store::open(&root.store, config.store_size << 20);
     let scratch_bytes = scratch_bytes(slots);
-    let confinement = confinement(config, root, scratch_bytes)?;
+    let confinement = confinement(config, &root, scratch_bytes)?;
     let hermetic = match config.sandbox {
         SandboxChoice::Off => Err("switched off (--sandbox off)".to_owned()),
         SandboxChoice::Auto | SandboxChoice::Required => Hermetic::new(&root.jobs, slots, scratch_bytes),
@@ -291,6 +291,7 @@ pub fn context(
         stats: Stats::default(),
         clients: Clients::default(),
         roster: Arc::default(),
+        root,
     })
 }
 

@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::hermetic::Hermetic;
 use super::job::Context;
 use super::process::Limits;
+use super::root::Root;
 use super::sandbox::confine::Confinement;
 use super::stats::Stats;
 use super::store::Store;
@@ -93,8 +94,8 @@ impl Machine {
 
     /// Everything that jobs on this machine share.
     pub fn context(&self, slots: u32) -> Arc<Context> {
-        let jobs = self.path("jobs");
-        fs::create_dir(&jobs).unwrap();
+        let root = Root::take(self.directory.path()).unwrap();
+        let jobs = root.jobs.clone();
         let (confinement, _) = Confinement::probe(&jobs, 1 << 28).unwrap();
         let limits = Limits { file_bytes: 1 << 30, ..Limits::default() };
         Arc::new(Context {
@@ -106,7 +107,7 @@ impl Machine {
                 disk_floor: 0,
                 load_max: 1000,
             }),
-            store: Arc::new(Store::open(&self.path("store"), 1 << 30).unwrap()),
+            store: Arc::new(Store::open(&root.store, 1 << 30).unwrap()),
             hermetic: Hermetic::new(&jobs, slots, 1 << 28),
             toolchains: self.toolchains(&[]),
             workshop: Workshop::new(
@@ -126,6 +127,7 @@ impl Machine {
             stats: Stats::default(),
             clients: Clients::default(),
             roster: Arc::default(),
+            root,
         })
     }
 

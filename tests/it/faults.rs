@@ -23,6 +23,7 @@ mod disks;
 mod files;
 mod odd;
 mod options;
+mod removed;
 mod scarce;
 
 /// Files of the project. Sixteen jobs at once are several rounds of it.

@@ -135,6 +135,7 @@ pub async fn receive<S>(
 where
     S: AsyncRead + Unpin,
 {
+    context.look()?;
     let directory = context.workshop.directory()?;
     let packed = directory.path().join("packed");
     let room = Room { client, held: client.none(Good::Arriving) };

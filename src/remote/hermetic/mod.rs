@@ -173,7 +173,7 @@ async fn gather(
     let inputs = Arc::new(inputs.clone());
     for _ in 0..ROUNDS_MAX {
         let (looked_at, shared) = (Arc::clone(&inputs), Arc::clone(context));
-        let files = blocking(move || Ok(missing(&looked_at, client, &shared))).await?;
+        let files = blocking(move || missing(&looked_at, client, &shared)).await?;
         if files.is_empty() {
             return Ok(());
         }
@@ -185,15 +185,15 @@ async fn gather(
 }
 
 /// The files that are neither in the store nor on this machine.
-fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Vec<Input> {
-    let Ok(hermetic) = &context.hermetic else { return Vec::new() };
+fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Result<Vec<Input>, Refusal> {
+    let Ok(hermetic) = &context.hermetic else { return Ok(Vec::new()) };
     let is_missing = |store: &Store, input: &Input| {
         let has = input.known.key().is_none_or(|key| store.has(&key));
         !has && !hermetic.adopter.adopt(&input.known, store)
     };
     let store = context.store.of(client);
-    store.look();
-    inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect()
+    context.look()?;
+    Ok(inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect())
 }
 
 fn too_small() -> Refusal {

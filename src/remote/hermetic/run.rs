@@ -53,7 +53,7 @@ pub fn run(
 ) -> Result<Product, RunError> {
     let hermetic = context.hermetic.as_ref().map_err(|why| Refusal::Failed { detail: why.clone() })?;
     let set = &job.inputs.set;
-    let epoch = context.store.look();
+    let epoch = context.look()?;
     hermetic.pool.renew(epoch);
     let mut farm = hermetic.pool.take(set).map_err(laying_out)?;
     if let Err(error) = farm.hold(set, &context.store) {
@@ -65,7 +65,7 @@ pub fn run(
         });
     }
     let product = compile(job, &farm, hermetic, context, line, control, deadline);
-    if context.store.look() != epoch {
+    if context.look().ok() != Some(epoch) || !farm.is_there() {
         // Whatever the compiler made of it: it is done again, with files that are asked for again.
         hermetic.pool.discard(farm);
         return Err(RunError::Lost);

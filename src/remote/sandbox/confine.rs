@@ -107,6 +107,22 @@ impl Confinement {
         }
     }
 
+    /// Makes again what somebody removed.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn mend(&self) -> io::Result<()> {
+        match self {
+            Confinement::Boxes(sandbox, premises) => {
+                sandbox.mend()?;
+                premises.mend()
+            }
+            Confinement::Landlock { premises, .. } => premises.mend(),
+            Confinement::Filter(_) | Confinement::Off => Ok(()),
+        }
+    }
+
     /// How jobs are confined, in a word or two, for people and brokers.
     pub fn describe(&self) -> String {
         match self {

@@ -43,6 +43,7 @@ use self::premises::Premises;
 use self::spawn::Ties;
 use super::ceiling;
 use super::process::{Child, Limits};
+use super::root::make_missing;
 use super::view::farm::{DEVICES, Farm};
 use crate::common::bytes::Bytes;
 
@@ -168,6 +169,15 @@ impl Sandbox {
         let lesser = [(false, whole.init.clone()), (true, None), (false, None)];
         let mut lesser = lesser.into_iter().map(|(proc, init)| Sandbox { proc, init, ..whole.clone() });
         lesser.find(|lesser| lesser.try_out(view).is_ok()).ok_or_else(|| first.to_string())
+    }
+
+    /// Makes the folder again on which boxes are built, where somebody removed it.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn mend(&self) -> io::Result<()> {
+        make_missing(&self.stage, 0o700).map(drop)
     }
 
     /// How jobs are confined, for people.

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::remote::root::make_missing;
 use crate::remote::view::farm::Farm;
 
 /// Folders of programs, libraries and headers. What is a link here is the same link there.
@@ -38,11 +39,21 @@ const PARTS: [&str; 7] = ["lib", "lib32", "lib64", "libx32", "libexec", "include
 /// The tree, and what is to be mounted over it.
 #[derive(Debug)]
 pub struct Premises {
-    /// Owns the tree.
-    farm: Farm,
+    place: PathBuf,
+    jobs: PathBuf,
+    root: PathBuf,
+    laid_out: Mutex<LaidOut>,
+}
+
+/// The tree as it is.
+#[derive(Debug)]
+struct LaidOut {
+    /// Owns it; `None` while there is none.
+    farm: Option<Farm>,
+    /// What every job sees.
     common: Vec<PathBuf>,
     /// What a compiler of this path needs besides.
-    known: Mutex<HashMap<PathBuf, Arc<[PathBuf]>>>,
+    known: HashMap<PathBuf, Arc<[PathBuf]>>,
 }
 
 impl Premises {
@@ -52,35 +63,73 @@ impl Premises {
     ///
     /// Returns what the file system returns.
     pub fn new(place: PathBuf, jobs: &Path) -> io::Result<Self> {
-        let farm = Farm::new(place)?;
-        fs::create_dir(farm.path().join("tmp"))?;
-        let mut premises = Premises { farm, common: Vec::new(), known: Mutex::default() };
+        let laid_out = LaidOut { farm: None, common: Vec::new(), known: HashMap::new() };
+        let root = Farm::path_in(&place);
+        let premises = Premises { place, jobs: jobs.to_owned(), root, laid_out: Mutex::new(laid_out) };
+        premises.lay_out(&mut premises.laid_out())?;
+        Ok(premises)
+    }
+
+    /// Makes the tree, in the place of what is left of one.
+    fn lay_out(&self, now: &mut LaidOut) -> io::Result<()> {
+        *now = LaidOut { farm: None, common: Vec::new(), known: HashMap::new() };
+        let _ = fs::remove_dir_all(&self.place);
+        let farm = Farm::new(self.place.clone())?;
+        fs::create_dir(self.root.join("tmp"))?;
+        let mut common = Vec::new();
         for path in SYSTEM.iter().chain(&SETTINGS).map(PathBuf::from) {
             match fs::read_link(&path) {
                 Ok(target) => {
-                    premises.place(path.parent().unwrap_or(&path), true)?;
-                    std::os::unix::fs::symlink(target, premises.within(&path))?;
+                    self.place(path.parent().unwrap_or(&path), true)?;
+                    std::os::unix::fs::symlink(target, self.within(&path))?;
                 }
                 Err(_) if path.exists() => {
-                    premises.place(&path, path.is_dir())?;
-                    premises.common.push(path);
+                    self.place(&path, path.is_dir())?;
+                    common.push(path);
                 }
                 Err(_) => {}
             }
         }
         for path in NAMES_OF_SYSTEMS.iter().map(PathBuf::from) {
             if let Ok(text) = fs::read(&path) {
-                premises.place(&path, false)?;
-                fs::write(premises.within(&path), text)?;
+                self.place(&path, false)?;
+                fs::write(self.within(&path), text)?;
             }
         }
-        premises.place(jobs, true)?;
-        Ok(premises)
+        self.place(&self.jobs, true)?;
+        (now.farm, now.common) = (Some(farm), common);
+        Ok(())
+    }
+
+    /// Makes the tree again, where somebody removed it, or some of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn mend(&self) -> io::Result<()> {
+        let mut now = self.laid_out();
+        let is_there = |path: &PathBuf| path.starts_with("/tmp") || self.within(path).exists();
+        let places = [PathBuf::from("/proc"), PathBuf::from("/dev/null"), self.jobs.clone()];
+        if now.farm.as_ref().is_some_and(Farm::is_there)
+            && self.root.join("tmp").exists()
+            && places
+                .iter()
+                .chain(&now.common)
+                .chain(now.known.values().flat_map(|paths| &**paths))
+                .all(is_there)
+        {
+            return Ok(());
+        }
+        self.lay_out(&mut now)
     }
 
     /// The tree over which things are mounted.
     pub fn root(&self) -> &Path {
-        self.farm.path()
+        &self.root
+    }
+
+    fn laid_out(&self) -> MutexGuard<'_, LaidOut> {
+        self.laid_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All that a job sees with these programs: its compiler, and what that starts.
@@ -89,9 +138,10 @@ impl Premises {
     ///
     /// Returns that no place can be made for it.
     pub fn seen_with(&self, programs: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-        let mut seen = self.common.clone();
+        let mut now = self.laid_out();
+        let mut seen = now.common.clone();
         for program in programs {
-            for path in self.needed_by(program)?.iter() {
+            for path in self.needed_by(program, &mut now)?.iter() {
                 if !seen.iter().any(|other| path.starts_with(other)) {
                     seen.push(path.clone());
                 }
@@ -111,9 +161,8 @@ impl Premises {
         Ok(paths)
     }
 
-    fn needed_by(&self, program: &Path) -> io::Result<Arc<[PathBuf]>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(paths) = known.get(program) {
+    fn needed_by(&self, program: &Path, now: &mut LaidOut) -> io::Result<Arc<[PathBuf]>> {
+        if let Some(paths) = now.known.get(program) {
             return Ok(Arc::clone(paths));
         }
         let mut paths = parts(program);
@@ -124,7 +173,7 @@ impl Premises {
         }
         // What is a link here is one in the tree, and its target is there.
         let is_there = |path: &PathBuf| path.ancestors().any(|above| self.within(above).is_symlink());
-        paths.retain(|path| !self.common.iter().any(|other| path.starts_with(other)) && path.is_dir());
+        paths.retain(|path| !now.common.iter().any(|other| path.starts_with(other)) && path.is_dir());
         paths.retain(|path| !is_there(path));
         paths.sort_unstable();
         paths.dedup();
@@ -132,12 +181,12 @@ impl Premises {
             self.place(path, true)?;
         }
         let paths: Arc<[PathBuf]> = paths.into();
-        known.insert(program.to_owned(), Arc::clone(&paths));
+        now.known.insert(program.to_owned(), Arc::clone(&paths));
         Ok(paths)
     }
 
     fn within(&self, path: &Path) -> PathBuf {
-        self.farm.path().join(path.strip_prefix("/").unwrap_or(path))
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Makes a place for a folder or a file. In `/tmp` each job makes its own.
@@ -145,12 +194,13 @@ impl Premises {
         if path.starts_with("/tmp") {
             return Ok(());
         }
-        let place = self.within(path);
-        if is_folder {
-            return fs::create_dir_all(place);
+        let folder = if is_folder { Some(path) } else { path.parent() };
+        let mut place = self.root.clone();
+        for name in folder.into_iter().flat_map(|folder| folder.strip_prefix("/").unwrap_or(folder)) {
+            place.push(name);
+            make_missing(&place, 0o755)?;
         }
-        fs::create_dir_all(place.parent().unwrap_or(&place))?;
-        fs::File::create(place).map(|_| ())
+        if is_folder { Ok(()) } else { fs::File::create(self.within(path)).map(drop) }
     }
 }
 
@@ -222,6 +272,27 @@ mod tests {
         let plain = premises.seen_with(&[]).unwrap();
         assert_eq!(premises.seen_with(&["/bin/sh".into(), "/usr/bin/env".into()]).unwrap(), plain);
         assert!(Path::new("/bin").is_symlink() == premises.root().join("bin").is_symlink());
+    }
+
+    #[test]
+    fn what_was_removed_of_the_tree_is_there_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let premises = premises(directory.path());
+        let names = || {
+            let entries = fs::read_dir(premises.root()).unwrap();
+            let names: std::collections::BTreeSet<_> =
+                entries.map(|entry| entry.unwrap().file_name()).collect();
+            names
+        };
+        let before = names();
+        for gone in
+            ["premises", "premises/tree", "premises/tree/usr", "premises/tree/tmp", "premises/tree/dev"]
+        {
+            fs::remove_dir_all(directory.path().join(gone)).unwrap();
+            premises.mend().unwrap();
+            assert_eq!(names(), before, "{gone}");
+            assert!(!premises.seen_with(&[]).unwrap().is_empty(), "{gone}");
+        }
     }
 
     #[test]

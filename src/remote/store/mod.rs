@@ -33,6 +33,7 @@ use index::{Index, on_disk};
 use watch::{Change, Watch};
 
 use super::clients::ClientId;
+use super::root::make_missing;
 use crate::common::toolchain::Digest;
 
 /// The time of modification of age 0, in seconds since 1970; later ages follow second by second.
@@ -108,14 +109,7 @@ impl Store {
         let incoming = root.join("incoming");
         let _ = fs::remove_dir_all(&incoming);
         fs::create_dir_all(&incoming)?;
-        let mut watch = Watch::new();
-        folders(root)?.iter().for_each(|(path, prefix)| watch.add(path, prefix));
-        let mut found = scan(root)?;
-        found.sort_unstable_by_key(|found| (found.used, found.key));
-        let mut index = Index::default();
-        for Found { key, size, .. } in found {
-            index.insert(key, size, None, ClientId::default());
-        }
+        let (watch, index) = survey(root)?;
         tracing::debug!(files = index.len(), "the store is open");
         let index = Arc::new(Mutex::new(index));
         let watched = Arc::new(Mutex::new(Watched { watch, epoch: 0 }));
@@ -192,7 +186,8 @@ impl Store {
         let mut watched = self.watched();
         self.take_in_changes(&mut watched);
         if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-            fs::create_dir_all(directory)?;
+            // Not those above it: they are ours alone only as `Root` makes them.
+            make_missing(directory, 0o755)?;
             watched.watch.add(directory, &key.name()[..2]);
         }
         file.persist(&path).map_err(|error| error.error)?;
@@ -230,6 +225,24 @@ impl Store {
         let mut watched = self.watched();
         self.take_in_changes(&mut watched);
         watched.epoch
+    }
+
+    /// Makes again what of the store's own folders somebody removed. Where all of it is gone, or `is_new` says that
+    /// it lies in another folder than before, nothing is known of it any more but what is found.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn mend(&self, is_new: bool) -> io::Result<()> {
+        let mut watched = self.watched();
+        let is_new = make_missing(&self.root, 0o755)? || is_new;
+        make_missing(&self.root.join("incoming"), 0o755)?;
+        if is_new {
+            let (watch, index) = survey(&self.root)?;
+            *self.index() = index;
+            *watched = Watched { watch, epoch: watched.epoch + 1 };
+        }
+        Ok(())
     }
 
     fn take_in_changes(&self, watched: &mut Watched) {
@@ -407,6 +420,19 @@ fn folders(root: &Path) -> io::Result<Vec<(PathBuf, String)>> {
         is_folder.then(|| (directory.path(), name))
     });
     Ok(named.collect())
+}
+
+/// All that is found beneath `root`, whose contents nobody knows, with ears for its changes.
+fn survey(root: &Path) -> io::Result<(Watch, Index)> {
+    let mut watch = Watch::new();
+    folders(root)?.iter().for_each(|(path, prefix)| watch.add(path, prefix));
+    let mut found = scan(root)?;
+    found.sort_unstable_by_key(|found| (found.used, found.key));
+    let mut index = Index::default();
+    for Found { key, size, .. } in found {
+        index.insert(key, size, None, ClientId::default());
+    }
+    Ok((watch, index))
 }
 
 /// The files beneath `root`; whatever else lies there is left alone.

@@ -201,3 +201,43 @@ fn what_others_change_goes_and_what_we_change_stays() {
     put(&store, b"one");
     assert_eq!(content(&store, &keys[0]), Some(b"one".to_vec()));
 }
+
+#[test]
+fn a_store_that_was_removed_beneath_the_daemon_is_made_again_and_knows_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&root.path().join("store"), 1 << 20).unwrap();
+    let key = put(&store, b"text");
+    let before = store.look();
+    fs::remove_dir_all(root.path().join("store/incoming")).unwrap();
+    assert!(store.incoming().is_err());
+    store.mend(false).unwrap();
+    assert_eq!((store.look(), store.has(&key)), (before, true), "nothing else is forgotten");
+    put(&store, b"other");
+    fs::remove_dir_all(root.path().join("store")).unwrap();
+    store.mend(false).unwrap();
+    assert!(store.look() > before, "what was laid out of it is worth nothing");
+    assert_eq!((store.has(&key), store.held().0), (false, 0));
+    put(&store, b"text");
+    assert_eq!(content(&store, &key).as_deref(), Some(&b"text"[..]));
+    // It hears of changes there.
+    let path = store.path(&key);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, "TEXT").unwrap();
+    store.look();
+    assert!(!store.has(&key));
+    // What is found in another folder of the same name is looked at first.
+    fs::write(root.path().join("store").join(key.name()), "liar").unwrap();
+    store.mend(true).unwrap();
+    assert!(!store.has(&key));
+}
+
+#[test]
+fn a_file_that_comes_into_a_store_that_is_gone_makes_no_folders_above_it() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&root.path().join("ours/store"), 1 << 20).unwrap();
+    let mut file = store.incoming().unwrap();
+    file.write_all(b"text").unwrap();
+    fs::remove_dir_all(root.path().join("ours")).unwrap();
+    assert!(store.commit(file, &Key::plain(Digest::of(b"text"))).is_err());
+    assert!(!root.path().join("ours").exists());
+}

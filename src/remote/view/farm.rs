@@ -24,6 +24,7 @@ use super::catalogue::{Known, Set, difference};
 use super::tree::{Folders, parent};
 use crate::common::inputs::EntryKind;
 use crate::common::inputs::PRIVATE;
+use crate::remote::root::is_file_at;
 use crate::remote::store::{Key, Store, is_no_link};
 
 /// Devices that a compile may want.
@@ -85,7 +86,7 @@ impl Farm {
     ///
     /// Returns what the file system returns.
     pub fn new(place: PathBuf) -> io::Result<Self> {
-        let (path, parking) = (place.join("tree"), place.join("parked"));
+        let (path, parking) = (Farm::path_in(&place), place.join("parked"));
         for folder in [&place, &path, &parking] {
             fs::DirBuilder::new().mode(0o755).create(folder)?;
         }
@@ -105,9 +106,19 @@ impl Farm {
         Ok(Farm { place, path, root, parking, parked: Vec::new(), set, folders })
     }
 
+    /// Where the tree of a farm is that is made there.
+    pub fn path_in(place: &Path) -> PathBuf {
+        place.join("tree")
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is where it was made; somebody may have removed it.
+    pub fn is_there(&self) -> bool {
+        is_file_at(&self.root, &self.path) && is_file_at(&self.parking, &self.place.join("parked"))
     }
 
     /// What it holds.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::catalogue::{Set, distance};
 use super::farm::Farm;
+use crate::remote::root::make_missing;
 
 /// A farm that is this near to the set is taken without looking at others.
 const NEAR: usize = 8;
@@ -48,24 +49,45 @@ impl Pool {
     ///
     /// Returns what making a new one returns.
     pub fn take(&self, set: &Set) -> io::Result<Farm> {
+        while let Some(farm) = self.take_idle(set) {
+            if farm.is_there() {
+                return Ok(farm);
+            }
+            self.discard(farm);
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let made = Farm::new(self.root.join(number.to_string()));
+        if made.is_err() {
+            self.state().count -= 1;
+        }
+        made
+    }
+
+    /// The farm that suits best; `None` where another one is to be made, which is counted.
+    fn take_idle(&self, set: &Set) -> Option<Farm> {
         let mut state = self.state();
-        let nearest = nearest(&state.idle, set);
         let may_grow = state.count < self.max;
-        match nearest {
+        match nearest(&state.idle, set) {
             Some((index, distance)) if !may_grow || distance <= set.len() / FAR_DIVISOR => {
-                Ok(state.idle.remove(index))
+                Some(state.idle.remove(index))
             }
             _ => {
                 state.count += 1;
-                drop(state);
-                let number = self.next.fetch_add(1, Ordering::Relaxed);
-                let made = Farm::new(self.root.join(number.to_string()));
-                if made.is_err() {
-                    self.state().count -= 1;
-                }
-                made
+                None
             }
         }
+    }
+
+    /// Makes the folder of all farms again, where somebody removed it.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the file system returns.
+    pub fn mend(&self) -> io::Result<()> {
+        if make_missing(&self.root, 0o755)? {
+            self.forsake();
+        }
+        Ok(())
     }
 
     /// The job that had this farm is over.

@@ -93,3 +93,18 @@ fn there_are_no_more_farms_than_may_be_but_each_job_has_one() {
     pool.discard(farm);
     assert_eq!(left(), 1);
 }
+
+#[test]
+fn a_farm_that_was_removed_is_not_used_and_another_one_is_made() {
+    let place = Place::new();
+    let pool = place.pool(2);
+    let first = place.used(&pool, &place.set("one", 3));
+    std::fs::remove_dir_all(&first).unwrap();
+    let second = place.used(&pool, &place.set("one", 3));
+    assert_ne!(first, second);
+    std::fs::remove_dir_all(place.directory.path().join("farms")).unwrap();
+    pool.mend().unwrap();
+    let third = place.used(&pool, &place.set("one", 3));
+    assert_eq!(place.used(&pool, &place.set("one", 3)), third);
+    assert_eq!(pool.state().count, 1);
+}
