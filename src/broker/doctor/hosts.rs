@@ -141,13 +141,19 @@ fn handshake(name: &str, known: Option<&HostReport>, trial: &Trial, tell: &mut d
 }
 
 fn handshake_failed(name: &str, why: &str) -> Check {
-    let check = Check::bad(name, &format!("handshake: {why}"));
-    let mend = if why.contains("speaks protocol") {
+    let shown = if why.is_empty() { "not made yet" } else { why };
+    let check = Check::bad(name, &format!("handshake: {shown}"));
+    let of_this_machine = ["client.key", "No space left", "Read-only file system"];
+    let mend = if why.is_empty() {
+        "once more in a moment; if it stays so, is distccd running there, and not stopped?"
+    } else if of_this_machine.iter().any(|word| why.contains(word)) {
+        "here: see to the file or folder that is named; distcc --key then says whether this machine has its key"
+    } else if why.contains("speaks protocol") {
         "old version: install the same version of distcc on both machines, and restart distccd there"
     } else if why.contains("key") || why.contains("trust") || why.contains("authoris") {
         "on the volunteer: distccd --pair; then here: distcc --pair CODE, with the code that it prints"
     } else {
-        "on the volunteer: journalctl -u distccd, or its --log-file, says why it closed the connection; allow this machine with --allow"
+        "on the volunteer: journalctl -u distccd, or its --log-file, says why it closed the connection; a distccd of 3.4 must --allow this machine"
     };
     check.mend(mend)
 }
@@ -251,6 +257,10 @@ fn measure(
     }
     let (load, more) =
         (after.saturating_sub(before), large.saturating_sub(small).max(Duration::from_millis(1)));
+    if load < LOAD_BYTES as u64 / 4 {
+        // What travels as a text is without the comment that makes it long.
+        return;
+    }
     let rate = (load as f64 / more.as_secs_f64()) as u64;
     let found = format!("bandwidth: at least {} a second", bytes(rate));
     // A preprocessed unit of C++ is some megabytes: on a slower line it takes longer than the compile.
@@ -271,6 +281,8 @@ mod tests {
         let mend = |check: Check| check.mend.unwrap_or_default();
         assert!(mend(handshake_failed("a", "speaks protocol 1, this broker 3")).starts_with("old version"));
         assert!(mend(handshake_failed("a", "has another key than is known here")).contains("distccd --pair"));
+        assert!(mend(handshake_failed("a", "client.key is no secret key")).starts_with("here: "));
+        assert!(handshake_failed("a", "").found.ends_with("not made yet"));
         assert!(mend(handshake_failed("a", "closed the connection")).contains("--allow"));
         assert!(mend(no_slots("a", "disk: 1 MiB free")).contains("df -h"));
         assert!(mend(no_slots("a", "paused by its owner")).contains("--resume"));
