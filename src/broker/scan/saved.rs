@@ -10,6 +10,9 @@ use super::symbols::{Sym, Symbols};
 use super::token;
 use super::walk::Walk;
 
+/// Names that macros push and pop: libc++ has five. They are looked through for each definition.
+const NAMES_MAX: usize = 256;
+
 /// In the table, under the mark of a name: macros push it.
 const BY_MACROS: MacroId = 1;
 /// The same: a `#pragma` line pushed or popped it.
@@ -64,6 +67,9 @@ impl Walk<'_> {
     /// A macro pushes and pops this name from here on.
     pub(super) fn pushed_by_macros(&mut self, name: Sym) -> Result<(), Declined> {
         let memory = &mut *self.memory;
+        if memory.saved.names.len() >= NAMES_MAX && memory.saved.mark(name).is_none() {
+            return Err(Declined::Limit("macros that push others"));
+        }
         let mark = memory.saved.add(name, &mut memory.symbols);
         if memory.table.get(name).is_some() || memory.table.get(mark) == Some(BY_LINES) {
             return Err(self.doubt("a macro that pushes another"));
