@@ -66,6 +66,16 @@ impl Context {
     ///
     /// Returns a refusal when there is no place to work that is ours alone.
     pub fn look(&self) -> Result<u64, Refusal> {
+        self.mend()?;
+        Ok(self.store.look())
+    }
+
+    /// Makes again what somebody removed, whatever became of stored files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look`].
+    pub fn mend(&self) -> Result<(), Refusal> {
         let failed = |error: &io::Error| disk_refusal("work where this daemon's files were", error);
         let is_new = self.root.mend().map_err(|error| Refusal::Failed { detail: error.to_string() })?;
         self.store.mend(is_new).map_err(|error| failed(&error))?;
@@ -73,7 +83,7 @@ impl Context {
         if let Ok(hermetic) = &self.hermetic {
             hermetic.sandbox.mend().and_then(|()| hermetic.pool.mend()).map_err(|error| failed(&error))?;
         }
-        Ok(self.store.look())
+        Ok(())
     }
 }
 

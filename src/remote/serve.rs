@@ -346,7 +346,7 @@ async fn keep_sampling(context: Arc<Context>) {
         let shared = Arc::clone(&context);
         let look = move || {
             // Before somebody else puts something there. Whatever is in the way, a job is told.
-            let _ = shared.look();
+            let _ = shared.mend();
             let sample = sample::take(&shared.root.jobs);
             if let Ok(hermetic) = &shared.hermetic
                 && shared.gate.is_short_of_disk(&sample)
