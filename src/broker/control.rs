@@ -471,6 +471,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_broker_of_another_user_is_not_asked() {
+        let ours = rustix::process::geteuid().as_raw();
+        let check = |theirs| check_owner(Path::new("/tmp/d/broker.sock"), theirs);
+        assert_eq!(check(Some(ours)), Ok(()));
+        let refused = check(Some(ours + 1)).expect_err("another's");
+        assert!(refused.contains(&format!("/tmp/d/broker.sock belongs to user {}", ours + 1)), "{refused}");
+        assert!(check(None).is_err());
+    }
+
+    #[test]
     fn what_could_not_be_printed_is_no_success_unless_the_reader_left() {
         let full = File::options().write(true).open("/dev/full").and_then(|mut full| full.write_all(b"x"));
         assert!(delivered(full).is_err_and(|message| message.contains("No space left")));

@@ -186,3 +186,22 @@ fn write(wish: &Wish, batches: &Receiver<Batch>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_that_cannot_be_written_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path: Arc<Path> = folder.path().join("missing/trace.json").into();
+        let wish = Wish { path: Arc::clone(&path), umask: 0o022 };
+        let (mut traces, history) = (Traces::default(), History::default());
+        traces.arrived(Moment(0), &wish, &history);
+        let (reply, said) = oneshot::channel();
+        traces.end(Moment(1), &path, reply);
+        traces.write(Moment(0) + LAST_JOBS * 2, &history, Vec::new);
+        let said = said.blocking_recv().expect("an answer");
+        assert!(said.starts_with("it could not be written: "), "{said}");
+    }
+}
