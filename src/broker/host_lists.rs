@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::plain_file;
 use crate::common::bytes::Bytes;
 use crate::common::hosts::{HostList, parse};
 use crate::common::invocation::Invocation;
@@ -74,7 +75,7 @@ pub fn read(invocation: &Invocation) -> Option<(String, Vec<u8>)> {
     user_list(invocation).into_iter().chain([PathBuf::from(SYSTEM_LIST)]).find_map(|path| {
         use std::io::Read;
         let mut text = Vec::new();
-        std::fs::File::open(&path).ok()?.take(LIST_MAX_BYTES).read_to_end(&mut text).ok()?;
+        plain_file::open(&path).ok()?.0.take(LIST_MAX_BYTES).read_to_end(&mut text).ok()?;
         Some((path.display().to_string(), text))
     })
 }

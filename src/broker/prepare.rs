@@ -18,6 +18,7 @@ use tokio::time::{Instant, interval, timeout_at};
 use super::family::{self, Family};
 use super::link::PackedBlob;
 use super::markers::leading_includes;
+use super::plain_file;
 use super::sets::FileSet;
 use super::text::{Markers, pack};
 use crate::common::bytes::Bytes;
@@ -229,10 +230,7 @@ fn add_arguments(command: &mut Command, job: &CompileJob, dependency_file: Optio
 /// A source that is preprocessed text already.
 async fn read_source(invocation: &Invocation, job: &CompileJob) -> Result<Prepared, LocalReason> {
     let path: PathBuf = invocation.cwd.as_path().join(job.source.as_path());
-    let file = File::open(path).map_err(|_| LocalReason::PreprocessorFailed)?;
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(LocalReason::PreprocessorFailed);
-    }
+    let (file, _) = plain_file::open(&path).map_err(|_| LocalReason::PreprocessorFailed)?;
     let input = pack(file, Markers::Required).await?;
     Ok(Prepared { input, stderr: Vec::new(), dependencies: None, set: None })
 }

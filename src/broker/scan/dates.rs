@@ -215,6 +215,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_command_that_defines_the_date_itself_does_not_use_it() {
+        let any = |word: &str| Dates::in_word(word.as_bytes()).any();
+        for word in
+            ["-D__DATE__=\"redacted\"", "-D__TIMESTAMP__=\"r\"", "-D__TIME__", "-U__TIME__", "__DATE__=x"]
+        {
+            assert!(!any(word), "{word}");
+        }
+        for word in ["-DX=__DATE__", "-D__DATE__=__TIME__", "-D__TIMESTAMP__(x)=__TIME__", "__DATE__"] {
+            assert!(any(word), "{word}");
+        }
+    }
+
+    #[test]
     fn a_time_that_macros_put_together_is_mentioned() {
         let check = |texts: &[&str], expected: bool| {
             let mut dates = Dates::default();

@@ -392,6 +392,13 @@ fn a_directory_named_like_a_header_is_passed_over() {
 }
 
 #[test]
+fn what_a_command_line_macro_pushes_is_not_followed() {
+    let text = b"P _Pragma(\"push_macro(\\\"X\\\")\")".to_vec();
+    let case = Case { settings: vec![Setting::Define(text.clone())], ..gcc() };
+    assert_eq!(case.scan(&[("/w/m.cc", "P\n")]), Err(Declined::Option(Bytes(text))));
+}
+
+#[test]
 fn settings_come_before_forced_includes() {
     let case = Case {
         settings: vec![

@@ -223,12 +223,16 @@ enum Asked {
     Unclear,
 }
 
+/// Where the line begins that a place is in.
+fn line_start(text: &[u8], at: usize) -> usize {
+    memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1)
+}
+
 /// Whether what is at a place is certainly part of a comment.
 fn is_in_comment(text: &[u8], at: usize) -> bool {
-    let line = |at: usize| memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
     // What stands before it on its line has no literal or other comment that it could be within.
     let is_bare = |text: &[u8]| !text.iter().any(|byte| b"\"'<*".contains(byte));
-    let before = &text[line(at)..at];
+    let before = &text[line_start(text, at)..at];
     if let Some(slashes) = memmem::find(before, b"//")
         && is_bare(&before[..slashes])
         && !has(&before[slashes..], b"*/")
@@ -236,7 +240,7 @@ fn is_in_comment(text: &[u8], at: usize) -> bool {
         return true;
     }
     let Some(open) = memmem::rfind(&text[..at], b"/*") else { return false };
-    let start = &text[line(open)..open];
+    let start = &text[line_start(text, open)..open];
     let inside = &text[open..at];
     let in_raw_string = inside.contains(&b'"') && has(text, b"R\"");
     !has(&inside[2..], b"*/") && is_bare(start) && !has(start, b"//") && !in_raw_string
@@ -244,8 +248,7 @@ fn is_in_comment(text: &[u8], at: usize) -> bool {
 
 /// Whether what is at a place is certainly part of what an `#error` or `#warning` says, which no compiler expands.
 fn is_said(text: &[u8], at: usize) -> bool {
-    let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1);
-    let before = text[start..at].trim_ascii_start();
+    let before = text[line_start(text, at)..at].trim_ascii_start();
     let Some(directive) = before.strip_prefix(b"#") else { return false };
     let directive = directive.trim_ascii_start();
     // Where a comment ends in the line it may have begun in another directive.
