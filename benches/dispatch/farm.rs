@@ -162,15 +162,15 @@ fn report(slots: u32, workload: &Workload, measured: &Measured) {
     );
 }
 
-/// Prints the curve for each kind of job.
+/// Prints the curve for each kind of job, or for the one that `compiler` compiles.
 ///
 /// # Errors
 ///
 /// Fails when compiler or volunteer cannot be set up.
-pub fn run_all(temporary: &Path) -> io::Result<usize> {
+pub fn run_all(temporary: &Path, compiler: Option<&str>) -> io::Result<usize> {
     let (mine, others) = processors()?;
     let mut failed = 0;
-    for kind in &KINDS {
+    for kind in KINDS.iter().filter(|kind| compiler.is_none_or(|wanted| wanted == kind.compiler)) {
         let place = temporary.join(kind.compiler);
         let (bin, work) = (place.join("bin"), place.join("work"));
         let (sources, size) = build(kind, &bin, &work)?;

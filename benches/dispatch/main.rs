@@ -250,7 +250,9 @@ fn main() -> ExitCode {
     let result = match words.split_first() {
         None => dispatch(temporary.path()),
         Some((mode, [])) if mode == "dispatch" => dispatch(temporary.path()),
-        Some((mode, [])) if mode == "farm" => farm::run_all(temporary.path()),
+        Some((mode, compiler)) if mode == "farm" && compiler.len() < 2 => {
+            farm::run_all(temporary.path(), compiler.first().map(String::as_str))
+        }
         Some((mode, [])) if mode == "handshake" => {
             let path = std::env::var("PATH").unwrap_or_default();
             let rig = Rig::ours(&programs(), &temporary.path().join("ours"), &path, 4, &[]);
@@ -265,7 +267,7 @@ fn main() -> ExitCode {
         }
         Some(_) => {
             eprintln!(
-                "usage: dispatch [dispatch | farm | handshake | protection [JOBS] | client-cost DIRECTORY WORD…]"
+                "usage: dispatch [dispatch | farm [gcc | g++] | handshake | protection [JOBS] | client-cost DIRECTORY WORD…]"
             );
             return ExitCode::from(2);
         }

@@ -36,6 +36,7 @@ pub mod listen;
 pub mod log;
 pub mod lookout;
 pub mod markers;
+mod memory;
 pub mod metrics;
 pub mod native;
 pub mod notices;

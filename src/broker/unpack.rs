@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 
-use lz4_flex::block;
+use lz4::block;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::common::limits::MESSAGES_MAX_BYTES;
@@ -117,7 +117,7 @@ fn unpack_lz4(
             let (length, rest) = packed.split_first_chunk().ok_or(Unplaced::Damaged("it is too short"))?;
             let block = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
             let (block, rest) = block.ok_or(Unplaced::Damaged("it is too short"))?;
-            let unpacked = block::decompress_into(block, buffer);
+            let unpacked = block::decompress_to_buffer(block, Some(LZ4_BLOCK_MAX_BYTES as i32), buffer);
             let unpacked = unpacked.map_err(|_| Unplaced::Damaged("it is no LZ4 block"))?;
             take(&buffer[..unpacked])?;
             packed = rest;
@@ -167,12 +167,16 @@ mod tests {
         Part { packing, digest: Digest::of(packed), size: contents.len() as u64, packed: packed.len() as u64 }
     }
 
+    fn lz4_block(contents: &[u8]) -> Vec<u8> {
+        block::compress(contents, None, false).expect("packed")
+    }
+
     fn packed(packing: Packing, contents: &[u8]) -> Vec<u8> {
         match packing {
             Packing::Plain => contents.to_vec(),
             Packing::Zstd => zstd::encode_all(contents, 1).expect("packed"),
             Packing::Lz4 => {
-                let blocks = contents.chunks(LZ4_BLOCK_MAX_BYTES).map(block::compress);
+                let blocks = contents.chunks(LZ4_BLOCK_MAX_BYTES).map(lz4_block);
                 let framed = blocks.map(|block| [&(block.len() as u32).to_le_bytes()[..], &block].concat());
                 framed.collect::<Vec<_>>().concat()
             }
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn a_block_longer_than_blocks_are_is_refused() {
         let contents = vec![0; LZ4_BLOCK_MAX_BYTES + 1];
-        let block = block::compress(&contents);
+        let block = lz4_block(&contents);
         let packed = [&(block.len() as u32).to_le_bytes()[..], &block].concat();
         let refused = unpacked(&packed, &part_of(Packing::Lz4, &contents, &packed));
         assert_eq!(refused, Err("the answer was damaged: it is no LZ4 block".to_owned()));

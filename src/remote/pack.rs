@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use lz4_flex::block;
+use lz4::block;
 use tempfile::SpooledTempFile;
 
 use crate::common::protocol::link::{LZ4_BLOCK_MAX_BYTES, Packing, Part};
@@ -120,7 +120,7 @@ impl Encoder {
             Encoder::Plain(to) => to.write_all(bytes),
             Encoder::Zstd(to) => to.write_all(bytes),
             Encoder::Lz4(to) => {
-                let block = block::compress(bytes);
+                let block = block::compress(bytes, None, false)?;
                 to.write_all(&(block.len() as u32).to_le_bytes())?;
                 to.write_all(&block)
             }
@@ -163,7 +163,7 @@ mod tests {
                 let mut rest = packed;
                 while let Some((length, blocks)) = rest.split_first_chunk() {
                     let (block, blocks) = blocks.split_at(u32::from_le_bytes(*length) as usize);
-                    bytes.extend(block::decompress(block, LZ4_BLOCK_MAX_BYTES).unwrap());
+                    bytes.extend(block::decompress(block, Some(LZ4_BLOCK_MAX_BYTES as i32)).unwrap());
                     rest = blocks;
                 }
             }
