@@ -23,9 +23,9 @@ use crate::remote::items::Resolved;
 use crate::remote::job::Context;
 use crate::remote::line::Line;
 use crate::remote::pack::{Packed, pack};
-use crate::remote::process::{Control, Talker};
+use crate::remote::process::{Control, Finished, Talker};
 use crate::remote::sandbox::folders::Layers;
-use crate::remote::sandbox::{Run, View, temporary};
+use crate::remote::sandbox::{Run, View, errno_of, temporary};
 use crate::remote::view::farm::{Farm, FarmError};
 
 /// Why there is no result.
@@ -125,7 +125,7 @@ fn compile(
     };
     let finished = watch.over(start, streams.talker());
     let opened = opening.map(|opening| opening.finish(&watches, &hermetic.instances));
-    let finished = self::finished(finished)?;
+    let finished = ended(finished, &job.program)?;
     let Some(scratch) = scratch else { return Err(Refusal::Failed { detail: "no layer".to_owned() }) };
     let words = streams.finish()?;
     if !finished.ended.is_success() && words.tell_of_locks() {
@@ -151,6 +151,19 @@ fn compile(
     }
     product.kind = ProductKind::Found { paths, audit };
     Ok(product)
+}
+
+/// How the compiler ended. One for another kind of machine cannot begin here, and will not the next time.
+fn ended(finished: io::Result<Finished>, program: &Bytes) -> Result<Finished, Refusal> {
+    match finished {
+        Err(error) if errno_of(&error) == Some(libc::ENOEXEC) => {
+            let (program, machine) = (program.to_text(), std::env::consts::ARCH);
+            Err(Refusal::NoSuchToolchain {
+                detail: format!("{program} is not for machines like this ({machine})"),
+            })
+        }
+        finished => self::finished(finished),
+    }
 }
 
 /// Whether some of the inputs are one file with several names. clang knows files by device and inode, and

@@ -41,6 +41,7 @@ use self::folders::Layers;
 use self::plan::{Machine, Over, Shape, plan};
 use self::premises::Premises;
 use self::spawn::Ties;
+pub use self::spawn::errno_of;
 use super::ceiling;
 use super::process::{Child, Limits};
 use super::root::make_missing;

@@ -179,6 +179,12 @@ impl From<BirthError> for io::Error {
     }
 }
 
+/// The system's number of an error that [`spawn`] returned, or that a first process told.
+pub fn errno_of(error: &io::Error) -> Option<i32> {
+    let birth = error.get_ref().and_then(|inner| inner.downcast_ref::<BirthError>());
+    birth.map_or(error, |birth| &birth.error).raw_os_error()
+}
+
 fn pointers<'a>(words: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
     words.map(CStr::as_ptr).chain([null()]).collect()
 }
