@@ -50,7 +50,7 @@ describe() {
             SOURCES="db/[b-d]*[a-su-z].cc db/compaction/*[a-su-z].cc cache/*[a-su-z].cc env/*[a-su-z].cc file/*[a-su-z].cc
                 memtable/*[a-su-z].cc table/block_based/*[a-su-z].cc monitoring/*[a-su-z].cc logging/*[a-su-z].cc"
             DEFINES='-std=c++17 -Wall -Wextra -fdiagnostics-color=always -I$(TREE)/include -DROCKSDB_PLATFORM_POSIX
-                -DROCKSDB_LIB_IO_POSIX -DOS_LINUX -include cstdint'
+                -DROCKSDB_LIB_IO_POSIX -DROCKSDB_SUPPORT_THREAD_LOCAL -DOS_LINUX -include cstdint'
             [ "$1" = rocksdb ] || {
                 EXCEPT="bench\|test\|mock\|librados\|port/win"
                 SOURCES="cache/*.cc db/*.cc db/*/*.cc env/*.cc file/*.cc logging/*.cc memory/*.cc memtable/*.cc monitoring/*.cc

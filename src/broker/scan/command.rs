@@ -170,6 +170,12 @@ impl KnownSearch {
         named.these.extend(known.named.these.iter().cloned());
         named.awaits(&known.named);
         let ground = Ground::new(&named, at, disk)?;
+        if let Some(path) = ambiguous(&search, line, cwd, env, disk).filter(|_| known.own.is_clang) {
+            return Err(Declined::Doubt {
+                what: "a directory of headers under two names",
+                path: path.into(),
+            });
+        }
         if !ground.agrees(&listed, cwd) {
             return Err(Declined::Compiler("directories come and go".to_owned()));
         }
@@ -191,19 +197,58 @@ impl KnownSearch {
 fn named(search: &Search, listed: &Listed, line: &CommandLine, cwd: &[u8], env: &[Bytes]) -> Named {
     let mut these: Vec<Vec<u8>> = search.directories.iter().map(|directory| directory.path.clone()).collect();
     these.extend(listed.missing.iter().chain(&listed.ignored).map(|path| absolute(path, cwd)));
-    these
-        .extend(line.user_directories.iter().chain(&line.system_directories).map(|path| absolute(path, cwd)));
     these.iter_mut().for_each(|path| path.push(b'/'));
-    let lists = LISTS.iter().filter_map(|name| lookup(env, name));
-    these.extend(lists.flat_map(|list| directories_in(list, cwd)));
+    these.extend(line.user_directories.iter().map(|path| directory(path, cwd)));
+    these.extend(others(line, cwd, env));
     Named { these, ..Named::default() }
+}
+
+/// The directories that a command names, but for those of `-I`.
+fn others(line: &CommandLine, cwd: &[u8], env: &[Bytes]) -> Vec<Vec<u8>> {
+    let named = line.quote_directories.iter().chain(&line.system_directories);
+    let lists = LISTS.iter().filter_map(|name| lookup(env, name)).filter(|list| !list.is_empty());
+    let listed = lists.flat_map(|list| directories_in(list, cwd));
+    named.map(|path| directory(path, cwd)).chain(listed).collect()
+}
+
+/// A directory that a command names in two ways of which one is not `-I`. clang gives it the name that it met first,
+/// but opens what is in it by one that depends on the kinds of both, and on its version. Of `-I` twice, both are the first.
+fn ambiguous(
+    search: &Search,
+    line: &CommandLine,
+    cwd: &[u8],
+    env: &[Bytes],
+    disk: &mut Disk,
+) -> Option<Vec<u8>> {
+    let of_user: Vec<Vec<u8>> = line.user_directories.iter().map(|path| directory(path, cwd)).collect();
+    let listed = search.directories.iter().map(|known| directory(&known.path, cwd));
+    let mut names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    for path in others(line, cwd, env).into_iter().chain(listed.filter(|path| !of_user.contains(path))) {
+        let Some(identity) = disk.identity(&path) else { continue };
+        if *names.entry(identity).or_insert_with(|| path.clone()) != path {
+            return Some(path);
+        }
+    }
+    let is_another = |path: &Vec<u8>| {
+        let known = disk.identity(path).and_then(|identity| names.get(&identity));
+        known.is_some_and(|known| known != path)
+    };
+    of_user.into_iter().find(is_another)
+}
+
+/// A directory as one name: absolute, with one slash at its end, as clang calls it.
+fn directory(path: &[u8], cwd: &[u8]) -> Vec<u8> {
+    let mut path = absolute(path, cwd);
+    path.truncate(path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1));
+    path.push(b'/');
+    path
 }
 
 /// Variables that list directories of headers.
 const LISTS: [&str; 4] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"];
 
 fn directories_in(list: &[u8], cwd: &[u8]) -> Vec<Vec<u8>> {
-    list.split(|&byte| byte == b':').map(|path| [&absolute(path, cwd)[..], b"/"].concat()).collect()
+    list.split(|&byte| byte == b':').map(|path| directory(path, cwd)).collect()
 }
 
 /// The directories that an environment lists, but for `CPATH`.
@@ -220,7 +265,8 @@ fn assemble(listed: &Listed, system: &[&[u8]], cwd: &[u8]) -> Search {
         system,
     };
     let mut directories: Vec<Directory> = listed.quotes.iter().map(|path| directory(path, false)).collect();
-    let quotes = directories.len();
+    // Where there is nothing behind them, gcc looks there for `<…>` as well (libcpp's cpp_set_include_chains).
+    let quotes = if listed.brackets.is_empty() && !listed.is_clang { 0 } else { directories.len() };
     directories.extend(listed.brackets.iter().map(|path| directory(path, system.contains(&&path[..]))));
     Search { directories, quotes }
 }

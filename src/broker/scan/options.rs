@@ -58,6 +58,8 @@ pub struct CommandLine {
     pub paths: Vec<Bytes>,
     /// The directories of `-I`.
     pub user_directories: Vec<Bytes>,
+    /// The directories of `-iquote`.
+    pub quote_directories: Vec<Bytes>,
     /// The directories of `-isystem` and `-idirafter`.
     pub system_directories: Vec<Bytes>,
     /// Whether an option makes `__FILE__` say something else.
@@ -89,6 +91,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             base: Vec::new(),
             paths: Vec::new(),
             user_directories: Vec::new(),
+            quote_directories: Vec::new(),
             system_directories: Vec::new(),
             remaps: false,
             quotes_elsewhere: false,
@@ -190,14 +193,12 @@ impl Reader {
                 if is_odd_directory(value) {
                     return Err(Declined::Option(whole[0].clone()));
                 }
-                let list = match whole[0].starts_with(b"-I") {
-                    true => Some(&mut self.line.user_directories),
-                    false if whole[0].starts_with(b"-iquote") => None,
-                    false => Some(&mut self.line.system_directories),
+                let list = match &whole[0][..] {
+                    [b'-', b'I', ..] => &mut self.line.user_directories,
+                    option if option.starts_with(b"-iquote") => &mut self.line.quote_directories,
+                    _ => &mut self.line.system_directories,
                 };
-                if let Some(list) = list {
-                    list.push(value.clone());
-                }
+                list.push(value.clone());
                 self.line.paths.extend(whole_owned);
             }
             Use::Prefix => {
@@ -368,10 +369,11 @@ mod tests {
     #[test]
     fn preprocessor_options_are_read_joined_and_apart() {
         let line =
-            parse("g++ -Ia -I b -isystem c -DX -D Y=2 -UZ -include p.h -std=c++17 -O2 -Wall -c x.c -o x.o")
+            parse("g++ -Ia -I b -iquote q -isystem c -DX -D Y=2 -UZ -include p.h -std=c++17 -O2 -Wall -c x.c -o x.o")
                 .unwrap();
         assert_eq!(line.language, Language::Cxx);
         assert_eq!(line.user_directories, [Bytes::from("a"), Bytes::from("b")]);
+        assert_eq!(line.quote_directories, [Bytes::from("q")]);
         assert_eq!(line.system_directories, [Bytes::from("c")]);
         let settings = [
             Setting::Define(b"X 1".to_vec()),

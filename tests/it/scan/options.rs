@@ -58,7 +58,10 @@ fn directories_are_searched_in_the_order_that_options_give() {
             let argv: Vec<&str> = line.split(' ').collect();
             match scanned(&argv, directory.path(), "X=") {
                 Ok(files) => assert_eq!(files, listed(&argv, directory.path()), "{line}"),
-                Err(declined) => assert!(options.contains("-Wp,-I,one"), "{line}: {declined}"),
+                Err(declined) => {
+                    let is_one_twice = compiler == "clang" && options.contains("-I./one");
+                    assert!(is_one_twice || options.contains("-Wp,-I,one"), "{line}: {declined}");
+                }
             }
         }
     }

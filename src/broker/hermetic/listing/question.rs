@@ -130,6 +130,17 @@ pub fn directories(messages: &[u8], cwd: &[u8]) -> Option<Told> {
     ended.then_some(told)
 }
 
+/// The directories of headers that a command names.
+pub fn searched<'a>(words: &'a [Bytes], cwd: &'a [u8]) -> impl Iterator<Item = Bytes> + 'a {
+    let behind = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    let named = words.iter().zip(behind).filter_map(|(word, next)| {
+        let options = [&b"-isystem"[..], b"-iquote", b"-idirafter", b"-I"];
+        let joined = options.iter().find_map(|option| word.strip_prefix(*option))?;
+        Some(if joined.is_empty() { next } else { joined })
+    });
+    named.map(|path| absolute(cwd, path))
+}
+
 /// The headers that a command names.
 pub fn included(words: &[Bytes]) -> impl Iterator<Item = Bytes> {
     let words = words.iter().filter(|word| word[..] != *b"-Xclang");
@@ -169,6 +180,13 @@ mod tests {
             "-Xclang -include-pch -Xclang x.pch -MJ x.json -c a.cc",
             "-Xclang -include-pch -Xclang x.pch a.cc -M -v",
         );
+    }
+
+    #[test]
+    fn directories_that_a_command_names_are_found_joined_and_apart() {
+        let words = words("-Ia -I b -isystem c -idirafterd -iquote /e -DI=x -c u.c");
+        let expected = ["/w/a", "/w/b", "/w/c", "/w/d", "/e"].map(Bytes::from);
+        assert_eq!(searched(&words, b"/w").collect::<Vec<_>>(), expected);
     }
 
     #[test]
