@@ -469,3 +469,19 @@ fn where_nothing_but_quotes_is_searched_gcc_looks_there_for_angles_too() {
     theatre.check(Place::Either, &round.file("a.c", source).file("inc/q.h", "int q;\n"));
     theatre.close();
 }
+
+#[test]
+fn a_header_with_two_names_is_one_file_to_clang_in_a_folder_of_many_as_well() {
+    let theatre = Theatre::bare();
+    let header = "#pragma once\n#define CAT2(a,b) a##b\n#define CAT(a,b) CAT2(a,b)\n\
+                  static int CAT(q,__COUNTER__) __attribute__((used)) = 3;\n";
+    let mut source = String::new();
+    let mut scene = Scene::new("clang -Ia -Ic -MD -c u.c").file("a/h7.h", header).file("c/keep", "");
+    for number in 0..12 {
+        scene = scene.file(format!("a/k{number}.h"), format!("int v{number};\n"));
+        source += &format!("#include \"k{number}.h\"\n");
+    }
+    source += "#include \"h7.h\"\n#include \"h5.h\"\n";
+    theatre.check(Place::Remote, &scene.file("u.c", source).shell("ln a/h7.h c/h5.h && exec \"$@\""));
+    theatre.close();
+}

@@ -13,7 +13,8 @@ use crate::common::program::candidates;
 
 /// Programs that gcc runs on the way to an object: compilers proper, the assembler, the one that
 /// splits debug information off; and those whose presence it tells in `-v` and to its children.
-pub const GCC_PROGRAMS: [&str; 6] = ["cc1", "cc1plus", "as", "objcopy", "collect2", "lto-wrapper"];
+pub const GCC_PROGRAMS: [&str; 8] =
+    ["cc1", "cc1plus", "cc1obj", "cc1objplus", "as", "objcopy", "collect2", "lto-wrapper"];
 /// Those that clang runs when it does not assemble itself.
 const CLANG_PROGRAMS: [&str; 2] = ["as", "objcopy"];
 

@@ -37,14 +37,18 @@ pub fn add(
     let mut proper = Vec::new();
     for (name, path) in &programs {
         loader.program(layout, path)?;
-        match *name {
-            "cc1" => proper.push((Part::C, Bytes::from(layout.file(path)?.as_path()))),
-            "cc1plus" => proper.push((Part::Cxx, Bytes::from(layout.file(path)?.as_path()))),
-            _ => {}
-        }
+        let part = match *name {
+            "cc1" => Part::C,
+            "cc1plus" => Part::Cxx,
+            "cc1obj" => Part::ObjC,
+            "cc1objplus" => Part::ObjCxx,
+            _ => continue,
+        };
+        proper.push((part, Bytes::from(layout.file(path)?.as_path())));
     }
-    // A program that is both is no part of one alone.
-    if matches!(&proper[..], [(_, one), (_, other)] if one == other) {
+    // A program that is several is no part of one alone.
+    let files: BTreeSet<&Bytes> = proper.iter().map(|(_, file)| file).collect();
+    if files.len() < proper.len() {
         proper.clear();
     }
     let plugin = Path::new(answers.to("file-name=liblto_plugin.so"));

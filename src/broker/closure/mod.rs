@@ -95,6 +95,10 @@ pub enum Part {
     C,
     /// Compiles of C++.
     Cxx,
+    /// Compiles of Objective-C.
+    ObjC,
+    /// Compiles of Objective-C++.
+    ObjCxx,
     /// Whatever it is.
     All,
 }
@@ -105,7 +109,9 @@ impl Part {
         match language {
             Language::C => Part::C,
             Language::Cxx => Part::Cxx,
-            Language::ObjC | Language::ObjCxx | Language::Assembler => Part::All,
+            Language::ObjC => Part::ObjC,
+            Language::ObjCxx => Part::ObjCxx,
+            Language::Assembler => Part::All,
         }
     }
 }
