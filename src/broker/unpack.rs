@@ -19,6 +19,9 @@ use crate::common::toolchain::Digest;
 /// How much zstd unpacks at once.
 const STEP_BYTES: usize = 256 << 10;
 
+/// The most that a block takes: where nothing in it repeats (lz4.h, `LZ4_COMPRESSBOUND`).
+const LZ4_PACKED_MAX_BYTES: usize = LZ4_BLOCK_MAX_BYTES + LZ4_BLOCK_MAX_BYTES / 255 + 16;
+
 /// zstd's window, by its logarithm: the protocol's (`common::protocol::link`, "Result data").
 const WINDOW_LOG_MAX: u32 = 24;
 
@@ -117,6 +120,9 @@ fn unpack_lz4(
             let (length, rest) = packed.split_first_chunk().ok_or(Unplaced::Damaged("it is too short"))?;
             let block = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
             let (block, rest) = block.ok_or(Unplaced::Damaged("it is too short"))?;
+            if block.len() > LZ4_PACKED_MAX_BYTES {
+                return Err(Unplaced::Damaged("it is no LZ4 block"));
+            }
             let unpacked = block::decompress_to_buffer(block, Some(LZ4_BLOCK_MAX_BYTES as i32), buffer);
             let unpacked = unpacked.map_err(|_| Unplaced::Damaged("it is no LZ4 block"))?;
             take(&buffer[..unpacked])?;
@@ -243,6 +249,21 @@ mod tests {
         let block = lz4_block(&contents);
         let packed = [&(block.len() as u32).to_le_bytes()[..], &block].concat();
         let refused = unpacked(&packed, &part_of(Packing::Lz4, &contents, &packed));
+        assert_eq!(refused, Err("the answer was damaged: it is no LZ4 block".to_owned()));
+    }
+
+    #[test]
+    fn a_block_that_takes_more_than_it_can_is_refused_and_one_that_takes_the_most_is_not() {
+        let contents: Vec<u8> = (0..LZ4_BLOCK_MAX_BYTES as u64 / 8)
+            .flat_map(|n| Digest::of(&n.to_le_bytes()).0.into_iter().take(8))
+            .collect();
+        let whole = packed(Packing::Lz4, &contents);
+        assert!(whole.len() > contents.len());
+        assert_eq!(unpacked(&whole, &part_of(Packing::Lz4, &contents, &whole)).as_ref(), Ok(&contents));
+        let mut longer = whole[4..].to_vec();
+        longer.resize(LZ4_PACKED_MAX_BYTES + 1, 0);
+        let framed = [&(longer.len() as u32).to_le_bytes()[..], &longer].concat();
+        let refused = unpacked(&framed, &part_of(Packing::Lz4, &contents, &framed));
         assert_eq!(refused, Err("the answer was damaged: it is no LZ4 block".to_owned()));
     }
 

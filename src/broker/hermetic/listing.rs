@@ -185,7 +185,11 @@ pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList>
     let names = prerequisites(&list).ok_or(NoList::Compiler)?;
     let mut told = question::directories(&messages, &invocation.cwd).ok_or(NoList::Compiler)?;
     // clang tells one of a directory's names, whichever it opens what is in it by.
-    told.directories.extend(question::searched(&plan.expanded, &invocation.cwd));
+    for path in question::searched(&plan.expanded, &invocation.cwd) {
+        if !told.directories.contains(&path) && path.as_path().is_dir() {
+            told.directories.push(path);
+        }
+    }
     told.read = vec![source];
     told.read.extend(names.iter().map(|name| absolute(&invocation.cwd, name)));
     let mut seen = HashSet::new();
