@@ -79,6 +79,20 @@ fn a_precompiled_header_of_clang_is_used_there_as_it_is_here() {
 }
 
 #[test]
+fn a_directory_of_precompiled_headers_is_opened_as_clang_opens_it_here() {
+    let theatre = Theatre::bare();
+    for script in [
+        "mkdir p.h.pch && \"$@\"; s=$?; rm -r p.h.pch; exit $s",
+        "mkdir p.h.pch && echo junk >p.h.pch/x && \"$@\"; s=$?; rm -r p.h.pch; exit $s",
+        "mkdir p.h.pch && clang++ -DQ -x c++-header p.h -o p.h.pch/x && \"$@\"; s=$?; rm -r p.h.pch; exit $s",
+        "mkdir p.h.pch && clang++ -x c++-header p.h -o p.h.pch/x && \"$@\"; s=$?; rm -r p.h.pch; exit $s",
+    ] {
+        theatre.check(Place::Either, &precompiled(script, "clang++ -include p.h -MD -c a.cc"));
+    }
+    theatre.close();
+}
+
+#[test]
 fn precompiled_headers_that_are_made_there_are_as_good_as_those_made_here() {
     let theatre = Theatre::bare();
     // Of clang's, each byte is the same.

@@ -311,8 +311,10 @@ impl Chains {
                         Outcome::Hit(hit(chain, place, stat, &buffer, around.paths, around.files));
                     break;
                 }
-                Answer::Absent | Answer::Directory => found.vain += 1,
-                Answer::Unreadable => {
+                Answer::Absent => found.vain += 1,
+                Answer::Directory if start != Start::Nowhere => found.vain += 1,
+                // Nothing else can be meant by a whole path; clang takes precompiled headers out of such a directory.
+                Answer::Directory | Answer::Unreadable => {
                     buffer.extend_from_slice(around.paths.bytes(place.path));
                     buffer.extend_from_slice(last);
                     found.outcome = Outcome::Unreadable(around.paths.id(&buffer));

@@ -159,7 +159,7 @@ fn ended(finished: io::Result<Finished>, program: &Bytes) -> Result<Finished, Re
         Err(error) if errno_of(&error) == Some(libc::ENOEXEC) => {
             let (program, machine) = (program.to_text(), std::env::consts::ARCH);
             Err(Refusal::NoSuchToolchain {
-                detail: format!("{program} is not for machines like this ({machine})"),
+                detail: format!("{program} is no program for machines like this ({machine})"),
             })
         }
         finished => self::finished(finished),

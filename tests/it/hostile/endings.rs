@@ -57,7 +57,7 @@ fn a_program_that_is_none_says_so() {
         let words = program.display().to_string();
         let why = client.run(1, &Job::new(&words, &["-c", "a.c"], project.path(), &view)).err().unwrap();
         assert!(
-            matches!(&why, Refusal::Failed { detail } if detail.contains("Exec format error")),
+            matches!(&why, Refusal::NoSuchToolchain { detail } if detail.contains("no program for machines like this")),
             "{why:?}"
         );
         assert_unharmed(&mut volunteer);
