@@ -203,3 +203,60 @@ fn warnings_of_the_assembler_name_temporary_files_of_this_machine() {
     assert!(said.starts_with(&own) && said.contains("said"), "{said}");
     farm.finish();
 }
+
+#[test]
+fn a_directory_of_headers_under_two_names_is_the_one_that_clang_opens() {
+    let theatre = Theatre::bare();
+    let scene = |command: &str| {
+        let source = "#include \"h.h\"\n#if __has_include(<g.h>)\n#include <g.h>\n#endif\nconst char *g = FILE_OF_H;\n";
+        let header = "#define FILE_OF_H __FILE__\nstatic int unused(void) { return 1; }\n";
+        let scene =
+            Scene::new(command).file("a.c", source).file("real/h.h", header).file("real/g.h", "int g2;\n");
+        scene.link("l0", "real").link("l4", "real")
+    };
+    for compiler in ["clang", "clang-16", "gcc"] {
+        for options in [
+            "-isystem l0 -Ireal -MD",
+            "-Il4 -isystem l0 -MMD",
+            "-iquote l0 -Il4 -MD",
+            "-iquote l4 -isystem l0 -MMD",
+            "-isystem l0 -idirafter l4 -MD",
+            "-Il0 -Ireal -I./real -MD",
+            "-Ireal/ -isystem real -MMD",
+        ] {
+            let command = format!("{compiler} -g -Wall -Wextra {options} -c a.c");
+            theatre.check(Place::Remote, &scene(&command));
+        }
+    }
+    theatre.close();
+}
+
+#[test]
+fn where_nothing_but_quotes_is_searched_gcc_looks_there_for_angles_too() {
+    let theatre = Theatre::bare();
+    let source = "#if __has_include(<q.h>)\n#include <q.h>\n#endif\nint end;\n";
+    for (compiler, place) in [("gcc", Place::Remote), ("clang", Place::Remote)] {
+        let command = format!("{compiler} -iquote inc -nostdinc -MD -c a.c");
+        theatre.check(place, &Scene::new(&command).file("a.c", source).file("inc/q.h", "int q;\n"));
+    }
+    // A link that leads round: gcc complains of it.
+    let round = Scene::new("gcc -iquote l1 -Iinc -c a.c").link("l1", "l2").link("l2", "l1");
+    theatre.check(Place::Either, &round.file("a.c", source).file("inc/q.h", "int q;\n"));
+    theatre.close();
+}
+
+#[test]
+fn a_header_with_two_names_is_one_file_to_clang_in_a_folder_of_many_as_well() {
+    let theatre = Theatre::bare();
+    let header = "#pragma once\n#define CAT2(a,b) a##b\n#define CAT(a,b) CAT2(a,b)\n\
+                  static int CAT(q,__COUNTER__) __attribute__((used)) = 3;\n";
+    let mut source = String::new();
+    let mut scene = Scene::new("clang -Ia -Ic -MD -c u.c").file("a/h7.h", header).file("c/keep", "");
+    for number in 0..12 {
+        scene = scene.file(format!("a/k{number}.h"), format!("int v{number};\n"));
+        source += &format!("#include \"k{number}.h\"\n");
+    }
+    source += "#include \"h7.h\"\n#include \"h5.h\"\n";
+    theatre.check(Place::Remote, &scene.file("u.c", source).shell("ln a/h7.h c/h5.h && exec \"$@\""));
+    theatre.close();
+}

@@ -44,12 +44,20 @@ fn the_first_process_of_a_box_cannot_be_looked_into() {
     }
 }
 
+/// Where the header of a program says for which machine it is (elf(5), `e_machine`).
+const MACHINE: std::ops::Range<usize> = 18..20;
+
 #[test]
-fn a_program_that_is_none_says_so() {
-    for mut volunteer in volunteers(&[]) {
+fn a_program_that_is_none_or_for_another_kind_of_machine_is_not_asked_for_again() {
+    let mut foreign = fs::read("/bin/true").unwrap();
+    let machine =
+        if cfg!(target_arch = "aarch64") { object::elf::EM_X86_64 } else { object::elf::EM_AARCH64 };
+    foreign[MACHINE].copy_from_slice(&machine.0.to_le_bytes());
+    let contents = [b"neither a program nor a script".to_vec(), foreign];
+    for (mut volunteer, contents) in volunteers(&[]).into_iter().zip(contents) {
         let project = tempfile::tempdir().unwrap();
         let program = project.path().join("compiler");
-        fs::write(&program, "neither a program nor a script").unwrap();
+        fs::write(&program, contents).unwrap();
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut view = View::default();
         view.path(&program).path(project.path());

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -247,34 +246,6 @@ fn a_compile_that_writes_where_nobody_knew_has_no_answer() {
     let job = Job::new("/bin/sh", &["-c", "echo x > ../include/b.h", "sh", "@file"], &build, &view);
     let answer = client.run(2, &job).unwrap();
     assert_eq!(answer.products[&project.path("include/b.h")], b"x\n");
-}
-
-/// A copy of a program whose header says that it is for another machine.
-fn foreign(project: &Project) -> PathBuf {
-    const MACHINE: usize = 18;
-    let (path, mut program) = (project.path("build/cc"), fs::read("/bin/true").unwrap());
-    let number =
-        if cfg!(target_arch = "aarch64") { object::elf::EM_X86_64.0 } else { object::elf::EM_AARCH64.0 };
-    program[MACHINE..MACHINE + 2].copy_from_slice(&number.to_le_bytes());
-    fs::write(&path, program).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-#[test]
-fn a_compiler_for_another_kind_of_machine_is_not_asked_for_again_there() {
-    for volunteer in volunteers() {
-        let project = Project::new();
-        let mut client = Client::new(volunteer.link());
-        let (build, compiler, mut view) = (project.build(), foreign(&project), project.shell());
-        view.path(&compiler);
-        let refused = client.run(1, &Job::new(compiler.to_str().unwrap(), &["-c"], &build, &view)).err();
-        assert!(
-            matches!(&refused, Some(Refusal::NoSuchToolchain { detail }) if detail.contains("no program for machines like this")),
-            "{refused:?}"
-        );
-        assert!(project.play(&mut client, 2, "exit 0").unwrap().compiled.ended.is_success());
-    }
 }
 
 #[test]
