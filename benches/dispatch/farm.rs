@@ -166,8 +166,15 @@ fn report(slots: u32, workload: &Workload, measured: &Measured) {
 ///
 /// # Errors
 ///
-/// Fails when compiler or volunteer cannot be set up.
+/// Fails when compiler or volunteer cannot be set up, or when no jobs are `compiler`'s.
 pub fn run_all(temporary: &Path, compiler: Option<&str>) -> io::Result<usize> {
+    let known = KINDS.map(|kind| kind.compiler);
+    if let Some(wanted) = compiler.filter(|wanted| !known.contains(wanted)) {
+        return Err(io::Error::other(format!(
+            "no jobs of {wanted} here; there are those of {}",
+            known.join(", ")
+        )));
+    }
     let (mine, others) = processors()?;
     let mut failed = 0;
     for kind in KINDS.iter().filter(|kind| compiler.is_none_or(|wanted| wanted == kind.compiler)) {

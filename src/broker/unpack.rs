@@ -121,7 +121,7 @@ fn unpack_lz4(
             let block = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
             let (block, rest) = block.ok_or(Unplaced::Damaged("it is too short"))?;
             if block.len() > LZ4_PACKED_MAX_BYTES {
-                return Err(Unplaced::Damaged("it is no LZ4 block"));
+                return Err(Unplaced::Damaged("a block of LZ4 is too long"));
             }
             let unpacked = block::decompress_to_buffer(block, Some(LZ4_BLOCK_MAX_BYTES as i32), buffer);
             let unpacked = unpacked.map_err(|_| Unplaced::Damaged("it is no LZ4 block"))?;
@@ -264,7 +264,7 @@ mod tests {
         longer.resize(LZ4_PACKED_MAX_BYTES + 1, 0);
         let framed = [&(longer.len() as u32).to_le_bytes()[..], &longer].concat();
         let refused = unpacked(&framed, &part_of(Packing::Lz4, &contents, &framed));
-        assert_eq!(refused, Err("the answer was damaged: it is no LZ4 block".to_owned()));
+        assert_eq!(refused, Err("the answer was damaged: a block of LZ4 is too long".to_owned()));
     }
 
     #[test]

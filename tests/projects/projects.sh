@@ -16,7 +16,7 @@
 PROJECTS="sqlite lua zlib zstd libgit2 meshopt harfbuzz"
 # Those that take longer, or need packages.
 LARGE_PROJECTS="rocksdb boost qt pch"
-# One that takes half an hour on two processors.
+# One that takes long: all that the library is made of, some 280 files.
 WHOLE_PROJECTS="rocksdb-whole"
 
 describe() {

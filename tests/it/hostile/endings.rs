@@ -54,7 +54,8 @@ fn a_program_that_is_none_or_for_another_kind_of_machine_is_not_asked_for_again(
         if cfg!(target_arch = "aarch64") { object::elf::EM_X86_64 } else { object::elf::EM_AARCH64 };
     foreign[MACHINE].copy_from_slice(&machine.0.to_le_bytes());
     let contents = [b"neither a program nor a script".to_vec(), foreign];
-    for (mut volunteer, contents) in volunteers(&[]).into_iter().zip(contents) {
+    let cases = contents.iter().flat_map(|contents| volunteers(&[]).map(|volunteer| (volunteer, contents)));
+    for (mut volunteer, contents) in cases {
         let project = tempfile::tempdir().unwrap();
         let program = project.path().join("compiler");
         fs::write(&program, contents).unwrap();
