@@ -300,10 +300,10 @@ impl Dispatcher {
             }
             LinkEvent::Clock(seconds) => self.volunteers.clock(host, seconds),
             LinkEvent::RoundTrip(time) => self.volunteers.round_trip(host, time),
-            LinkEvent::Down { why } => {
-                tracing::info!(host = %self.volunteers.name(host), %why, "volunteer is down");
+            LinkEvent::Down(lost) => {
+                tracing::info!(host = %self.volunteers.name(host), why = %lost.why, "volunteer is down");
                 self.volunteers.down(host);
-                self.handle(Event::HostDown { host, why });
+                self.handle(Event::HostDown { host, lost });
             }
         }
     }

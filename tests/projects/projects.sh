@@ -52,7 +52,7 @@ describe() {
             DEFINES='-std=c++17 -Wall -Wextra -fdiagnostics-color=always -I$(TREE)/include -DROCKSDB_PLATFORM_POSIX
                 -DROCKSDB_LIB_IO_POSIX -DROCKSDB_SUPPORT_THREAD_LOCAL -DOS_LINUX -include cstdint'
             [ "$1" = rocksdb ] || {
-                EXCEPT="bench\|test\|mock\|librados\|port/win"
+                EXCEPT="bench\|test\|mock\|librados\|port/win\|tools/rdb"
                 SOURCES="cache/*.cc db/*.cc db/*/*.cc env/*.cc file/*.cc logging/*.cc memory/*.cc memtable/*.cc monitoring/*.cc
                     options/*.cc port/*.cc table/*.cc table/*/*.cc tools/*.cc tools/*/*.cc trace_replay/*.cc util/*.cc
                     utilities/*.cc utilities/*/*.cc utilities/*/*/*.cc utilities/*/*/*/*.cc"

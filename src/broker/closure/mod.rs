@@ -17,6 +17,7 @@ mod digests;
 pub mod elf;
 mod gcc;
 mod habits;
+mod imports;
 mod layout;
 mod loader;
 mod locale;
@@ -221,6 +222,14 @@ pub enum NotClosed {
         /// Which.
         path: Bytes,
     },
+    /// A plugin that may read, or depend on, what nobody names.
+    #[error("{path} calls {function}: what else it depends on cannot be told")]
+    Reaching {
+        /// Which.
+        path: Bytes,
+        /// The function.
+        function: Bytes,
+    },
     /// Larger than what may be sent.
     #[error("{path} is too large")]
     TooLarge {
@@ -367,12 +376,23 @@ impl Closure {
         self.watched.iter().map(|(path, _)| path.as_path())
     }
 
+    /// The program at `path`, which an option has the driver run, with the libraries that it needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`].
+    pub fn program(&self, path: &Path, digests: &Digests) -> Result<Vec<Entry>, NotClosed> {
+        let mut layout = Layout::default();
+        Loader::new(&self.search).program(&mut layout, path)?;
+        Ok(layout.finish(digests)?.0)
+    }
+
     /// The library at `path`, such as a plugin that an option names, with the libraries that it
     /// needs: entries that go along with those of the closure, sorted by path.
     ///
     /// # Errors
     ///
-    /// As [`close`].
+    /// As [`close`], and [`NotClosed::Reaching`] for one that may read more than options name.
     pub fn libraries_of(&self, path: &Path, digests: &Digests) -> Result<Vec<Entry>, NotClosed> {
         let mut layout = Layout::default();
         match &self.interpreter {
@@ -383,7 +403,15 @@ impl Closure {
                 layout.file(path)?;
             }
         }
-        Ok(layout.finish(digests)?.0)
+        let entries = layout.finish(digests)?.0;
+        let is_known = |path: &Bytes| self.entries.binary_search_by(|known| known.path.cmp(path)).is_ok();
+        let own = entries.iter().filter(|entry| entry.kind.file().is_some() && !is_known(&entry.path));
+        for Entry { path, .. } in own {
+            if let Some(function) = imports::reaching(path.as_path())? {
+                return Err(NotClosed::Reaching { path: path.clone(), function });
+            }
+        }
+        Ok(entries)
     }
 }
 

@@ -182,7 +182,8 @@ pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList>
     let words = question::question(&plan.expanded[1..]);
     let answer = run_quietly(&plan.compiler.program, &words, invocation).await;
     let (list, messages) = answer.map_err(|_| NoList::Compiler)?;
-    let names = prerequisites(&list).ok_or(NoList::Compiler)?;
+    // The source is among them at the least.
+    let names = prerequisites(&list).filter(|names| !names.is_empty()).ok_or(NoList::Compiler)?;
     let mut told = question::directories(&messages, &invocation.cwd).ok_or(NoList::Compiler)?;
     // clang tells one of a directory's names, whichever it opens what is in it by.
     for path in question::searched(&plan.expanded, &invocation.cwd) {

@@ -344,7 +344,7 @@ impl Hermetic {
             };
             named::add_files(&mut builder, &inside, &self.digests)?;
         }
-        self.add_plugins(&mut builder, closure, plan, invocation)?;
+        self.add_code(&mut builder, closure, plan, invocation)?;
         let toolchain = self.toolchain(closure, part);
         let is_of_now = now.is_some();
         let mut environment = environment(closure, plan);
@@ -368,18 +368,24 @@ impl Hermetic {
         dates.are_given(toolchain.clang, &toolchain.version, value.into_iter()).then_some(entry)
     }
 
-    /// Code that the compiler loads needs its libraries, as the compiler does.
-    fn add_plugins(
+    /// Code that the compiler loads, or the driver runs, needs its libraries, as the compiler does.
+    fn add_code(
         &self,
         builder: &mut SetBuilder,
         closure: &Closure,
         plan: &Plan,
         invocation: &Invocation,
     ) -> Result<(), NotHermetic> {
-        let reads = plan.job.hermetic.reads.iter().filter(|read| read.plugin);
-        for read in reads {
+        for read in &plan.job.hermetic.reads {
             let path = invocation.cwd.as_path().join(read.path.as_path());
-            closure.libraries_of(&path, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+            if read.plugin {
+                closure.libraries_of(&path, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+            }
+            if read.programs {
+                for program in named::programs(&path) {
+                    closure.program(&program, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+                }
+            }
         }
         Ok(())
     }
@@ -477,7 +483,7 @@ fn names_charset(word: &[u8]) -> bool {
 fn add_scanned(builder: &mut SetBuilder, scanned: &InputSet) {
     for file in scanned.files.iter().chain(&scanned.probed).chain(&scanned.precompiled) {
         let inode = Inode { identity: file.inode, modified_s: file.modified.0 };
-        builder.file(&file.real, File { digest: file.digest, size: file.size, inode });
+        builder.file(&file.real, File { digest: file.digest, size: file.size, executable: false, inode });
     }
     scanned.links.iter().for_each(|link| builder.link(&link.path, &link.target));
     scanned.directories.iter().for_each(|path| builder.folder(path));

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +16,7 @@ use crate::broker::plan::{Plan, working_directory};
 use crate::broker::scan::layout::Layout;
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
-use crate::common::classify::Read;
+use crate::common::classify::{DRIVEN, Read};
 use crate::common::invocation::Invocation;
 use crate::common::limits::{INPUT_MAX_BYTES, INPUTS_MAX};
 use crate::common::toolchain::Digest;
@@ -40,7 +42,7 @@ impl Digests {
         let stamp = Stamp::of(found);
         let file = |digest| {
             let inode = Inode { identity: (stamp.device, stamp.inode), modified_s: stamp.modified.0 };
-            File { digest, size: stamp.size, inode }
+            File { digest, size: stamp.size, executable: is_executable(found), inode }
         };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
         if let Some((_, digest)) = known.filter(|(known, _)| *known == stamp) {
@@ -162,6 +164,38 @@ fn add_read(
         Err(error) if read.optional && is_absent(&error) => Ok(()),
         _ => Err(unreadable()),
     }
+}
+
+fn is_executable(found: &Metadata) -> bool {
+    found.mode() & 0o111 != 0
+}
+
+/// Folders in a folder of programs in which a driver looks, too: `MACHINE/VERSION`.
+const PROGRAMS_DEPTH: usize = 2;
+
+/// The programs that a driver may find by a prefix: one, or those in a folder.
+pub fn programs(prefix: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(prefix.to_owned(), 0)];
+    while let Some((path, depth)) = waiting.pop() {
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_file() && is_executable(&metadata) && is_driven(&path) {
+            found.push(path);
+        } else if metadata.is_dir() && depth <= PROGRAMS_DEPTH {
+            let within = fs::read_dir(&path).into_iter().flatten().flatten();
+            waiting.extend(within.map(|entry| (entry.path(), depth + 1)));
+        }
+    }
+    found
+}
+
+/// Whether a program's name is one that a driver looks for, with its machine before it or without.
+fn is_driven(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    DRIVEN.iter().any(|driven| {
+        let before = name.strip_suffix(driven.as_bytes());
+        before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
+    })
 }
 
 /// Whether nothing lies at a path; that a file is where a folder would have to be is one way of that.

@@ -23,6 +23,8 @@ pub struct File {
     pub digest: Digest,
     /// Its size, in bytes.
     pub size: u64,
+    /// Whether it may be run: drivers pass over programs that may not.
+    pub executable: bool,
     /// Which file it is here.
     pub inode: Inode,
 }
@@ -39,7 +41,7 @@ pub struct SetBuilder {
 
 impl File {
     fn plain(&self) -> FileEntry {
-        FileEntry { digest: self.digest, size: self.size, executable: false, twin: 0, age: 0 }
+        FileEntry { digest: self.digest, size: self.size, executable: self.executable, twin: 0, age: 0 }
     }
 }
 
@@ -175,7 +177,8 @@ mod tests {
 
     fn file(content: &str, inode: u64, modified_s: i64) -> File {
         let digest = Digest::of(content.as_bytes());
-        File { digest, size: content.len() as u64, inode: Inode { identity: (1, inode), modified_s } }
+        let inode = Inode { identity: (1, inode), modified_s };
+        File { digest, size: content.len() as u64, executable: false, inode }
     }
 
     fn check(files: &[(&str, File)], expected: &[(u16, u16)]) {

@@ -121,7 +121,9 @@ impl History {
             Event::LeaseReturned { job } => return self.over(now, *job, Some(End::Local)),
             Event::ShimGone { job } => return self.over(now, *job, Some(End::Abandoned)),
             Event::HostUp { host } => self.mark(now, What::Up { host: host.0 }),
-            Event::HostDown { host, why } => self.mark(now, What::Lost { host: host.0, why: cut(why) }),
+            Event::HostDown { host, lost } => {
+                self.mark(now, What::Lost { host: host.0, why: cut(&lost.why) });
+            }
             Event::Credit { host, jobs } => self.mark(now, What::Slots { host: host.0, slots: *jobs }),
             Event::Paused { host } => self.mark(now, What::Slots { host: host.0, slots: 0 }),
             Event::Awaits { .. }

@@ -86,7 +86,7 @@ fn memory_is_bounded() {
         let long = "x".repeat(10_000);
         history.arrived(at(number), JobId(number), 1, &long, None);
         history.event(at(number), &Event::ShimGone { job: JobId(number) });
-        history.event(at(number), &Event::HostDown { host: HOST, why: long });
+        history.event(at(number), &Event::HostDown { host: HOST, lost: long.into() });
     }
     assert_eq!((history.done.len(), history.marks.len()), (RECORDS_MAX, MARKS_MAX));
     assert!(history.done.iter().all(|record| record.source.chars().count() == WORDS_MAX + 1));

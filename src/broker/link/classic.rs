@@ -102,7 +102,10 @@ impl ClassicHandle {
                 ConnectError::Timeout => {
                     self.unreachable(format!("cannot be reached for {}s", CONNECT_TIMEOUT.as_secs()))
                 }
-                ConnectError::Io(error) => self.unreachable(format!("cannot be reached: {error}")),
+                ConnectError::Io(error) | ConnectError::Absent(error) => {
+                    self.unreachable(format!("cannot be reached: {error}"))
+                }
+                error @ ConnectError::Unresolved => self.unreachable(error.to_string()),
                 ConnectError::Distrust(why) => self.unreachable(why.to_string()),
             })?;
             let mut stream = connection.stream;

@@ -25,7 +25,7 @@ use super::transport::{ConnectError, Connection, Farewell, Route};
 use super::{Author, LinkCommand, LinkHandle, NativeHandle};
 use crate::broker::clock::Clock;
 use crate::broker::hermetic::Hermetic;
-use crate::broker::scheduler::api::HostId;
+use crate::broker::scheduler::api::{HostId, Lost};
 use crate::broker::trust::{Distrust, Trust, is_closed, is_denied};
 use crate::common::protocol::link::{FrameError, HELLO_TIMEOUT};
 
@@ -63,10 +63,7 @@ pub enum LinkEvent {
     /// A ping came back after this long.
     RoundTrip(Duration),
     /// The link is over. Attempts on it have failed.
-    Down {
-        /// Why.
-        why: String,
-    },
+    Down(Lost),
 }
 
 /// What links need of the broker.
@@ -105,38 +102,39 @@ impl Reporter {
 /// Opens a link and runs it until it ends. Everything that the owner must know is reported;
 /// `Down` is always the last.
 pub async fn run(route: Route, surroundings: Surroundings, reporter: Reporter) {
-    let why = live(Arc::new(route), &surroundings, &reporter).await;
-    reporter.report(LinkEvent::Down { why }).await;
+    let lost = live(Arc::new(route), &surroundings, &reporter).await;
+    reporter.report(LinkEvent::Down(lost)).await;
 }
 
 /// Opens a link and runs it until it ends; says why it did.
-async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> String {
+async fn live(route: Arc<Route>, surroundings: &Surroundings, reporter: &Reporter) -> Lost {
     let begun = Instant::now();
     let mut connection = match route.connect(&surroundings.trust).await {
         Ok(connection) => connection,
         Err(ConnectError::Distrust(Distrust::Silent)) => {
-            return classic(route, begun.elapsed(), surroundings, reporter).await;
+            return classic(route, begun.elapsed(), surroundings, reporter).await.into();
         }
-        Err(error) => return error.to_string(),
+        Err(error) => return Lost { why: error.to_string(), nobody_home: error.nobody_home() },
     };
     let round_trip = begun.elapsed();
     let (carrier, key) = (connection.carrier.take(), connection.key);
     let end = serve(connection, carrier.is_some(), &route, surroundings, reporter).await;
     if let (Some(key), true, true) = (key, end.before_hello, end.closed) {
-        return surroundings.trust.not_authorised(&key).to_string();
+        return surroundings.trust.not_authorised(&key).to_string().into();
     }
     let farewell = match carrier {
         Some(carrier) if end.before_hello => carrier.farewell().await,
         _ => Farewell::Ended,
     };
-    match (farewell, end) {
+    let why = match (farewell, end) {
         (Farewell::Unreachable(words), _) => format!("cannot be reached by ssh: {words}"),
         (Farewell::NoDaemon(words), _) => format!("has no distccd that ssh could run: {words}"),
         (Farewell::Ended, End { before_hello: true, closed: true, .. }) => {
             classic(route, round_trip, surroundings, reporter).await
         }
         (Farewell::Ended, end) => end.why,
-    }
+    };
+    why.into()
 }
 
 /// A volunteer of the classic protocol is up until it cannot be reached.

@@ -1,6 +1,7 @@
 //! Opens connections to volunteers: over TLS, over ssh, or, for jobs of the classic protocol, as they are.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf, join};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::trust::{Distrust, Secured, Trust};
 use crate::common::bytes::Bytes;
@@ -116,15 +117,31 @@ pub struct Connection {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The system, or the network.
+    /// The system, or what knows names.
     #[error("cannot connect: {0}")]
     Io(#[from] io::Error),
+    /// Nobody is at its address, or no way leads there.
+    #[error("cannot connect: {0}")]
+    Absent(io::Error),
     /// Nobody answered.
     #[error("no answer to the connection for {}s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
+    /// What knows names did not answer.
+    #[error("cannot connect: its name has no address yet after {}s", CONNECT_TIMEOUT.as_secs())]
+    Unresolved,
     /// Whoever answered is not to be trusted.
     #[error(transparent)]
     Distrust(#[from] Distrust),
+}
+
+impl ConnectError {
+    /// Whether nobody answered at an address that is known. What is stopped takes connections, too.
+    pub fn nobody_home(&self) -> bool {
+        matches!(
+            self,
+            ConnectError::Absent(_) | ConnectError::Timeout | ConnectError::Distrust(Distrust::Mute)
+        )
+    }
 }
 
 /// An ssh. It dies with this.
@@ -208,8 +225,11 @@ impl Route {
 }
 
 async fn dial(name: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((name, port))).await;
-    let stream = connected.map_err(|_| ConnectError::Timeout)??;
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let addresses = timeout_at(deadline, lookup_host((name, port))).await;
+    let addresses: Vec<SocketAddr> = addresses.map_err(|_| ConnectError::Unresolved)??.collect();
+    let connected = timeout_at(deadline, TcpStream::connect(&addresses[..])).await;
+    let stream = connected.map_err(|_| ConnectError::Timeout)?.map_err(ConnectError::Absent)?;
     stream.set_nodelay(true)?;
     keep_little_unsent(&stream);
     Ok(stream)

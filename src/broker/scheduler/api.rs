@@ -103,6 +103,22 @@ pub struct RemoteArrival {
     pub backoff: Option<Duration>,
 }
 
+/// Why there is no link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// What to tell people.
+    pub why: String,
+    /// Its address is known, and nobody answered there.
+    pub nobody_home: bool,
+}
+
+impl From<String> for Lost {
+    /// Somebody was there.
+    fn from(why: String) -> Self {
+        Lost { why, nobody_home: false }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -200,8 +216,8 @@ pub enum Event {
     HostDown {
         /// To whom.
         host: HostId,
-        /// What to tell people.
-        why: String,
+        /// Why.
+        lost: Lost,
     },
     /// A volunteer says how many jobs of ours it will hold.
     Credit {

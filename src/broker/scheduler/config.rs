@@ -12,6 +12,9 @@ pub struct Config {
     pub backoff_first: Duration,
     /// Back-off doubles up to this, jitter included.
     pub backoff_max: Duration,
+    /// The same where nobody was at home: to knock again costs neither side anything worth counting, and a build
+    /// that goes on has its volunteers back this soon after a network or a machine was away.
+    pub knock_max: Duration,
     /// How many attempts in a row may fail on a link that stays up before the host is backed off.
     pub strikes_max: u32,
     /// How long a host that said it is full is left alone; doubles up to `breath_max`.
@@ -59,6 +62,9 @@ pub struct Config {
 /// The first back-off, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The longest back-off of a host that nobody answers for.
+const KNOCK_MAX: Duration = Duration::from_secs(3);
+
 /// However short a back-off is asked for, a host that fails is not asked more often than this.
 const BACKOFF_LEAST: Duration = Duration::from_millis(100);
 
@@ -67,6 +73,7 @@ impl Config {
     pub fn fix_backoff(&mut self, period: Option<Duration>) {
         let fixed = period.map(|period| period.max(BACKOFF_LEAST));
         (self.backoff_first, self.backoff_max) = fixed.map_or(BACKOFF, |fixed| (fixed, fixed));
+        self.knock_max = fixed.unwrap_or(KNOCK_MAX);
     }
 }
 
@@ -76,6 +83,7 @@ impl Default for Config {
             connect_patience: Duration::from_secs(3),
             backoff_first: BACKOFF.0,
             backoff_max: BACKOFF.1,
+            knock_max: KNOCK_MAX,
             strikes_max: 2,
             breath: Duration::from_millis(200),
             breath_max: Duration::from_secs(5),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::api::{Hold, HostId, JobId, Moment, ToolchainId};
+use super::api::{Hold, HostId, JobId, Lost, Moment, ToolchainId};
 use super::bucket::Bucket;
 use super::config::Config;
 use super::estimate::Speed;
@@ -210,13 +210,14 @@ impl Host {
     }
 
     /// The link is down; returns for how long it is left alone.
-    pub fn down(&mut self, now: Moment, why: String, config: &Config, rng: &mut Rng) -> Duration {
+    pub fn down(&mut self, now: Moment, lost: Lost, config: &Config, rng: &mut Rng) -> Duration {
         if self.paused.is_some() {
             // The attempts that this took along were counted just now: one failure, not two.
             self.failures = self.failures.saturating_sub(1);
         }
-        let wait = self.next_wait(config, rng);
-        self.link = Link::Down { until: now + wait, why };
+        let longest = if lost.nobody_home { config.knock_max } else { config.backoff_max };
+        let wait = self.next_wait(longest, config, rng);
+        self.link = Link::Down { until: now + wait, why: lost.why };
         self.credit = None;
         self.paused = None;
         self.owner_paused = false;
@@ -230,16 +231,18 @@ impl Host {
         if self.link != Link::Up || self.paused.is_some() || patient {
             return None;
         }
-        let wait = self.next_wait(config, rng);
+        let wait = self.next_wait(config.backoff_max, config, rng);
         self.paused = Some((now + wait, why.to_owned()));
         Some(wait)
     }
 
-    fn next_wait(&mut self, config: &Config, rng: &mut Rng) -> Duration {
+    fn next_wait(&mut self, longest: Duration, config: &Config, rng: &mut Rng) -> Duration {
         let doubled = config.backoff_first.saturating_mul(1 << self.failures.min(16));
-        let cap = config.backoff_max * (JITTER_SHARE as u32) / (JITTER_SHARE as u32 + 1);
+        let cap = longest * (JITTER_SHARE as u32) / (JITTER_SHARE as u32 + 1);
         let base = doubled.min(cap).max(Duration::from_millis(1));
-        self.failures = self.failures.saturating_add(1);
+        if doubled < cap || self.failures == 0 {
+            self.failures = self.failures.saturating_add(1);
+        }
         let micros = u64::try_from(base.as_micros()).unwrap_or(u64::MAX);
         base + Duration::from_micros(rng.below(micros / JITTER_SHARE + 1))
     }

@@ -175,7 +175,7 @@ impl Scheduler {
             Event::LeaseReturned { job } => self.on_lease_returned(job),
             Event::ShimGone { job } => self.on_shim_gone(job, actions),
             Event::HostUp { host } => self.on_host_up(host),
-            Event::HostDown { host, why } => self.on_host_down(host, &why, actions),
+            Event::HostDown { host, lost } => self.on_host_down(host, lost, actions),
             Event::Credit { host, jobs } => self.on_credit(host, jobs),
             Event::Paused { host } => self.on_paused(host),
             Event::Hold { host, hold } => self.on_hold(host, hold, actions),

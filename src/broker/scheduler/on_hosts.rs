@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Scheduler;
-use super::api::{Action, Failure, Hold, HostId, JobId, Moment};
+use super::api::{Action, Failure, Hold, HostId, JobId, Lost, Moment};
 use super::hosts::{Link, held_words};
 use super::jobs::Attempt;
 use super::lanes::PoolId;
@@ -55,18 +55,19 @@ impl Scheduler {
         self.host_changed();
     }
 
-    pub(super) fn on_host_down(&mut self, id: HostId, why: &str, actions: &mut Vec<Action>) {
+    pub(super) fn on_host_down(&mut self, id: HostId, lost: Lost, actions: &mut Vec<Action>) {
         let number = self.hosts.number(id, &self.config);
         if matches!(self.hosts[number].link, Link::Down { .. }) {
             return;
         }
-        let wait = self.hosts[number].down(self.now, why.to_owned(), &self.config, &mut self.rng);
-        self.tell_backed_off(number, wait, why, actions);
+        let why = lost.why.clone();
+        let wait = self.hosts[number].down(self.now, lost, &self.config, &mut self.rng);
+        self.tell_backed_off(number, wait, &why, actions);
         // They should have been reported before; none may be left behind.
-        let lost: Vec<JobId> = self.hosts[number].running.iter().copied().collect();
-        for job in lost {
+        let left: Vec<JobId> = self.hosts[number].running.iter().copied().collect();
+        for job in left {
             self.end_attempt(job, number);
-            self.after_failure(job, number, &Failure::Host { why: why.to_owned() }, actions);
+            self.after_failure(job, number, &Failure::Host { why: why.clone() }, actions);
         }
         self.host_changed();
     }

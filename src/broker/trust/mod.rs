@@ -97,9 +97,12 @@ pub enum Distrust {
     /// The library refuses this client's key.
     #[error("cannot be talked to: {0}")]
     Tls(#[from] rustls::Error),
-    /// It said nothing.
-    #[error("is no distccd: it did not say hello")]
+    /// It took the connection and said nothing, as what is stopped does, too.
+    #[error("did not say hello: it is stopped, has too much to do, or is no distccd")]
     Mute,
+    /// It speaks TLS, for something else.
+    #[error("is no distccd: it speaks TLS, and none of our protocols in it")]
+    Foreign,
     /// It said something else.
     #[error("is no distccd: it did not say hello ({0})")]
     Nonsense(std::io::Error),
@@ -238,7 +241,7 @@ impl Trust {
         };
         let connection = stream.get_ref().1;
         let key =
-            tls::peer(connection.peer_certificates(), connection.alpn_protocol()).ok_or(Distrust::Mute)?;
+            tls::peer(connection.peer_certificates(), connection.alpn_protocol()).ok_or(Distrust::Foreign)?;
         let opening = self.introduction()?;
         Ok(Secured { stream, key, opening })
     }

@@ -42,6 +42,8 @@ pub struct Read {
     pub mangled: Option<Mangled>,
     /// Whether it is code that the compiler loads: then the libraries that it needs are read, too.
     pub plugin: bool,
+    /// Whether the driver runs it, or what is in it.
+    pub programs: bool,
     /// Whether it holds words of the command: the driver reads it, and no compiler tells of it.
     pub response: bool,
     /// Whether it lies in the folder of plugins that the compiler has: then `path` is a mere name, until
@@ -67,6 +69,7 @@ impl Read {
             optional: false,
             mangled: None,
             plugin: false,
+            programs: false,
             response: false,
             short: false,
         }

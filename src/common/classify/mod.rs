@@ -46,6 +46,7 @@ pub use existing::{Existing, Writer};
 pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use modules::Modules;
 pub use names::{is_of_the_process, is_probe_directory};
+pub use products::DRIVEN;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
 pub use table::only_links;

@@ -61,7 +61,7 @@ const DUMPS_WITHOUT_FILES: [&[u8]; 5] =
 const LETTERS_WITHOUT_FILES: &[u8] = b"ADHIMNPUpx";
 
 /// The programs that gcc and clang look for where `-B` says, for a compile.
-const PROGRAMS: [&str; 8] = ["as", "cc1", "cc1obj", "cc1objplus", "cc1plus", "cpp", "objcopy", "specs"];
+pub const DRIVEN: [&str; 7] = ["as", "cc1", "cc1obj", "cc1objplus", "cc1plus", "cpp", "objcopy"];
 
 impl Compile<'_> {
     /// What the compile may make.
@@ -416,10 +416,11 @@ fn profile_of_clang(value: &[u8]) -> Vec<Read> {
 /// What `-B` makes the driver find: programs behind the prefix, and when that is a folder, anything
 /// in it.
 fn programs(prefix: &[u8]) -> Vec<Read> {
-    let mut reads = vec![Read { whole_folder: true, ..Read::optional(prefix) }];
+    let found = |path: &[u8]| Read { programs: true, ..Read::optional(path) };
+    let mut reads = vec![Read { whole_folder: true, ..found(prefix) }];
     if !prefix.ends_with(b"/") {
-        let behind = |program: &&str| Read::optional(&[prefix, program.as_bytes()].concat());
-        reads.extend(PROGRAMS.iter().map(behind));
+        let names = DRIVEN.iter().chain(&["specs"]);
+        reads.extend(names.map(|name| found(&[prefix, name.as_bytes()].concat())));
     }
     reads
 }

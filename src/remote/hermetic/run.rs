@@ -24,7 +24,7 @@ use crate::remote::job::Context;
 use crate::remote::line::Line;
 use crate::remote::pack::{Packed, pack};
 use crate::remote::process::{Control, Finished, Talker};
-use crate::remote::sandbox::folders::Layers;
+use crate::remote::sandbox::folders::{Layers, Tree};
 use crate::remote::sandbox::{Run, View, errno_of, temporary};
 use crate::remote::view::farm::{Farm, FarmError};
 
@@ -95,7 +95,7 @@ fn compile(
     let files = job.inputs.files.iter().map(|input| &input.known.entry.path[..]);
     let layers = match has_hard_links(job) {
         true => Layers::over_all(),
-        false => Layers::of(&arguments, &job.cwd, |path| farm.has_folder(path), files),
+        false => Layers::of(&arguments, &job.cwd, farm, files),
     };
     let store = &context.store;
     let spelt_out = audit::spelt_out(job, &|known| match known.key() {
@@ -130,7 +130,7 @@ fn compile(
     let words = streams.finish()?;
     if !finished.ended.is_success() && words.tell_of_locks() {
         let detail = "the compile writes where its command does not tell".to_owned();
-        return Err(Refusal::Failed { detail });
+        return Err(Refusal::Forbidden { detail });
     }
     let packer = Packer { packing: line.packing(), spool: context.workshop.spool() };
     let [stdout, stderr] = words.pack(&packer)?;

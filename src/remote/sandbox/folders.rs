@@ -69,6 +69,18 @@ const WRITING: [&[u8]; 14] = [
 /// Part of options that say how paths are to be written, as `-ffile-prefix-map=`.
 const MAP: &[u8] = b"-prefix-map=";
 
+/// Links that are followed from one path (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// What a view holds, by absolute paths that lead through no link.
+pub trait Tree {
+    /// Whether there is such a folder.
+    fn has_folder(&self, path: &[u8]) -> bool;
+
+    /// What is written in a link.
+    fn link(&self, path: &[u8]) -> Option<Vec<u8>>;
+}
+
 /// Which parts of a view a job may write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layers {
@@ -86,19 +98,18 @@ impl Layers {
 
     /// The layers for a compile with these arguments.
     ///
-    /// `exists` says of an absolute path whether it is a folder of the view; `files` are the paths of
-    /// its files.
+    /// `files` are the paths of the view's files.
     pub fn of<'a>(
         arguments: &[&[u8]],
         cwd: &[u8],
-        exists: impl Fn(&[u8]) -> bool,
+        tree: &impl Tree,
         files: impl Iterator<Item = &'a [u8]>,
     ) -> Self {
         // What a response file says is not looked at.
         if arguments.iter().any(|word| word.starts_with(b"@")) {
             return Layers::over_all();
         }
-        let written = written(arguments, cwd, exists);
+        let written = written(arguments, cwd, tree);
         let mut writable = outermost(&written);
         if writable.len() > LAYERS_MAX {
             writable = Layers::over_all().writable;
@@ -109,13 +120,13 @@ impl Layers {
 }
 
 /// Every folder that the words of a command may mean to be written to.
-fn written(arguments: &[&[u8]], cwd: &[u8], exists: impl Fn(&[u8]) -> bool) -> BTreeSet<Vec<u8>> {
+fn written(arguments: &[&[u8]], cwd: &[u8], tree: &impl Tree) -> BTreeSet<Vec<u8>> {
     let mut found: BTreeSet<Vec<u8>> = BTreeSet::from([cwd.to_vec()]);
     let mut consider = |path: &[u8]| {
-        let path = plainest(cwd, path);
+        let path = real(cwd, path, tree);
         // A folder that is named is where things go; else what holds the name is, or will be made in.
         let mut folder = &path[..];
-        while !exists(folder) {
+        while !tree.has_folder(folder) {
             let slash = folder.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             if slash == 0 && folder.len() < path.len() {
                 return;
@@ -191,23 +202,32 @@ fn is_systems(folder: &[u8]) -> bool {
     systems.contains(&folder) || folder.starts_with(b"/usr/include/") || folder.starts_with(b"/usr/lib/")
 }
 
-/// A path from the root, with its dots resolved by their names alone.
-fn plainest(cwd: &[u8], path: &[u8]) -> Vec<u8> {
-    let whole = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in whole.split(|&byte| byte == b'/') {
-        match part {
+/// Where a path leads, links followed; no link leads to `cwd`. What is not there is taken by its name.
+fn real(cwd: &[u8], path: &[u8], tree: &impl Tree) -> Vec<u8> {
+    let mut real = if path.starts_with(b"/") { Vec::new() } else { cwd.to_vec() };
+    let parts = |path: &[u8]| path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let mut waiting = parts(path);
+    let mut links = 0;
+    while let Some(part) = waiting.pop() {
+        match &part[..] {
             b"" | b"." => {}
-            b".." => drop(parts.pop()),
-            _ => parts.push(part),
+            b".." => real.truncate(real.iter().rposition(|&byte| byte == b'/').unwrap_or(0)),
+            part => {
+                let above = real.len();
+                real.push(b'/');
+                real.extend_from_slice(part);
+                // A chain of more than the kernel follows leads nowhere (path_resolution(7)).
+                if links < LINKS_MAX
+                    && let Some(target) = tree.link(&real)
+                {
+                    links += 1;
+                    real.truncate(if target.starts_with(b"/") { 0 } else { above });
+                    waiting.extend(parts(&target));
+                }
+            }
         }
     }
-    let mut plain = Vec::with_capacity(whole.len());
-    for part in parts {
-        plain.push(b'/');
-        plain.extend_from_slice(part);
-    }
-    if plain.is_empty() { b"/".to_vec() } else { plain }
+    if real.is_empty() { b"/".to_vec() } else { real }
 }
 
 /// Those that are beneath no other.
@@ -235,11 +255,26 @@ mod tests {
     const FOLDERS: [&str; 8] =
         ["/", "/p", "/p/build", "/p/build/sub", "/p/obj", "/p/obj/x", "/p/include", "/usr/include"];
 
+    const LINKS: [(&str, &str); 4] =
+        [("/p/build/out", "../obj/x"), ("/p/disk", "/p/build/out"), ("/p/round", "round"), ("/q", "/none/o")];
+
+    struct Example;
+
+    impl Tree for Example {
+        fn has_folder(&self, path: &[u8]) -> bool {
+            FOLDERS.iter().any(|folder| folder.as_bytes() == path)
+        }
+
+        fn link(&self, path: &[u8]) -> Option<Vec<u8>> {
+            let found = LINKS.iter().find(|(link, _)| link.as_bytes() == path);
+            found.map(|(_, target)| target.as_bytes().to_vec())
+        }
+    }
+
     /// The layers of a command in `/p/build` that has these files.
     fn layers(command: &str, files: &[String]) -> Layers {
         let words: Vec<&[u8]> = command.split_whitespace().map(str::as_bytes).collect();
-        let exists = |path: &[u8]| FOLDERS.iter().any(|folder| folder.as_bytes() == path);
-        Layers::of(&words, b"/p/build", exists, files.iter().map(|file| file.as_bytes()))
+        Layers::of(&words, b"/p/build", &Example, files.iter().map(|file| file.as_bytes()))
     }
 
     fn text(path: &[u8]) -> String {
@@ -262,6 +297,15 @@ mod tests {
         check("-ftime-trace=/p/obj -c a.c", "/p/build /p/obj");
         check("-ftime-trace=/p/obj/x -c a.c", "/p/build /p/obj/x");
         check("-dumpdir ../obj/ -c a.c", "/p/build /p/obj");
+    }
+
+    #[test]
+    fn an_output_folder_may_be_a_link_that_leads_elsewhere() {
+        check("-c a.c -o out/a.o", "/p/build /p/obj/x");
+        check("-c a.c -o ../disk/a.o -MF out/../a.d", "/p/build /p/obj");
+        check("-c a.c -dumpdir out/", "/p/build /p/obj/x");
+        check("-c a.c -o ../round/a.o", "/p");
+        check("-c a.c -o /q/a.o", "/p/build");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::tree::{Folders, parent};
 use crate::common::inputs::EntryKind;
 use crate::common::inputs::PRIVATE;
 use crate::remote::root::is_file_at;
+use crate::remote::sandbox::folders::Tree;
 use crate::remote::store::{Key, Store, is_no_link};
 
 /// Devices that a compile may want.
@@ -124,11 +125,6 @@ impl Farm {
     /// What it holds.
     pub fn set(&self) -> &Set {
         &self.set
-    }
-
-    /// Whether there is such a folder in it; `path` is absolute.
-    pub fn has_folder(&self, path: &[u8]) -> bool {
-        self.folders.has(path.strip_prefix(b"/").unwrap_or(path))
     }
 
     /// Makes it hold another set. After an error it is of no use any more.
@@ -274,6 +270,22 @@ impl Farm {
         }
         Ok(())
     }
+}
+
+impl Tree for Farm {
+    fn has_folder(&self, path: &[u8]) -> bool {
+        self.folders.has(inside(path))
+    }
+
+    fn link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let target = rustix::fs::readlinkat(&self.root, inside(path), Vec::new()).ok()?;
+        Some(target.into_bytes())
+    }
+}
+
+/// An absolute path as seen from the tree's root.
+fn inside(path: &[u8]) -> &[u8] {
+    path.strip_prefix(b"/").unwrap_or(path)
 }
 
 /// Something is there already, or what is there is no folder: the set's fault. The rest is the disk's.

@@ -13,8 +13,9 @@ pub struct Told {
 }
 
 /// Words that go, with the word behind them.
-const WITH_NEXT: [&[u8]; 13] = [
+const WITH_NEXT: [&[u8]; 14] = [
     b"-o",
+    b"--output",
     b"-MF",
     b"-MT",
     b"-MQ",
@@ -48,8 +49,9 @@ const ALONE: [&[u8]; 14] = [
 ];
 
 /// Beginnings of words that go: they write, and change nothing that is read.
-const BEGINNINGS: [&[u8]; 22] = [
+const BEGINNINGS: [&[u8]; 23] = [
     b"-o",
+    b"--output=",
     b"-d",
     b"-MF",
     b"-MT",
@@ -170,6 +172,7 @@ mod tests {
         let check =
             |line: &str, expected: &str| assert_eq!(question(&words(line)), words(expected), "{line}");
         check("-O2 -g -c a.c -o a.o", "-O2 -g a.c -M -v");
+        check("-c a.c --output=a.o -O1 --output a.o", "a.c -O1 -M -v");
         check("-Iinc -MD -MF x.d -MT t -oa.o -S a.c", "-Iinc a.c -M -v");
         check("-Wp,-MD,x.d -Wp,-DX=1,-MT,t -Wp,-DY a.c", "-Wp,-DX=1 -Wp,-DY a.c -M -v");
         check(

@@ -173,6 +173,24 @@ fn back_off_grows_with_jitter_up_to_a_minute_and_is_told_once() {
 }
 
 #[test]
+fn a_volunteer_that_was_away_is_used_again_within_seconds() {
+    let mut rig = Rig::new(&[2]);
+    rig.arrives();
+    assert_eq!(rig.is_not_there(0), "0 is backed off, stop preparing 1, run 1: no-volunteer");
+    for expected in [1000, 2000, 2400, 2400, 2400, 2400] {
+        let least = SECOND * expected / 1000;
+        assert_eq!(rig.wait(least - SECOND / 1000), "", "{expected} ms");
+        assert_eq!(rig.wait(least / 4 + SECOND / 100), "connect 0", "{expected} ms");
+        assert_eq!(rig.is_not_there(0), "");
+    }
+    // Whoever is there again and fails is no better known than one that failed three times.
+    rig.wait(SECOND * 3);
+    assert_eq!(rig.goes_down(0), "");
+    assert_eq!(rig.wait(SECOND * 4 - SECOND / 1000), "");
+    assert_eq!(rig.wait(SECOND + SECOND / 100), "connect 0");
+}
+
+#[test]
 fn a_host_that_nobody_wants_is_not_probed() {
     let mut rig = Rig::new(&[2]);
     rig.arrives();

@@ -106,7 +106,12 @@ impl Rig {
     }
 
     pub fn goes_down(&mut self, host: u32) -> String {
-        self.on(Event::HostDown { host: HostId(host), why: "gone".to_owned() })
+        self.on(Event::HostDown { host: HostId(host), lost: "gone".to_owned().into() })
+    }
+
+    pub fn is_not_there(&mut self, host: u32) -> String {
+        let lost = Lost { why: "refused".to_owned(), nobody_home: true };
+        self.on(Event::HostDown { host: HostId(host), lost })
     }
 
     pub fn returns(&mut self, job: u64) -> String {

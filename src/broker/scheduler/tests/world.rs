@@ -379,7 +379,10 @@ impl World {
             }
             self.feed(Event::HostUp { host });
         } else {
-            self.feed(Event::HostDown { host, why: "connection refused".to_owned() });
+            self.feed(Event::HostDown {
+                host,
+                lost: Lost { why: "connection refused".to_owned(), nobody_home: true },
+            });
         }
     }
 
@@ -412,7 +415,7 @@ impl World {
             self.machine(host).used -= 1;
         }
         self.machine(host).linked = false;
-        self.feed(Event::HostDown { host, why: "connection lost".to_owned() });
+        self.feed(Event::HostDown { host, lost: "connection lost".to_owned().into() });
     }
 
     fn holds(&mut self, host: HostId, hold: Hold) {
