@@ -114,6 +114,9 @@ impl Planner<'_> {
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
         let reads = &mut job.hermetic.reads;
         compiler.plugins.settle(reads, &compiler.program, &expanded, invocation).await;
+        if !compiler.specs.settle(reads, &compiler, &expanded, invocation).await {
+            return Err(job.hermetic.needed.unwrap_or(LocalReason::NotACompile));
+        }
         let spelling = Spelling::of(&mut job, &expanded, &compiler, self.scratch).await?;
         let mut spelt = spelling.as_ref().map(|spelling| spelling.spell(&expanded, &invocation.argv));
         if is_seen_through(&job.compiler, &compiler, path, cwd) {
@@ -215,7 +218,7 @@ fn stem(source: &[u8]) -> Bytes {
     if odd || end == 0 { "source".into() } else { Bytes::from(&name[..end]) }
 }
 
-fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let path = cwd.join(Bytes::from(name).as_path());
     if is_of_the_process(path.as_os_str().as_bytes()) {

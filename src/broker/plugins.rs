@@ -4,16 +4,10 @@
 //! (`-m32`, `-B`, `--sysroot=`). So the driver is asked, with the words of the command itself.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::process::Command;
-use tokio::time::timeout;
-
-use super::family;
-use super::toolchain::QUESTION_TIMEOUT;
+use super::questions::{ask, is_plain, machines, specs};
 use crate::common::bytes::Bytes;
 use crate::common::classify::Read;
 use crate::common::invocation::Invocation;
@@ -40,19 +34,19 @@ impl PluginFolders {
     }
 
     async fn folder(&self, program: &Path, words: &[Bytes], invocation: &Invocation) -> Option<PathBuf> {
-        let plain = is_plain(words, invocation);
-        let machines: Vec<Bytes> = words.iter().filter(|word| word.starts_with(b"-m")).cloned().collect();
+        let plain = is_plain(words, invocation) && specs(words).is_empty();
+        let machines = machines(words);
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if plain && let Some(folder) = known().get(&machines).cloned() {
             return Some(folder);
         }
         let asked = ask(program, words, invocation, "-print-file-name=plugin").await?;
         // What is nowhere is said by its mere name.
-        let folder = PathBuf::from(asked.trim_end_matches('\n'));
+        let folder = asked.out.as_path().to_owned();
         if folder == Path::new("plugin") {
             return None;
         }
-        if plain && is_first(&folder, &ask(program, words, invocation, "-print-search-dirs").await?) {
+        if plain && is_first(&folder, &ask(program, words, invocation, "-print-search-dirs").await?.out) {
             let mut known = known();
             if known.len() >= REMEMBERED_MAX {
                 known.clear();
@@ -63,36 +57,10 @@ impl PluginFolders {
     }
 }
 
-/// Whether nothing but the compiler and what is said of the machine decides.
-fn is_plain(words: &[Bytes], invocation: &Invocation) -> bool {
-    let moves = |word: &Bytes| {
-        let options = [&b"-B"[..], b"-specs", b"--specs", b"--sysroot", b"--prefix", b"-isysroot", b"--gcc"];
-        options.iter().any(|option| word.starts_with(option))
-    };
-    !words.iter().any(moves) && invocation.variable("LIBRARY_PATH").is_none_or(<[u8]>::is_empty)
-}
-
 /// Whether the driver looks for a folder nowhere before: then none can come before it.
-fn is_first(folder: &Path, directories: &str) -> bool {
-    let install = directories.lines().find_map(|line| line.strip_prefix("install: "));
-    install.is_some_and(|install| Path::new(install).join("plugin") == folder)
-}
-
-/// What the driver prints where the command runs.
-async fn ask(program: &Path, words: &[Bytes], invocation: &Invocation, question: &str) -> Option<String> {
-    let mut command = Command::new(program);
-    let pairs = invocation.env.iter().filter_map(|entry| {
-        let at = entry.iter().position(|&byte| byte == b'=')?;
-        Some((Bytes::from(&entry[..at]), Bytes::from(&entry[at + 1..])))
-    });
-    command.env_clear();
-    for (name, value) in pairs {
-        command.env(name.as_os_str(), value.as_os_str());
-    }
-    command.args(words.iter().skip(1).map(Bytes::as_os_str)).arg(OsStr::new(question));
-    command.current_dir(invocation.cwd.as_path()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(QUESTION_TIMEOUT, family::output(&mut command)).await.ok()?.ok()?;
-    output.status.success().then(|| String::from_utf8(output.stdout).ok()).flatten()
+fn is_first(folder: &Path, directories: &[u8]) -> bool {
+    let install = directories.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"install: "));
+    install.is_some_and(|install| Bytes::from(install).as_path().join("plugin") == folder)
 }
 
 #[cfg(test)]
@@ -101,9 +69,9 @@ mod tests {
 
     #[test]
     fn a_folder_is_remembered_where_none_can_come_before_it() {
-        let directories = "install: /usr/lib/gcc/m/12/\nprograms: =/a:/b\nlibraries: =/c\n";
+        let directories = b"install: /usr/lib/gcc/m/12/\nprograms: =/a:/b\nlibraries: =/c\n";
         assert!(is_first(Path::new("/usr/lib/gcc/m/12/plugin"), directories));
         assert!(!is_first(Path::new("/usr/lib/plugin"), directories));
-        assert!(!is_first(Path::new("/usr/lib/gcc/m/12/plugin"), ""));
+        assert!(!is_first(Path::new("/usr/lib/gcc/m/12/plugin"), b""));
     }
 }

@@ -21,6 +21,7 @@ use super::family;
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
 use super::plugins::PluginFolders;
+use super::spec_files::SpecFiles;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
@@ -58,6 +59,8 @@ pub struct Compiler {
     natives: Natives,
     /// Where its plugins are.
     pub plugins: PluginFolders,
+    /// Which files of specs its commands mean.
+    pub specs: SpecFiles,
     maker: OnceCell<Bytes>,
     /// What it needs to travel, by what surrounds it.
     closures: Mutex<HashMap<Surroundings, ClosureCell>>,
@@ -355,12 +358,12 @@ async fn ask(
     let absolute = absolute_path(path, cwd);
     let around = [("PATH", absolute.as_os_str())];
     let (_, said) = question_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
-    let banner = read_banner(&said)
+    let banner = read_banner(&text(&said))
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
     let mut parts = vec![Some(program.to_owned())];
     for asked in &QUESTIONS[1..] {
         let (answer, _) = question_in(program, &[OsStr::new(asked)], &around).await?;
-        parts.push(find_part(answer.trim_end_matches('\n').as_bytes(), path, cwd));
+        parts.push(find_part(answer.strip_suffix(b"\n").unwrap_or(&answer), path, cwd));
     }
     let task = tokio::task::spawn_blocking(move || digest_parts(parts));
     let (digests, parts) = task.await.map_err(|error| error.to_string())?;
@@ -374,6 +377,7 @@ async fn ask(
         lookout: Arc::clone(lookout),
         natives: Natives::default(),
         plugins: PluginFolders::default(),
+        specs: SpecFiles::default(),
         maker: OnceCell::new(),
         closures: Mutex::default(),
     }))
@@ -428,16 +432,17 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
     (digests, stamps)
 }
 
-/// Runs the compiler with `arguments` and gives its stdout and stderr.
+/// Runs the compiler with `arguments` and gives its stdout and stderr, as far as they are text.
 ///
 /// # Errors
 ///
 /// Why there is no answer.
 pub(super) async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
-    question_in(program, arguments, &[]).await
+    let (out, err) = question_in(program, arguments, &[]).await?;
+    Ok((text(&out), text(&err)))
 }
 
-/// As [`question`], with variables of the environment besides the broker's own.
+/// As [`question`], with variables of the environment besides the broker's own; in bytes, as paths are.
 ///
 /// # Errors
 ///
@@ -446,14 +451,14 @@ pub(super) async fn question_in(
     program: &Path,
     arguments: &[&OsStr],
     environment: &[(&str, &OsStr)],
-) -> Result<(String, String), String> {
+) -> Result<(Bytes, Bytes), String> {
     let mut command = Command::new(program);
     command.envs(environment.iter().copied());
     command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
     match timeout(QUESTION_TIMEOUT, family::output(&mut command)).await {
         Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(output)) => Ok((text(&output.stdout), text(&output.stderr))),
+        Ok(Ok(output)) => Ok((output.stdout.into(), output.stderr.into())),
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::layout::Layout;
 use super::{NotClosed, Surroundings};
+use crate::broker::questions::search_directories;
 use crate::broker::toolchain::question_in;
 use crate::common::bytes::Bytes;
 use crate::common::program::candidates;
@@ -26,9 +27,9 @@ pub struct Answers {
     /// Whether it is clang.
     pub clang: bool,
     /// Questions without their `-print-`, and what was printed.
-    said: Vec<(String, String)>,
+    said: Vec<(String, Bytes)>,
     /// What `-v` prints on stderr.
-    pub banner: String,
+    pub banner: Bytes,
 }
 
 impl Answers {
@@ -54,23 +55,23 @@ impl Answers {
             });
         }
         let mut answers =
-            Answers { program: program.to_owned(), clang, said: Vec::new(), banner: String::new() };
+            Answers { program: program.to_owned(), clang, said: Vec::new(), banner: Bytes::default() };
         while let Some(answer) = asked.join_next().await {
             let lost = |_| NotClosed::Changing { path: Bytes::from(program) };
             let (question, out, err) = answer.map_err(lost)??;
             if question == "v" {
                 answers.banner = err;
             } else {
-                answers.said.push((question, out.trim_end_matches('\n').to_owned()));
+                answers.said.push((question, out.strip_suffix(b"\n").unwrap_or(&out).into()));
             }
         }
         Ok(answers)
     }
 
     /// The answer to a question without its `-print-`; empty if it was not asked.
-    pub fn to(&self, question: &str) -> &str {
+    pub fn to(&self, question: &str) -> &[u8] {
         let found = self.said.iter().find(|(asked, _)| asked == question);
-        found.map(|(_, said)| said.as_str()).unwrap_or_default()
+        found.map(|(_, said)| &said[..]).unwrap_or_default()
     }
 
     /// The sub-programs that exist, by name and path. Those that the driver would look for on
@@ -99,10 +100,8 @@ impl Answers {
 
     /// The directories in a line `NAME: =A:B:…` of what `-print-search-dirs` prints.
     pub fn directories(&self, name: &str) -> Vec<PathBuf> {
-        let line =
-            self.to("search-dirs").lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        let list = line.unwrap_or_default().trim_start_matches('=').split(':');
-        list.filter(|directory| directory.starts_with('/')).map(PathBuf::from).collect()
+        let named = search_directories(self.to("search-dirs"), name);
+        named.map(|folder| Bytes::from(folder).as_path().to_owned()).collect()
     }
 }
 

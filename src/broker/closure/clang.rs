@@ -55,7 +55,7 @@ pub fn add(
     for (_, path) in answers.programs(layout, around) {
         loader.program(layout, &path)?;
     }
-    add_resources(layout, Path::new(answers.to("resource-dir")))?;
+    add_resources(layout, Bytes::from(answers.to("resource-dir")).as_path())?;
     add_configurations(layout, answers)?;
     for path in RELEASES {
         layout.probe(Path::new(path))?;
@@ -242,8 +242,9 @@ fn is_triple(path: &Path) -> bool {
 /// where others would be.
 fn add_configurations(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
     let named = |label: &str| -> Vec<PathBuf> {
-        let lines = answers.banner.lines().filter_map(|line| line.trim().strip_prefix(label));
-        lines.map(|path| PathBuf::from(path.trim())).collect()
+        let lines = answers.banner.split(|&byte| byte == b'\n');
+        let named = lines.filter_map(|line| line.trim_ascii().strip_prefix(label.as_bytes()));
+        named.map(|path| Bytes::from(path.trim_ascii()).as_path().to_owned()).collect()
     };
     for label in ["System configuration file directory:", "User configuration file directory:"] {
         for directory in named(label) {

@@ -51,7 +51,8 @@ pub fn add(
     if files.len() < proper.len() {
         proper.clear();
     }
-    let plugin = Path::new(answers.to("file-name=liblto_plugin.so"));
+    let plugin = Bytes::from(answers.to("file-name=liblto_plugin.so"));
+    let plugin = plugin.as_path();
     if plugin.is_absolute() && plugin.is_file() {
         add_plugin(layout, loader, answers, plugin)?;
     }

@@ -5,6 +5,7 @@
 //! exist for the compile. What was sent besides may be opened or not: the toolchain, files that options
 //! name, what `__has_include` asks about.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -52,8 +53,20 @@ fn listed(scanned: &InputSet, told: &[Bytes], is_clang: bool) -> Digest {
     let files = files.filter(|(at, _)| is_clang || !scanned.covered.contains(at)).map(|(_, file)| file);
     // clang lists among its dependencies what `__has_include` found, too.
     let asked = scanned.probed.iter().filter(|_| is_clang);
-    let names = files.chain(asked).map(|file| &*file.path);
-    reading_digest(names.chain(told.iter().map(|name| &name[..])))
+    let names = files.chain(asked).map(|file| &*file.path).chain(told.iter().map(|name| &name[..]));
+    if !is_clang {
+        return reading_digest(names);
+    }
+    let names: Vec<Cow<'_, [u8]>> = names.map(as_clang_lists).collect();
+    reading_digest(names.iter().map(|name| &name[..]))
+}
+
+/// clang lists names with slashes in the place of backslashes, on every system.
+fn as_clang_lists(name: &[u8]) -> Cow<'_, [u8]> {
+    match name.contains(&b'\\') {
+        true => name.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect(),
+        false => name.into(),
+    }
 }
 
 /// The numbers of files that need not be opened. Of the text that is there as a precompiled header, too,

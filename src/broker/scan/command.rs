@@ -98,7 +98,8 @@ impl Known {
             return Err(Declined::Compiler("directories come and go".to_owned()));
         }
         let mut programs = vec![(driver, before)];
-        programs.extend(own.programs.iter().map(|path| (path.as_path().to_owned(), stamp(path.as_path()))));
+        let used = own.programs.iter().map(|path| compiler.cwd.as_path().join(path.as_path()));
+        programs.extend(used.map(|path| (path.clone(), stamp(&path))));
         Ok(Known {
             compiler: compiler.clone(),
             facts: Facts { number, ..said.facts },

@@ -44,7 +44,7 @@ impl Dates {
     const PASTES: u8 = 1;
     /// A piece that only one of the names has: its beginning or its end, with a letter.
     const WHOLE: u8 = 2;
-    /// Letters that could stand between underscores: `TIME`, `DA`.
+    /// Letters that could stand between underscores: `TIME`, `DATE`, or `IME` behind `__T`.
     const LETTERS: u8 = 4;
     /// Two underscores where they could be the last piece.
     const END: u8 = 8;
@@ -52,6 +52,8 @@ impl Dates {
     const LETTERS_AND_ONE: u8 = 16;
     /// One underscore where it could be the last piece.
     const LAST: u8 = 32;
+    /// Letters of the time of a file that could stand between underscores: `TIMESTAMP`.
+    const FILE_LETTERS: u8 = 64;
 
     fn piece(piece: u8) -> Self {
         Dates { pieces: piece, ..Dates::default() }
@@ -73,6 +75,7 @@ impl Dates {
             _ => match pieces(word) {
                 // The first half is the last word of what it stands in.
                 Dates::WHOLE if !word.ends_with(b"__") && !could_be_first(text, end) => Dates::default(),
+                Dates::LETTERS | Dates::FILE_LETTERS if !could_be_inner(text, start, end) => Dates::default(),
                 piece => Dates::piece(piece),
             },
         }
@@ -118,11 +121,11 @@ impl Dates {
     /// With what may be put together counted as mentioned.
     pub fn settled(self) -> Self {
         let all = |these: u8| self.pieces & these == these;
-        let is_made = all(Dates::PASTES)
-            && (all(Dates::WHOLE)
-                || all(Dates::LETTERS | Dates::END)
-                || all(Dates::LETTERS_AND_ONE | Dates::LAST));
-        Dates { now: self.now || is_made, modified: self.modified || is_made, pieces: 0 }
+        let pastes = all(Dates::PASTES);
+        let is_any = pastes && (all(Dates::WHOLE) || all(Dates::LETTERS_AND_ONE | Dates::LAST));
+        let is_now = is_any || pastes && all(Dates::LETTERS | Dates::END);
+        let is_of_file = is_any || pastes && all(Dates::FILE_LETTERS | Dates::END);
+        Dates { now: self.now || is_now, modified: self.modified || is_of_file, pieces: 0 }
     }
 
     /// Whether any is mentioned.
@@ -162,13 +165,16 @@ fn pieces(word: &[u8]) -> u8 {
     if letters.len() < 2 {
         return 0;
     }
-    let is_inner = |name: &&[u8], letters: &[u8]| {
+    // A second piece of three: what is shorter stands behind a first one that is known by itself.
+    let is_inner = |name: &[u8]| {
         let inner = &name[2..name.len() - 2];
-        inner.starts_with(letters) || inner[1..].starts_with(letters) && letters.len() + 1 == inner.len()
+        inner == letters || inner[1..] == *letters
     };
     let ends_once = |name: &&[u8]| word.ends_with(b"_") && name[..name.len() - 1].ends_with(word);
-    if NAMES.iter().any(|name| is_inner(name, letters)) {
+    if is_inner(NAMES[0]) || is_inner(NAMES[1]) {
         Dates::LETTERS
+    } else if is_inner(NAMES[2]) {
+        Dates::FILE_LETTERS
     } else if NAMES.iter().any(ends_once) {
         Dates::LETTERS_AND_ONE
     } else {
@@ -180,6 +186,21 @@ fn pieces(word: &[u8]) -> u8 {
 fn could_be_first(text: &[u8], end: usize) -> bool {
     let next = text[end..].iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c));
     next.is_none_or(|next| b",)#%/\\\n".contains(next))
+}
+
+/// Whether a word could have something pasted to both of its ends: as an operand, as an argument, or as all that a macro
+/// stands for.
+fn could_be_inner(text: &[u8], start: usize, end: usize) -> bool {
+    let blank = |byte: &u8| b" \t\r\n\\".contains(byte);
+    let before = text[..start].iter().rposition(|byte| !blank(byte)).map(|at| text[at]);
+    let after = text[end..].iter().find(|byte| !blank(byte));
+    let ends_line =
+        text[end..].iter().find(|byte| !b" \t\r".contains(byte)).is_none_or(|byte| *byte == b'\n');
+    let line = &text[text[..start].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)..start];
+    let is_body = ends_line && (line.trim_ascii_start().starts_with(b"#") || before == Some(b'='));
+    let is_between = before.is_none_or(|byte| b"(,#:/".contains(&byte))
+        && after.is_none_or(|byte| b"),#%/".contains(byte));
+    is_body || is_between
 }
 
 /// Whether underscores could be the last piece of something: not where more is pasted to them, nor as the first of
@@ -260,6 +281,24 @@ mod tests {
         let headers = "/* __TIME*_T_TYPE, __*_t */ template<typename __T> bool f(__T __val);\n";
         check(&[pastes, headers, "int __TIMESIZE = f(__T);"], false);
         check(&[pastes, "template<class T> T TE(T, D); _(\"text\"); int DATE_;"], false);
+        // As in <sys/socket.h> and <winnt.h>.
+        let socket = "#define ONE(type) struct type *__##type##__;\n";
+        check(&[socket, "enum { DATE, TIME }; int x = TIME; unsigned u __attribute__((mode(TI)));"], false);
+        check(&[socket, "typedef double DATE;\nvoid f(DATE *, TIME t);\nDATE\ng(void);"], false);
+        check(&[socket, "#define T TIME\n"], true);
+        check(&[socket, "-DT=DATE"], true);
+        check(&[socket, "ONE(\n  IME /* x */ )"], true);
+    }
+
+    #[test]
+    fn what_macros_could_make_is_the_time_of_the_compile_or_that_of_the_file() {
+        let made = |word: &str| {
+            let dates = Dates::in_text(format!("#define W(x) __##x##__\nW({word})\n").as_bytes()).settled();
+            (dates.now, dates.modified)
+        };
+        assert_eq!(["TIME", "DATE", "IME", "_TIME"].map(made), [(true, false); 4]);
+        assert_eq!(["TIMESTAMP", "IMESTAMP"].map(made), [(false, true); 2]);
+        assert_eq!(["TI", "MP", "TIMES", "x"].map(made), [(false, false); 4]);
     }
 
     #[test]

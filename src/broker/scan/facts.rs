@@ -63,7 +63,7 @@ pub struct Listed {
     pub missing: Vec<Bytes>,
     /// Directories left out: the same as another.
     pub ignored: Vec<Bytes>,
-    /// The compiler proper, specs and configuration files that the driver says it uses.
+    /// The compiler proper, specs and configuration files that the driver says it uses; specs may be relative.
     pub programs: Vec<Bytes>,
     /// Whether it is clang.
     pub is_clang: bool,
@@ -317,7 +317,7 @@ fn targets(target: &[u8]) -> Vec<Bytes> {
 fn used_program(line: &[u8]) -> Option<Bytes> {
     for start in [&b"Reading specs from "[..], b"Configuration file: "] {
         if let Some(path) = line.strip_prefix(start) {
-            return Some(Bytes::from(path)).filter(|path| path.starts_with(b"/"));
+            return Some(Bytes::from(path));
         }
     }
     // A command that the driver runs, its program quoted by clang alone.

@@ -3,6 +3,7 @@
 //! An option of the table that keeps a job from travelling as text has an [`Effect`]; `products`
 //! draws them together, once the names of source and output are known.
 
+use super::names::is_of_the_process;
 use super::pieces::{Listing, listing};
 use super::table::names_no_file;
 use crate::common::bytes::Bytes;
@@ -101,7 +102,12 @@ impl Effects {
     pub fn add(&mut self, effect: Effect, value: &[u8]) -> bool {
         let known = match effect {
             Effect::Word => names_no_file(value),
-            Effect::Dumps => value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic),
+            Effect::Dumps => {
+                // What is dumped to another name of stderr is written over what is there.
+                let file = value.iter().position(|&byte| byte == b'=').map(|at| &value[at + 1..]);
+                (value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic))
+                    && !file.is_some_and(is_of_the_process)
+            }
             // Any other name the loader looks up among its libraries.
             Effect::Plugin => value.contains(&b'/'),
             Effect::PluginOfGcc => value.contains(&b'/') || is_short(value),

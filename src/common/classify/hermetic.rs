@@ -42,6 +42,9 @@ pub struct Read {
     pub mangled: Option<Mangled>,
     /// Whether it is code that the compiler loads: then the libraries that it needs are read, too.
     pub plugin: bool,
+    /// Whether it is a file of specs that gcc looks for: which one it means, only gcc knows, and its text was not
+    /// looked at ([`plain_specs`](super::plain_specs)).
+    pub specs: bool,
     /// Whether the driver runs it, or what is in it.
     pub programs: bool,
     /// Whether it holds words of the command: the driver reads it, and no compiler tells of it.
@@ -70,6 +73,7 @@ impl Read {
             mangled: None,
             plugin: false,
             programs: false,
+            specs: false,
             response: false,
             short: false,
         }

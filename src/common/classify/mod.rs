@@ -49,6 +49,7 @@ pub use names::{is_of_the_process, is_probe_directory};
 pub use products::DRIVEN;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
+pub use specs::plain_specs;
 pub use table::only_links;
 pub use tree::{Place, TreeCommand, depth, in_tree};
 

@@ -146,7 +146,11 @@ impl Compile<'_> {
         let mut reads = Vec::new();
         for (effect, value) in &effects.seen {
             match effect {
-                Effect::Reads | Effect::Specs | Effect::Precompiled => reads.push(Read::needed(value)),
+                Effect::Reads | Effect::Precompiled => reads.push(Read::needed(value)),
+                Effect::Specs => {
+                    let specs = !value.starts_with(b"/");
+                    reads.push(Read { specs, ..Read::needed(value) });
+                }
                 Effect::ReadsIfThere => reads.push(Read::optional(value)),
                 Effect::ReadsList => reads.extend(value.strip_prefix(b"list=").map(Read::needed)),
                 Effect::Plugin => reads.push(Read { plugin: true, ..Read::needed(value) }),

@@ -41,9 +41,9 @@ pub(super) struct Scan {
     pub compile: Vec<Argument>,
     /// Places of `=native` in `compile`.
     pub native: Vec<usize>,
-    /// Whether options were left out of `compile` about which clang says, for a preprocessed
-    /// source, that they are unused.
-    pub left_out: bool,
+    /// The first option that was left out of `compile` about which clang says, for a preprocessed
+    /// source, that it is unused.
+    pub left_out: Option<Bytes>,
     /// Headers and sub-programs come from another gcc installation.
     pub other_gcc: bool,
     /// clang runs an assembler of its own accord, as far as one word says.
@@ -170,7 +170,9 @@ impl Scan {
             }
             Class::Kept | Class::Machine | Class::Sanitizers => self.unknown(word),
             Class::Preprocess | Class::Link => {
-                self.left_out |= row.names != Names::Define;
+                if row.names != Names::Define {
+                    self.left_out.get_or_insert_with(|| word.clone());
+                }
                 self.other_gcc |= row.name == "--gcc-toolchain";
                 self.preprocess(word, next);
             }
@@ -185,7 +187,7 @@ impl Scan {
             Class::InputCharset => self.among(word, OptionRule::ChangesPreprocessing, Effect::Nothing, value),
             Class::PreprocessorWords => self.preprocessor_words(word, value),
             Class::PreprocessorWord if lone_preprocessor_word(value) => {
-                self.left_out = true;
+                self.left_out.get_or_insert_with(|| word.clone());
                 self.preprocess(word, next);
             }
             Class::AssemblerWords if assembler_words(value) => self.keep(word, None),
@@ -263,7 +265,7 @@ impl Scan {
     }
 
     fn dependency(&mut self, what: DependencyOption, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
-        self.left_out = true;
+        self.left_out.get_or_insert_with(|| word.clone());
         match what {
             DependencyOption::Write => {
                 self.dependencies.write = Some(word.clone());
@@ -282,7 +284,7 @@ impl Scan {
     }
 
     fn preprocessor_words(&mut self, word: &Bytes, list: &[u8]) {
-        self.left_out = true;
+        self.left_out.get_or_insert_with(|| word.clone());
         match preprocessor_words(list) {
             Some(PreprocessorWords::Plain { target }) => {
                 self.dependencies.list_target |= target;

@@ -9,13 +9,78 @@
 use super::scan::is_placeless;
 use super::table::{Class, Names, Value, find, harmless_shape, names_no_file};
 
+/// Specs that only a link looks at: what is in them is not read.
+const LINKING: [&[u8]; 10] = [
+    b"endfile",
+    b"lib",
+    b"libgcc",
+    b"link",
+    b"link_command",
+    b"link_gcc_c_sequence",
+    b"link_gomp",
+    b"link_libgcc",
+    b"link_ssp",
+    b"startfile",
+];
+
+/// Options with a directory of headers, which a compiler tells of when it is asked for its own.
+const DIRECTORIES: [&[u8]; 4] = [b"-I", b"-idirafter", b"-iquote", b"-isystem"];
+
 /// Whether a file of specs does no more than choose among options that say all that they do.
-pub(super) fn plain_specs(text: &[u8]) -> bool {
-    text.split(|&byte| byte == b'\n').all(|line| match line {
-        // The name of what is said, as `*cc1_options:`; a command or a suffix begins otherwise.
-        [b'*', name @ .., b':'] => name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_'),
-        _ => Body { rest: line, depth: 0, waiting: false }.reads_plainly(),
+pub fn plain_specs(text: &[u8]) -> bool {
+    let mut place = Place::Between;
+    let mut linking: Vec<&[u8]> = LINKING.to_vec();
+    text.split(|&byte| byte == b'\n').all(|line| match (&place, line) {
+        (_, [b'#', ..]) => true,
+        // A blank line right behind a name would be passed over, and what follows be the spec.
+        (Place::Named, []) => false,
+        (_, []) => {
+            place = Place::Between;
+            true
+        }
+        (Place::Linking, _) => true,
+        (Place::Between, [b'*', name @ .., b':']) => {
+            place = if linking.contains(&name) { Place::Linking } else { Place::Named };
+            name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        }
+        (Place::Between, _) => {
+            line.strip_prefix(b"%rename").is_some_and(|names| renames(names, &mut linking))
+        }
+        (Place::Named | Place::Within, _) => {
+            place = Place::Within;
+            Body { rest: line, depth: 0, waiting: None, linking: &linking }.reads_plainly()
+        }
     })
+}
+
+/// Where in a file of specs a line is.
+enum Place {
+    /// Where the name of a spec may stand, as `*cc1_options:`; a command or a suffix begins otherwise.
+    Between,
+    /// Behind such a name.
+    Named,
+    /// In the text of a spec.
+    Within,
+    /// In one that only a link looks at.
+    Linking,
+}
+
+/// `%rename OLD NEW`; what is of a link is to be known by its new name, too.
+fn renames<'a>(names: &'a [u8], linking: &mut Vec<&'a [u8]>) -> bool {
+    let mut words = names.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
+    let (Some(old), Some(new), None) = (words.next(), words.next(), words.next()) else { return false };
+    let is_name = |name: &[u8]| name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !names.starts_with(b" ") && !names.starts_with(b"\t") || !is_name(old) || !is_name(new) {
+        return false;
+    }
+    if linking.contains(&old) {
+        linking.push(new);
+        // A name of its own, and none that a compile looks at.
+        return LINKING.contains(&old)
+            && new.len() > old.len()
+            && new.windows(old.len()).any(|part| part == old);
+    }
+    true
 }
 
 /// The text of one spec, read a line at a time.
@@ -23,8 +88,19 @@ struct Body<'a> {
     rest: &'a [u8],
     /// Braces that are open.
     depth: usize,
-    /// Whether the next word is the value of an option for the linker.
-    waiting: bool,
+    /// What the next word is the value of.
+    waiting: Option<Waiting>,
+    /// Specs that only a link looks at.
+    linking: &'a [&'a [u8]],
+}
+
+/// An option whose value is the next word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// One for the linker.
+    Link,
+    /// One of [`DIRECTORIES`].
+    Directory,
 }
 
 impl<'a> Body<'a> {
@@ -33,7 +109,8 @@ impl<'a> Body<'a> {
             let is_known = match byte {
                 b' ' | b'\t' => self.skip(1),
                 // It stands before what is added to a spec.
-                b'+' if self.depth == 0 && !self.waiting => self.skip(1),
+                b'+' if self.depth == 0 && self.waiting.is_none() => self.skip(1),
+                b'%' if self.waiting == Some(Waiting::Directory) => self.choice(),
                 b'%' => self.directive(),
                 b'}' | b';' if self.depth > 0 => self.branch(byte),
                 _ => self.word(),
@@ -42,7 +119,7 @@ impl<'a> Body<'a> {
                 return false;
             }
         }
-        self.depth == 0
+        self.depth == 0 && self.waiting.is_none()
     }
 
     fn skip(&mut self, count: usize) -> bool {
@@ -64,10 +141,30 @@ impl<'a> Body<'a> {
             Some(b'(') => {
                 let Some(length) = self.rest.iter().position(|&byte| byte == b')') else { return false };
                 let name = &self.rest[2..length];
-                !name.is_empty() && name.iter().copied().all(is_of_a_name) && self.skip(length + 1)
+                let is_known = !name.is_empty() && !self.linking.contains(&name);
+                is_known && name.iter().copied().all(is_of_a_name) && self.skip(length + 1)
             }
             _ => false,
         }
+    }
+
+    /// `%{CONDITION:DIRECTORY; CONDITION:DIRECTORY; :DIRECTORY}`, which is one word, whichever it becomes.
+    fn choice(&mut self) -> bool {
+        let Some(inner) = self.rest.strip_prefix(b"%{") else { return false };
+        let Some(length) = inner.iter().position(|&byte| byte == b'}') else { return false };
+        let is_one_word = inner[..length].split(|&byte| byte == b';').all(|branch| {
+            let branch = branch.trim_ascii_start();
+            let Some(colon) = branch.iter().position(|&byte| byte == b':') else { return false };
+            let (condition, directory) = (&branch[..colon], &branch[colon + 1..]);
+            let is_plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"_-+./".contains(&byte);
+            let directory = directory.strip_prefix(b"%*").unwrap_or(directory);
+            let directory = directory.strip_suffix(b"%*").unwrap_or(directory);
+            condition.iter().all(|&byte| is_of_a_name(byte) || b"!|&*".contains(&byte))
+                && directory.iter().all(is_plain)
+        });
+        self.waiting = None;
+        let ends = inner.get(length + 1).is_none_or(|byte| b" \t".contains(byte));
+        is_one_word && ends && self.skip(length + 3)
     }
 
     /// Names of options with what joins them, up to the colon, or to the brace where it stands for the options
@@ -85,7 +182,7 @@ impl<'a> Body<'a> {
 
     /// The end of what a condition holds for: `}`, or `;` and another condition.
     fn branch(&mut self, byte: u8) -> bool {
-        if self.waiting {
+        if self.waiting.is_some() {
             return false;
         }
         self.skip(1);
@@ -102,8 +199,10 @@ impl<'a> Body<'a> {
         let word = &self.rest[..length];
         let is_whole = self.rest.get(length) != Some(&b'%');
         self.skip(length);
-        if std::mem::take(&mut self.waiting) {
-            return is_whole && names_no_file(word);
+        match self.waiting.take() {
+            Some(Waiting::Link) => return is_whole && names_no_file(word),
+            Some(Waiting::Directory) => return is_whole && !word.is_empty(),
+            None => {}
         }
         is_whole && !word.is_empty() && self.option(word)
     }
@@ -115,10 +214,17 @@ impl<'a> Body<'a> {
             Value::Absent => &b""[..],
             Value::Here(value) => value,
             Value::Next => {
-                self.waiting = row.class == Class::Link;
-                return self.waiting;
+                let is_directory = DIRECTORIES.contains(&row.name.as_bytes());
+                self.waiting = match row.class {
+                    Class::Link => Some(Waiting::Link),
+                    _ => is_directory.then_some(Waiting::Directory),
+                };
+                return self.waiting.is_some();
             }
         };
+        if DIRECTORIES.contains(&row.name.as_bytes()) {
+            return true;
+        }
         match row.class {
             Class::Machine => !value.starts_with(b"native") && names_no_file(value),
             Class::Sanitizers => value.split(|&byte| byte == b',').all(is_placeless),
@@ -147,6 +253,14 @@ mod tests {
             "*link:\n+ -z now\n",
             "*self_spec:\n+ %{!static:%{!shared:%{!r:-pie}}}\n\n*link:\n+ %{r|nostdlib:;:-z relro} -z now\n\n",
             "*cc1:\n%(cc1_cpu) %{O*:-fstack-protector-strong} %<fno-pic -D_FORTIFY_SOURCE=2 %{f*}\n",
+            // As those of newlib and picolibc.
+            "# Of newlib\n%rename link                nano_link\n%rename cpp_unique_options\t\tnano_cpp\n\n\
+             *cpp_unique_options:\n-isystem /usr/include/newlib/nano %(nano_cpp)\n\n*nano_libc:\n-lc_nano\n\n\
+             *link:\n%(nano_link) %:replace-outfile(-lc -lc_nano)\n\n\
+             *lib:\n%{!shared:%{g*:-lg_nano} %{!p:%{!pg:-lc_nano}}%{p:-lc_p}%{pg:-lc_p}}\n",
+            "*cpp:\n-isystem %{-p=*:%*/include/; -b=*:/usr/include/%*; :/usr/include} %(old_cpp)\n\n\
+             *endfile:\n\n\n*startfile:\n%{-c=*:%*/crt0%O;:%O} crtbegin%O%s\n",
+            "*cc1:\n-I/usr/x -idirafter /y\n",
             "",
         ] {
             assert!(plain_specs(text.as_bytes()), "{text}");
@@ -163,7 +277,10 @@ mod tests {
             "--coverage",
             "-save-temps",
             "-include x.h",
-            "-isystem /x",
+            "-isystem %{a:/x -fplugin=y}",
+            "-isystem %{a:/x}y",
+            "-isystem %{a:%{b:/x}}",
+            "-isystem",
             "-fplugin=annobin",
             "-wrapper x",
             "-Bx",
@@ -186,7 +303,6 @@ mod tests {
     fn specs_that_reach_further_stay_here() {
         for text in [
             "%include <nosys.specs>",
-            "%rename cc1 old",
             "%:getenv(X)",
             "*cc1:\n%{!x:%:find-plugindir()}",
             ".c:\ncc1 %i",
@@ -196,9 +312,21 @@ mod tests {
             "*cc1:\n-fx}",
             "*cc1:\n%{:-fPIE%}",
             "*cc1:\n%i",
-            "*link:\n-z %{x}",
+            "*self_spec:\n-z %{x}",
             "*cc1:\n%{x:-fPIE\n}",
             "*c c1:\n",
+            // What a link alone looks at is not read, and so must not be looked at by others.
+            "*link:\n-fplugin=x\n\n*cc1:\n%(link)\n",
+            "*link:\n-fplugin=x\n\n%rename link old_link\n\n*cc1:\n%(old_link)\n",
+            "*link:\n-fplugin=x\n\n%rename link cc1\n",
+            "%rename link old_link\n%rename old_link old_link_cc1\n",
+            "%rename cc1\n",
+            "%renamelink old_link\n",
+            // Names that are none, because no blank line is before them, or one too few.
+            "*cc1:\n-fx\n*link:\n-fplugin=x\n",
+            "*cc1:\n\n*link:\n-fplugin=x\n",
+            "*link:\n\n-fplugin=x\n",
+            "-fPIE\n",
         ] {
             assert!(!plain_specs(text.as_bytes()), "{text}");
         }

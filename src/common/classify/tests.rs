@@ -47,8 +47,8 @@ fn classify_line(line: &str) -> Verdict {
         b"inner" => Ok(b"-c a.c".to_vec()),
         b"plugin" => Ok(b"-fplugin=x.so".to_vec()),
         b"hard.specs" | b"/usr/share/hard.specs" => Ok(b"*cc1_options:\n+ %{!fpie:-fPIE}\n".to_vec()),
-        b"pgo.specs" | b"of-b/specs" => Ok(b"*cc1:\n%{O2:-fprofile-use}\n".to_vec()),
-        b"wide.specs" => Ok(b"%include <nosys.specs>\n".to_vec()),
+        b"/usr/share/pgo.specs" | b"of-b/specs" => Ok(b"*cc1:\n%{O2:-fprofile-use}\n".to_vec()),
+        b"/usr/share/wide.specs" => Ok(b"%include <nosys.specs>\n".to_vec()),
         _ => Err("No such file".to_owned()),
     })
 }

@@ -43,8 +43,7 @@ pub(super) fn conclude(
             plan.destination = None;
             needed.get_or_insert(reason);
         }
-        // clang says which of the options that were left out it did not use; gcc says nothing.
-        (Vec::new(), scan.left_out.then_some(Family::Gcc))
+        (Vec::new(), passed_over(scan.left_out.take(), driver, &mut needed))
     } else {
         let only = [PreprocessArgument::Plain("-E".into())];
         (only.into_iter().chain(scan.preprocess).chain(plan.arguments).collect(), plan.family)
@@ -100,13 +99,24 @@ pub(super) fn conclude(
     Ok(job)
 }
 
+/// For whom alone text can carry a preprocessed source whose command has an option that means nothing to it: clang says
+/// which ones it did not use; gcc says nothing.
+fn passed_over(option: Option<Bytes>, driver: Driver, needed: &mut Option<LocalReason>) -> Option<Family> {
+    let option = option?;
+    if driver.clang {
+        needed.get_or_insert(LocalReason::Option { option, why: OptionRule::ChangesPreprocessing });
+    }
+    Some(Family::Gcc).filter(|_| !driver.clang)
+}
+
 /// Specs can make options of others; what cannot be looked at, or reaches further, stays here. Where `-B` says, gcc
-/// takes a file of this name for some that are named.
+/// takes a file of this name for some that are named. Which file a name means that is not absolute, only gcc knows.
 fn are_specs_plain(effects: &Effects, read: &ResponseReader<'_>) -> bool {
     let prefixes = effects.values(Effect::Programs);
     let mut found =
         prefixes.flat_map(|prefix| ["specs", "/specs"].map(|name| [prefix, name.as_bytes()].concat()));
-    effects.values(Effect::Specs).all(|file| read(file).is_ok_and(|text| plain_specs(&text)))
+    let mut named = effects.values(Effect::Specs).filter(|name| name.starts_with(b"/"));
+    named.all(|file| read(file).is_ok_and(|text| plain_specs(&text)))
         && found.all(|file| read(&file).map_or(true, |text| plain_specs(&text)))
 }
 

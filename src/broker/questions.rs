@@ -1,0 +1,101 @@
+//! What a driver says where a job's own command would run, with the job's own words.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::family;
+use super::toolchain::QUESTION_TIMEOUT;
+use crate::common::bytes::Bytes;
+use crate::common::invocation::Invocation;
+
+/// What a driver printed.
+pub struct Answer {
+    /// On stdout, without the newline at its end.
+    pub out: Bytes,
+    /// On stderr, in English.
+    pub err: Bytes,
+}
+
+/// Asks a driver something in addition to the words of a command; `None` when it fails.
+pub async fn ask(program: &Path, words: &[Bytes], invocation: &Invocation, question: &str) -> Option<Answer> {
+    let mut command = Command::new(program);
+    let pairs = invocation.env.iter().filter_map(|entry| {
+        let at = entry.iter().position(|&byte| byte == b'=')?;
+        Some((Bytes::from(&entry[..at]), Bytes::from(&entry[at + 1..])))
+    });
+    command.env_clear();
+    for (name, value) in pairs {
+        command.env(name.as_os_str(), value.as_os_str());
+    }
+    command.env("LC_ALL", "C");
+    command.args(words.iter().skip(1).map(Bytes::as_os_str)).arg(OsStr::new(question));
+    command.current_dir(invocation.cwd.as_path()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(QUESTION_TIMEOUT, family::output(&mut command)).await.ok()?.ok()?;
+    let out = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
+    output.status.success().then(|| Answer { out: out.into(), err: output.stderr.into() })
+}
+
+/// Whether nothing but the compiler, what is said of the machine, and files of specs decide where it looks.
+pub fn is_plain(words: &[Bytes], invocation: &Invocation) -> bool {
+    let moves = |word: &Bytes| {
+        let options = [&b"-B"[..], b"--sysroot", b"--prefix", b"-isysroot", b"--gcc"];
+        options.iter().any(|option| word.starts_with(option))
+    };
+    let is_empty = |name: &&str| invocation.variable(name).is_none_or(<[u8]>::is_empty);
+    !words.iter().any(moves) && ["LIBRARY_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH"].iter().all(is_empty)
+}
+
+/// What words say of the machine.
+pub fn machines(words: &[Bytes]) -> Vec<Bytes> {
+    words.iter().filter(|word| word.starts_with(b"-m")).cloned().collect()
+}
+
+/// The options with files of specs among words.
+pub fn specs(words: &[Bytes]) -> Vec<Bytes> {
+    let mut rest = words.iter();
+    let mut found = Vec::new();
+    while let Some(word) = rest.next() {
+        if matches!(&word[..], b"-specs" | b"--specs") {
+            found.extend([word.clone()].into_iter().chain(rest.next().cloned()));
+        } else if word.starts_with(b"-specs=") || word.starts_with(b"--specs=") {
+            found.push(word.clone());
+        }
+    }
+    found
+}
+
+/// The folders in a line `NAME: =A:B:…` of what `-print-search-dirs` prints.
+pub fn search_directories<'a>(answer: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let mut lines = answer.split(|&byte| byte == b'\n');
+    let start = [name.as_bytes(), b": "].concat();
+    let list = lines.find_map(|line| line.strip_prefix(&start[..])).unwrap_or_default();
+    let list = list.strip_prefix(b"=").unwrap_or(list);
+    list.split(|&byte| byte == b':').filter(|folder| folder.starts_with(b"/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_with_specs_are_found_in_both_ways() {
+        let words: Vec<Bytes> =
+            "gcc -specs=a -c --specs b x.c -specs c -specsx --specs".split(' ').map(Bytes::from).collect();
+        let expected: Vec<Bytes> =
+            "-specs=a --specs b -specs c --specs".split(' ').map(Bytes::from).collect();
+        assert_eq!(specs(&words), expected);
+    }
+
+    #[test]
+    fn directories_are_read_as_bytes() {
+        let answer = b"install: /i/\nprograms: =/p\nlibraries: =/a/:/b\xff/../:rel:/c\n";
+        let found: Vec<&[u8]> = search_directories(answer, "libraries").collect();
+        assert_eq!(found, [&b"/a/"[..], b"/b\xff/../", b"/c"]);
+        assert_eq!(search_directories(answer, "install").collect::<Vec<_>>(), [b"/i/"]);
+        assert_eq!(search_directories(b"", "install").count(), 0);
+    }
+}
