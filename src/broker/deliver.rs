@@ -29,6 +29,12 @@ pub fn is_masked(mode: u32) -> bool {
     mode & MASK.load(Ordering::Relaxed) != 0
 }
 
+/// What compilers ask for when they make a file.
+const NEW_MODE: u32 = 0o666;
+
+/// Where the kernel has a file's access control list (acl(5)).
+const ACCESS_LIST: &str = "system.posix_acl_access";
+
 /// One file to be put in place.
 pub struct Delivery<'a> {
     /// Where, absolute.
@@ -112,7 +118,7 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    let mode = 0o666 & !umask;
+    let mode = NEW_MODE & !umask;
     let new = || write_beside(delivery, mode, false);
     let Some(found) = existing.filter(|_| delivery.existing != Existing::Appended) else {
         return match delivery.existing {
@@ -125,7 +131,8 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
         // clang looks whether it might write to the file that it replaces.
         Existing::Replaced if is_ours(&found) => new(),
         Existing::Replaced => open_in_place(path).map(drop).map_err(Unplaced::from).and_then(|()| new()),
-        Existing::Rewritten if found.nlink() == 1 && is_ours(&found) => {
+        // What else may be known of a file, only itself keeps: then it is written as compilers do.
+        Existing::Rewritten if found.nlink() == 1 && is_ours(&found) && !has_list(path) => {
             write_beside(delivery, found.mode() & 0o7777, true)
         }
         // Nothing is cut short before the rest is known to be whole.
@@ -140,6 +147,12 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
 /// Returns what the file system returned.
 pub fn open_or_make(options: &OpenOptions, path: &Path, mode: u32) -> io::Result<File> {
     match options.clone().create_new(true).mode(mode).open(path) {
+        Ok(file) if has_own_list(&file) => {
+            // What is asked for at creation is what the list leaves of it.
+            drop(file);
+            fs::remove_file(path)?;
+            options.clone().create_new(true).mode(NEW_MODE).open(path)
+        }
         Ok(file) => {
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             Ok(file)
@@ -160,18 +173,33 @@ fn open_in_place(path: &Path) -> io::Result<File> {
 
 fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Result<Staged<'a>, Unplaced> {
     let path = delivery.path.as_path();
-    let (mut file, temporary) = create(path, mode)?;
-    // From here on it is removed where anything fails.
-    let named = temporary.map(|temporary| Staged::Renamed { temporary, path, committed: false });
-    if exactly || is_masked(mode) {
+    let (mut file, mut named) = create(path, mode)?;
+    if has_own_list(&file) {
+        if exactly {
+            return Ok(Staged::InPlace { file: open_in_place(path)?, contents: delivery.contents.to_vec()? });
+        }
+        drop(named.take());
+        (file, named) = create(path, NEW_MODE)?;
+    } else if exactly || is_masked(mode) {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     delivery.contents.write(&mut file)?;
     Ok(named.unwrap_or(Staged::Nameless { file, path, unlinks: delivery.existing != Existing::Rewritten }))
 }
 
-/// A new file in the directory of `path`: nameless where that works, else with the name given.
-fn create(path: &Path, mode: u32) -> io::Result<(File, Option<PathBuf>)> {
+/// Whether the file at `path` has an access control list.
+fn has_list(path: &Path) -> bool {
+    rustix::fs::getxattr_query(path, ACCESS_LIST).is_ok_and(|length| length > 0)
+}
+
+/// Whether a new file has an access control list from its directory: there that says who may do what, and no umask does
+/// (acl(5), "OBJECT CREATION AND DEFAULT ACLs").
+fn has_own_list(file: &File) -> bool {
+    rustix::fs::fgetxattr_query(file, ACCESS_LIST).is_ok_and(|length| length > 0)
+}
+
+/// A new file in the directory of `path`: nameless where that works, else beside it, to be renamed; dropping that removes it.
+fn create(path: &Path, mode: u32) -> io::Result<(File, Option<Staged<'_>>)> {
     let directory = directory_of(path)?;
     let mut options = OpenOptions::new();
     options.write(true).mode(mode);
@@ -179,7 +207,8 @@ fn create(path: &Path, mode: u32) -> io::Result<(File, Option<PathBuf>)> {
         return Ok((file, None));
     }
     let temporary = beside(path)?;
-    Ok((options.create_new(true).open(&temporary)?, Some(temporary)))
+    let file = options.create_new(true).open(&temporary)?;
+    Ok((file, Some(Staged::Renamed { temporary, path, committed: false })))
 }
 
 /// Gives a nameless file a name that is free (open(2), "O_TMPFILE").
@@ -349,6 +378,49 @@ mod tests {
             Delivery { path: directory.path().join("no/a.o"), contents: new(), existing: Existing::Replaced };
         assert!(deliver(&[good, bad], 0o022).is_err());
         assert_eq!(only_file(directory.path()), 0);
+    }
+
+    /// An access control list as the kernel has it (acl(5)): entries of a kind, rights, and whose they are.
+    fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut bytes = 2u32.to_le_bytes().to_vec();
+        for (kind, rights, whose) in entries {
+            bytes.extend(
+                kind.to_le_bytes().into_iter().chain(rights.to_le_bytes()).chain(whose.to_le_bytes()),
+            );
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_folder_with_a_default_list_decides_who_may_read_outputs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let nobody = u32::MAX;
+        let entries = [(1, 7, nobody), (2, 7, 33), (4, 7, nobody), (0x10, 7, nobody), (0x20, 5, nobody)];
+        let flags = rustix::fs::XattrFlags::empty();
+        let set = rustix::fs::setxattr(directory.path(), "system.posix_acl_default", &list(&entries), flags);
+        set.expect("this file system has lists");
+        let by_compiler = directory.path().join("local");
+        OpenOptions::new().write(true).create_new(true).mode(0o666).open(&by_compiler).expect("made");
+        let expected = fs::metadata(&by_compiler).expect("there").mode() & 0o7777;
+        assert_eq!(expected, 0o664, "no umask counts there");
+        for existing in [Existing::Replaced, Existing::Appended] {
+            let path = directory.path().join(format!("{existing:?}"));
+            let delivery =
+                Delivery { path: path.clone(), contents: Contents::Text(b"new".to_vec()), existing };
+            deliver(&[delivery], 0o077).expect("delivered");
+            assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, expected, "{existing:?}");
+            // What is written again keeps its list.
+            let delivery = Delivery {
+                path: path.clone(),
+                contents: Contents::Text(b"again".to_vec()),
+                existing: Existing::Rewritten,
+            };
+            deliver(&[delivery], 0o077).expect("delivered");
+            assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, expected);
+            assert_eq!(fs::read(&path).expect("there"), b"again");
+        }
+        let left = fs::read_dir(directory.path()).expect("a directory").count();
+        assert_eq!(left, 3);
     }
 
     #[test]

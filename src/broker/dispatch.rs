@@ -421,7 +421,9 @@ impl Dispatcher {
             Some((name, link)) => {
                 let classic = self.volunteers.classic_version(host);
                 let Some(slot) = self.take_slot(job, host) else {
-                    let why = "has its slots taken by other clients here".to_owned();
+                    let why =
+                        "has no slot that is free here: others have them, or attempts that are about to end"
+                            .to_owned();
                     return self.handle(Event::Failed { job, host, failure: Failure::Overloaded { why } });
                 };
                 self.command(job, Command::Send { host, name, link, classic, slot, deadline });

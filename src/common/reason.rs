@@ -26,6 +26,14 @@ pub enum LocalReason {
         /// A clause that completes the sentence, e.g. `runs a program`.
         why: OptionRule,
     },
+    /// As files it cannot travel, and text cannot carry it.
+    #[error("{needed}; and it cannot travel as files: {why}")]
+    NotAsFiles {
+        /// Why not as files.
+        why: String,
+        /// Why not as text.
+        needed: Box<LocalReason>,
+    },
     /// An option that the table does not know.
     #[error("unknown option {option}")]
     UnknownOption {
@@ -276,6 +284,7 @@ impl LocalReason {
             Self::NotACompile => "not-a-compile",
             Self::PreprocessOnly { .. } => "preprocess-only",
             Self::Option { .. } => "option",
+            Self::NotAsFiles { needed, .. } => needed.key(),
             Self::UnknownOption { .. } => "unknown-option",
             Self::NoSource => "no-source",
             Self::SeveralSources => "several-sources",

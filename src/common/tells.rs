@@ -41,6 +41,7 @@ pub fn list<'a>(
         Some(list) => list,
         None if environment.any(is_variable) => List::Nowhere,
         None if is_clang && words.iter().any(|word| shows_options(word)) => List::Nowhere,
+        None if !is_clang && lists_modules(words) => List::Nowhere,
         None => List::Anywhere,
     }
 }
@@ -48,6 +49,13 @@ pub fn list<'a>(
 fn is_variable(entry: &[u8]) -> bool {
     let named = |name: &str| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
     VARIABLES.iter().any(|name| named(name))
+}
+
+/// Whether gcc would say that it cannot list modules: it preprocesses apart from compiling, and only the one could.
+fn lists_modules(words: &[&[u8]]) -> bool {
+    let apart: [&[u8]; 4] = [b"-save-temps", b"--save-temps", b"-no-integrated-cpp", b"--no-integrated-cpp"];
+    words.contains(&&b"-fmodules-ts"[..])
+        && words.iter().any(|word| apart.iter().any(|apart| word.starts_with(apart)))
 }
 
 /// Whether with this word clang would show an option that was added, or not know what it is for.
@@ -143,6 +151,8 @@ mod tests {
         ] {
             check(&format!("clang {options} -c a.c"), "nowhere");
         }
+        check("gcc -fmodules-ts -save-temps=obj -c a.cc", "nowhere");
+        check("gcc -fmodules-ts -c a.cc", "anywhere");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::Option { .. } => {
             "each option is in a table with what it reads, writes and runs; this one does what a volunteer cannot do in this machine's place"
         }
+        R::NotAsFiles { .. } => "what can travel neither as files nor as preprocessed text runs here",
         R::UnknownOption { .. } => {
             "an option that is not in the table may read or write anything; in doubt a compile runs here"
         }

@@ -67,7 +67,7 @@ impl NotHermetic {
 }
 
 impl NotHermetic {
-    /// Why a job stays here that no text can carry: `needed`, unless this tells it better.
+    /// Why a job stays here that no text can carry, because `needed`.
     pub fn reason(&self, needed: &LocalReason) -> LocalReason {
         match self {
             NotHermetic::Modules(why) => LocalReason::Modules { why: *why },
@@ -77,7 +77,7 @@ impl NotHermetic {
             NotHermetic::Declined(Declined::Doubt { what, .. }) if what.contains("module") => {
                 LocalReason::Modules { why: ModuleRule::Text }
             }
-            _ => needed.clone(),
+            why => LocalReason::NotAsFiles { why: why.to_string(), needed: Box::new(needed.clone()) },
         }
     }
 }

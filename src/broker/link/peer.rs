@@ -393,6 +393,7 @@ impl Peer {
                 Unprovided::Volunteer { .. } => Failure::Host { why },
                 Unprovided::Crowded { .. } => Failure::Overloaded { why },
                 Unprovided::InputsChanged { .. } => Failure::Refused { why },
+                Unprovided::TooLarge { .. } => Failure::NoToolchain { why },
             }
         })));
     }

@@ -62,7 +62,7 @@ use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 pub use self::results::{Audit, Compiled, JobResult, LZ4_BLOCK_MAX_BYTES, Packing, Part, Product};
 
 /// The protocol of this build.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -368,6 +368,12 @@ pub enum Unprovided {
     #[error("an input changed: {detail}")]
     InputsChanged {
         /// Which.
+        detail: String,
+    },
+    /// The volunteer's: so much never fits into its store; asking again is of no use until it says hello again.
+    #[error("{detail}")]
+    TooLarge {
+        /// How much it is, and how much would fit.
         detail: String,
     },
 }

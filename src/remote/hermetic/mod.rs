@@ -27,7 +27,7 @@ use super::job::{Context, Event, blocking, cancelled};
 use super::line::Line;
 use super::process::Control;
 use super::sandbox::Sandbox;
-use super::store::Store;
+use super::store::{Store, TooLarge};
 use super::view::catalogue::Catalogue;
 use super::view::pool::Pool;
 use crate::common::protocol::link::{Refusal, Unprovided};
@@ -129,6 +129,7 @@ pub async fn provision(
 ) {
     let outcome = gather(&inputs, client, &context, &events).await.map_err(|why| match why {
         Refusal::InputsChanged { detail } => Unprovided::InputsChanged { detail },
+        Refusal::NoSuchToolchain { detail } => Unprovided::TooLarge { detail },
         other => Unprovided::Volunteer { detail: other.to_string() },
     });
     let _ = events.send(Event::Provisioned { provision: number, outcome }).await;
@@ -177,6 +178,12 @@ async fn gather(
         if files.is_empty() {
             return Ok(());
         }
+        // Nothing is asked for that would push out what belongs to it.
+        let sizes = inputs
+            .files
+            .iter()
+            .filter_map(|input| Some((input.known.key()?, input.known.entry.kind.file()?.size)));
+        context.store.could_hold(sizes).map_err(too_large)?;
         let (done, told) = oneshot::channel();
         let _ = events.send(Event::Want(Want { files, epoch: inputs.epoch, done })).await;
         told.await.map_err(|_| cancelled())??;
@@ -194,6 +201,11 @@ fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Result<Vec<I
     let store = context.store.of(client);
     context.look()?;
     Ok(inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect())
+}
+
+fn too_large(sizes: TooLarge) -> Refusal {
+    let detail = format!("its store is too small, {sizes} (--store-size)");
+    Refusal::NoSuchToolchain { detail }
 }
 
 fn too_small() -> Refusal {

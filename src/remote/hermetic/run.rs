@@ -55,6 +55,7 @@ pub fn run(
     let set = &job.inputs.set;
     let epoch = context.look()?;
     hermetic.pool.renew(epoch);
+    hermetic.pool.shed(context.store.evictions());
     let mut farm = hermetic.pool.take(set).map_err(laying_out)?;
     if let Err(error) = farm.hold(set, &context.store) {
         hermetic.pool.discard(farm);
@@ -71,6 +72,7 @@ pub fn run(
         return Err(RunError::Lost);
     }
     hermetic.pool.give(farm);
+    hermetic.pool.shed(context.store.evictions());
     Ok(product?)
 }
 

@@ -177,7 +177,7 @@ impl Index {
             of_each.entry(owner).or_default().push(key);
         }
         let mut out = Vec::new();
-        while self.total_bytes > max_bytes - max_bytes / SPARE_DIVISOR {
+        while self.total_bytes > lasting(max_bytes) {
             let has = |owner: &ClientId| self.owned.get(owner).copied().unwrap_or(0);
             let most = of_each.keys().copied().max_by_key(has);
             let Some((most, keys)) = most.and_then(|most| Some((most, of_each.get_mut(&most)?))) else {
@@ -203,6 +203,11 @@ impl Index {
     pub fn len(&self) -> usize {
         self.held.len()
     }
+}
+
+/// What is left of a full store when room was made, in bytes.
+pub fn lasting(max_bytes: u64) -> u64 {
+    max_bytes - max_bytes / SPARE_DIVISOR
 }
 
 /// What a file of that length takes, in bytes.

@@ -17,11 +17,13 @@
 mod index;
 mod watch;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,7 +31,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tempfile::NamedTempFile;
 
 pub use index::Key;
-use index::{Index, on_disk};
+use index::{Index, lasting, on_disk};
 use watch::{Change, Watch};
 
 use super::clients::ClientId;
@@ -50,8 +52,20 @@ pub struct Store {
     max_bytes: u64,
     index: Arc<Mutex<Index>>,
     watched: Arc<Mutex<Watched>>,
+    /// How often room was made.
+    evictions: Arc<AtomicU64>,
     /// Whose what is used and taken in is.
     client: ClientId,
+}
+
+/// More than a store holds, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("one job reads {} MiB and there is room for {} MiB", .needed.div_ceil(1 << 20), .room >> 20)]
+pub struct TooLarge {
+    /// What files take together.
+    pub needed: u64,
+    /// What may be there at once.
+    pub room: u64,
 }
 
 /// What others did to the store. Held while a file gets its name, so that ours are told from theirs.
@@ -113,7 +127,8 @@ impl Store {
         tracing::debug!(files = index.len(), "the store is open");
         let index = Arc::new(Mutex::new(index));
         let watched = Arc::new(Mutex::new(Watched { watch, epoch: 0 }));
-        let store = Store { root: root.into(), max_bytes, index, watched, client: ClientId::default() };
+        let (evictions, client) = (Arc::default(), ClientId::default());
+        let store = Store { root: root.into(), max_bytes, index, watched, evictions, client };
         store.make_room();
         Ok(store)
     }
@@ -331,8 +346,28 @@ impl Store {
         }
     }
 
+    /// How often files had to go, so that others could come. What has links to them keeps them on the disk.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Whether these files, by their sizes in bytes, may be there at the same time.
+    ///
+    /// # Errors
+    ///
+    /// Returns how much they are, and how much may be.
+    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>) -> Result<(), TooLarge> {
+        let sizes: HashMap<Key, u64> = files.collect();
+        let needed = sizes.values().fold(0, |sum: u64, size| sum.saturating_add(on_disk(*size)));
+        let room = lasting(self.max_bytes);
+        if needed > room { Err(TooLarge { needed, room }) } else { Ok(()) }
+    }
+
     fn make_room(&self) {
         let surplus = self.index().shrink(self.max_bytes);
+        if !surplus.is_empty() {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
         for key in surplus {
             let _ = fs::remove_file(self.path(&key));
         }

@@ -34,6 +34,8 @@ struct State {
     count: usize,
     /// [`Store::look`](crate::remote::store::Store::look) when it was last asked.
     epoch: u64,
+    /// [`Store::evictions`](crate::remote::store::Store::evictions) when it was last asked.
+    evictions: u64,
 }
 
 impl Pool {
@@ -116,6 +118,14 @@ impl Pool {
     /// Lets go of all idle farms where stored files, to which they have links, were changed since.
     pub fn renew(&self, epoch: u64) {
         if std::mem::replace(&mut self.state().epoch, epoch) != epoch {
+            self.forsake();
+        }
+    }
+
+    /// Lets go of all idle farms where files went out of the store since: a farm may have links to them, and then they still
+    /// take room on the disk.
+    pub fn shed(&self, evictions: u64) {
+        if std::mem::replace(&mut self.state().evictions, evictions) != evictions {
             self.forsake();
         }
     }

@@ -255,6 +255,7 @@ fn a_clients_own_crowd_is_no_fault_of_the_host() {
     let cases = [
         (Unprovided::Crowded { detail: detail() }, "Overloaded"),
         (Unprovided::InputsChanged { detail: detail() }, "Refused"),
+        (Unprovided::TooLarge { detail: detail() }, "NoToolchain"),
         (Unprovided::Volunteer { detail: detail() }, "Host"),
     ];
     for (why, expected) in cases {
