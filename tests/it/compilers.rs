@@ -112,6 +112,51 @@ fn specs_that_come_later_are_known_to_the_scanner() {
     farm.finish();
 }
 
+/// They stayed here, or, where a file of that name was in the working directory, that one travelled in their place.
+#[test]
+fn specs_that_gcc_finds_in_its_own_folders_travel() {
+    let (farm, folder) = bare();
+    let proper = copy_gcc(&farm.work().join("opt"));
+    let gcc = farm.work().join("opt/bin/gcc").display().to_string();
+    fs::write(folder.join("a.c"), "#include <odd.h>\nint a = ODD + SPECS;\n").expect("written");
+    for (name, odd) in [("nano", 1), ("nano2", 2)] {
+        fs::create_dir(folder.join(name)).expect("our own folder");
+        fs::write(folder.join(name).join("odd.h"), format!("#define ODD {odd}\n")).expect("written");
+    }
+    // As newlib's are.
+    let specs = |number: u32, folder: &str| {
+        format!(
+            "%rename link\t\tnano_link\n%rename cpp_unique_options\t\tnano_cpp_unique_options\n\n\
+             *cpp_unique_options:\n-isystem {folder} -DSPECS={number} %(nano_cpp_unique_options)\n\n\
+             *link:\n%(nano_link) %:replace-outfile(-lc -lc_nano)\n\n"
+        )
+    };
+    let nano = folder.join("nano").display().to_string();
+    fs::write(proper.with_file_name("nano.specs"), specs(10, &nano)).expect("written");
+    let object = |line: &str| {
+        check(&farm, &folder, line);
+        fs::read(folder.join("a.o")).expect("an object")
+    };
+    let line = format!("{gcc} --specs=nano.specs -isystem nano2 -O2 -Wall -c a.c");
+    let of_the_compiler = object(&line);
+    fs::write(folder.join("nano.specs"), specs(20, "nano2")).expect("written");
+    assert!(of_the_compiler == object(&line), "its own folders come first");
+    fs::write(proper.with_file_name("nano.specs"), specs(30, &nano)).expect("written");
+    assert!(of_the_compiler != object(&line), "other specs");
+    fs::remove_file(proper.with_file_name("nano.specs")).expect("ours");
+    let of_the_folder = object(&line);
+    fs::write(folder.join("nano.specs"), specs(40, "nano2")).expect("written");
+    assert!(of_the_folder != object(&line), "other specs");
+    assert_eq!(farm.total("sent_files"), 5);
+    // What they draw in cannot be told.
+    fs::write(folder.join("wide.specs"), "%include <nano.specs>\n").expect("written");
+    let mut stays = farm.command(SHIM);
+    stays.args([&gcc, "-specs=wide.specs", "-c", "a.c"]).current_dir(&folder);
+    run(stays, COMMAND_MAX).expect_success("a compile");
+    assert_eq!(farm.total("remote"), 5);
+    farm.finish();
+}
+
 #[test]
 fn links_are_seen_through_and_scripts_are_not_believed() {
     let (farm, folder) = bare();
@@ -207,6 +252,36 @@ fn plugins_of_gcc_by_a_short_name_travel() {
     let said = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(said.contains("expanded from short plugin name nowhere"), "{said}");
     assert_eq!(farm.total("remote"), 6);
+    farm.finish();
+}
+
+/// It found nothing there, and said so in the object.
+#[test]
+fn a_plugin_that_may_read_what_no_option_names_stays_here() {
+    let (farm, folder) = bare();
+    fs::write(
+        folder.join("plugin.c"),
+        format!("{PLUGIN}FILE *reach(void) {{ return fopen(\"pin\", \"r\"); }}\n"),
+    )
+    .expect("written");
+    fs::write(folder.join("word.c"), "int word(void) { return 1; }\n").expect("written");
+    let made = Command::new("gcc")
+        .args("-shared -fPIC plugin.c word.c -o tiny.so".split(' '))
+        .current_dir(&folder)
+        .status();
+    assert!(made.expect("gcc runs").success());
+    let words = ["gcc", "-fplugin=./tiny.so", "-fplugin-arg-tiny-key=value", "-c", "a.c"];
+    let explained = {
+        let mut command = farm.command(SHIM);
+        command.arg("--explain").args(words).current_dir(&folder);
+        run(command, COMMAND_MAX)
+    };
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(text.contains("tiny.so calls fopen: what else it depends on cannot be told"), "{text}");
+    let mut compile = farm.command(SHIM);
+    compile.args(words).current_dir(&folder);
+    run(compile, COMMAND_MAX).expect_success("a compile");
+    assert_eq!((farm.total("remote"), farm.total("local")), (0, 1));
     farm.finish();
 }
 

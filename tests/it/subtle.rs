@@ -260,3 +260,77 @@ fn a_header_with_two_names_is_one_file_to_clang_in_a_folder_of_many_as_well() {
     theatre.check(Place::Remote, &scene.file("u.c", source).shell("ln a/h7.h c/h5.h && exec \"$@\""));
     theatre.close();
 }
+
+/// What gcc lists of itself was written into the output, and the result had no `stdc-predef.h`.
+#[test]
+fn an_output_that_a_long_option_names_is_compiled_as_one_that_a_short_one_does() {
+    let theatre = Theatre::bare();
+    let source = "#ifdef __STDC_IEC_559__\nint yes;\n#else\nint no;\n#endif\n";
+    for command in [
+        "gcc -c a.c --output=b.o",
+        "gcc -c a.c --output b.o -MD -MF b.d",
+        "g++ -c a.c --output=b.o -MMD",
+        // What the scanner does not follow, the compiler lists.
+        "gcc -c a.c --output=b.o --include-directory=.",
+    ] {
+        theatre.check(Place::Remote, &scene(command, source));
+    }
+    theatre.close();
+}
+
+/// The volunteer could not write there, and was left alone for it.
+#[test]
+fn outputs_go_into_a_folder_behind_a_link_out_of_the_working_directory() {
+    let theatre = Theatre::bare();
+    let script = "mkdir -p w out/deep && ln -s ../out w/obj && cd w && \"$@\"; s=$?; rm obj; exit $s";
+    for command in [
+        "gcc -g -c ../a.c -o obj/a.o -MD",
+        "clang -g -c ../a.c -o obj/deep/a.o -MMD -MF obj/a.d",
+        "gcc -c ../a.c -o a.o -fstack-usage -aux-info obj/a.txt",
+    ] {
+        theatre.check(Place::Remote, &scene(command, "int a = __LINE__;\n").shell(script));
+    }
+    theatre.close();
+}
+
+/// They arrived as files that may not be run, and gcc passed over them.
+#[test]
+fn programs_that_an_option_has_the_driver_find_are_run_there() {
+    let theatre = Theatre::bare();
+    let another = "mkdir tool && LC_ALL=C sed 's/GNU AS /GNU QQ /g' \"$(readlink -f \"$(command -v as)\")\" >tool/as \
+                   && chmod +x tool/as && \"$@\"; s=$?; rm -r tool; exit $s";
+    let assembly = Scene::new("gcc -Btool/ -g -c a.s").file("a.s", ".globl q\nq: nop\n");
+    theatre.check(Place::Remote, &assembly.shell(another));
+    let compiled = scene("gcc -B tool -g -c a.c", "int a;\n");
+    theatre.check(Place::Remote, &compiled.shell(another));
+    let script = "mkdir tool && printf '#!/bin/sh\\nexec as \"$@\"\\n' >tool/as && chmod +x tool/as \
+                  && \"$@\"; s=$?; rm -r tool; exit $s";
+    theatre.check(Place::Local("option"), &scene("gcc -Btool/ -c a.c", "int a;\n").shell(script));
+    theatre.close();
+}
+
+/// clang lists them with slashes.
+#[test]
+fn names_with_backslashes_are_audited_as_clang_lists_them() {
+    let theatre = Theatre::bare();
+    for compiler in ["clang", "gcc"] {
+        let named = Scene::new(&format!("{compiler} -c")).word(b"b\\s.c").word("-o").word("a.o");
+        let named = named.file(b"b\\s.c", "#include \"d\\e.h\"\n").file(b"d\\e.h", "int a;\n");
+        theatre.check(Place::Remote, &named);
+    }
+    theatre.close();
+}
+
+/// Such units were taken for ones that tell the time, which only a text could carry, and no text without a compiler there.
+#[test]
+fn headers_that_paste_underscores_and_words_like_date_make_no_time() {
+    let theatre = Theatre::bare();
+    let source = "#include <sys/socket.h>\ntypedef unsigned u128 __attribute__((mode(TI)));\n\
+                  enum { NONE, DATE, TIME };\nint f(int);\nu128 x = TIME;\nint g(void) { return f(DATE); }\n";
+    for compiler in ["gcc", "gcc -MD -O2"] {
+        theatre.check(Place::Remote, &scene(&format!("{compiler} -c a.c"), source));
+    }
+    let plain = source.replace("f(DATE)", "f(1)").replace("NONE, ", "");
+    theatre.check(Place::Remote, &scene("clang -c a.c", &plain));
+    theatre.close();
+}

@@ -41,6 +41,9 @@ const JOBS_SHOWN: usize = 40;
 /// Lines of a reason: what is wrong with a key, and what mends it, takes some.
 const WHY_LINES_MAX: usize = 8;
 
+/// A compiler that would arrive as late as that hardly moves: six hours.
+const HARDLY_MS: u64 = 6 * 3600 * 1000;
+
 /// Troubles that are shown.
 const TROUBLES_SHOWN: usize = 4;
 
@@ -216,7 +219,11 @@ pub fn shown_state(host: &HostReport) -> &str {
 /// What jobs on a host may wait for: the compiler that is on its way there.
 pub fn arriving(host: &HostReport) -> Option<String> {
     let megabytes = host.arriving_bytes?.div_ceil(1_000_000);
-    let rest = host.arriving_ms.map(|rest| format!(", for about {}", age(rest))).unwrap_or_default();
+    let rest = match host.arriving_ms {
+        Some(HARDLY_MS..) => ", which hardly moves".to_owned(),
+        Some(rest) => format!(", for about {}", age(rest)),
+        None => String::new(),
+    };
     Some(format!("a compiler is on its way there: {megabytes} MB are left{rest}; its jobs wait for it"))
 }
 

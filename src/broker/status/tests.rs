@@ -233,4 +233,6 @@ fn a_compiler_on_its_way_is_what_jobs_of_a_host_wait_for() {
         said(Some(41_000_000), Some(64_000)),
         "a compiler is on its way there: 41 MB are left, for about 64s; its jobs wait for it"
     );
+    let stalled = "a compiler is on its way there: 9 MB are left, which hardly moves; its jobs wait for it";
+    assert_eq!(said(Some(9_000_000), Some(28_497_600_000)), stalled);
 }

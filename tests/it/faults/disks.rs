@@ -54,3 +54,23 @@ fn end_well(ends: &[&str]) {
     }
     assert_eq!(remote, 6, "the last is enough");
 }
+
+/// The compiler was sent again and again for one job, which took minutes.
+#[test]
+fn a_store_that_is_too_small_for_a_compiler_is_sent_none_of_it() {
+    let small = VolunteerOptions { bare: true, more: &["--store-size", "10"], ..Default::default() };
+    let farm = Farm::with(&[small]);
+    fs::write(farm.work().join("a.c"), "int a;\n").expect("our own file");
+    for _ in 0..2 {
+        let mut command = farm.command(SHIM);
+        command.args(["gcc", "-c", "a.c"]);
+        run(command, COMMAND_MAX).expect_success("a compile");
+    }
+    let status = farm.status();
+    let host = &status["hosts"][0];
+    assert_eq!((farm.total("remote"), farm.total("local")), (0, 2), "{status}");
+    assert_eq!((&host["state"], &host["refused_toolchains"]), (&"up".into(), &1.into()), "{status}");
+    assert!(host["bytes_sent"].as_u64().is_some_and(|bytes| bytes < 100_000), "{status}");
+    assert!(status.to_string().contains("its store is too small, one job reads"), "{status}");
+    farm.finish();
+}
