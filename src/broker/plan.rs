@@ -112,6 +112,7 @@ impl Planner<'_> {
         let words = invocation.argv.get(1..).unwrap_or_default();
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
+        refuse_foreign_assembler(&job, family, &expanded)?;
         let reads = &mut job.hermetic.reads;
         compiler.plugins.settle(reads, &compiler.program, &expanded, invocation).await;
         if !compiler.specs.settle(reads, &compiler, &expanded, invocation).await {
@@ -229,6 +230,17 @@ pub(super) fn read_response_file(cwd: &Path, name: &[u8]) -> Result<Vec<u8>, Str
     let limit = RESPONSE_FILES_MAX_BYTES as u64 + 1;
     file.take(limit).read_to_end(&mut contents).map_err(|error| error.to_string())?;
     Ok(contents)
+}
+
+/// The assembler of another target, which clang looks for by that target's name, is no part of the compiler that travels.
+fn refuse_foreign_assembler(job: &CompileJob, family: Family, words: &[Bytes]) -> Result<(), LocalReason> {
+    let is_target = |word: &Bytes| word.starts_with(b"--target") || word[..] == *b"-target";
+    let is_outside = job.hermetic.products.writer(&job.output) == Writer::Assembler;
+    if family == Family::Clang && is_outside && words.iter().any(is_target) {
+        let why = "has another target's assembler run, which does not go along".to_owned();
+        return Err(LocalReason::Toolchain { compiler: job.compiler.clone(), why });
+    }
+    Ok(())
 }
 
 /// What only the file system knows: sources and headers that are no files, outputs that cannot be

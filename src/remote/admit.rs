@@ -129,7 +129,13 @@ impl Admission {
         self.policy.slots + lookahead(self.policy.slots)
     }
 
-    /// Whether so little of the disk is free that whatever is kept only to save time must go.
+    /// How many bytes of what is kept to save time must go, so that jobs can be taken again: enough for a while.
+    pub fn disk_wanted(&self, sample: &Sample) -> u64 {
+        let floor = self.policy.disk_floor;
+        sample.disk.filter(|free| *free < floor).map_or(0, |free| floor.saturating_mul(2) - free)
+    }
+
+    /// Whether so little of the disk is free that trees for jobs to come must go.
     pub fn is_short_of_disk(&self, sample: &Sample) -> bool {
         sample.disk.is_some_and(|free| free < 2 * self.policy.disk_floor)
     }

@@ -292,6 +292,11 @@ impl Workshop {
         self.check_disk()
     }
 
+    /// What is free of the disk beyond what is kept free, in bytes.
+    pub fn spare_disk(&self) -> u64 {
+        fs2::available_space(&self.jobs).map_or(u64::MAX, |free| free.saturating_sub(self.disk_floor))
+    }
+
     /// The same for a job that writes nothing to the disk.
     ///
     /// # Errors

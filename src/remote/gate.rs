@@ -85,6 +85,11 @@ impl Gate {
         state.carry_out(decisions);
     }
 
+    /// See [`Admission::disk_wanted`].
+    pub fn disk_wanted(&self, sample: &Sample) -> u64 {
+        self.state().admission.disk_wanted(sample)
+    }
+
     /// See [`Admission::is_short_of_disk`].
     pub fn is_short_of_disk(&self, sample: &Sample) -> bool {
         self.state().admission.is_short_of_disk(sample)

@@ -347,17 +347,26 @@ async fn keep_sampling(context: Arc<Context>) {
         let look = move || {
             // Before somebody else puts something there. Whatever is in the way, a job is told.
             let _ = shared.mend();
-            let sample = sample::take(&shared.root.jobs);
-            if let Ok(hermetic) = &shared.hermetic
-                && shared.gate.is_short_of_disk(&sample)
-            {
-                hermetic.pool.forsake();
-            }
-            sample
+            make_room(&shared);
+            sample::take(&shared.root.jobs)
         };
         let sample = tokio::task::spawn_blocking(look).await;
         if let Ok(sample) = sample {
             context.gate.sample(&sample);
+        }
+    }
+}
+
+/// Lets go of trees and then of stored files, where the disk is nearly full of them.
+fn make_room(context: &Context) {
+    let look = || sample::take(&context.root.jobs);
+    if context.gate.is_short_of_disk(&look()) {
+        if let Ok(hermetic) = &context.hermetic {
+            hermetic.pool.forsake();
+        }
+        let wanted = context.gate.disk_wanted(&look());
+        if wanted > 0 {
+            context.store.release(wanted);
         }
     }
 }

@@ -219,7 +219,8 @@ fn toolchain(name: &str, compiler: &str, trial: &Trial, known: Option<&HostRepor
             let check =
                 Check::bad(name, &format!("{compiler}: toolchain: a test compile is not done there: {why}"));
             if why.contains("--store-size") {
-                return check.mend("start distccd there with a larger --store-size");
+                return check
+                    .mend("start distccd there with a larger --store-size, or make room on its disk");
             }
             match refused || why.contains("toolchain") || why.contains("no compiler") {
                 true => check.mend(&format!("no toolchain: install this machine's version of {compiler} there, or let it make user namespaces, so that compilers can be sent")),

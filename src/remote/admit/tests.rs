@@ -123,6 +123,9 @@ fn a_full_disk_closes_the_door() {
     let decisions = admission.sample(&Sample { disk: Some(MIB), ..plenty() });
     assert_eq!(credit_of(&decisions, A), Some(0));
     assert!(admission.closed().is_some_and(|why| why.starts_with("disk:")));
+    let wanted = |disk| admission.disk_wanted(&Sample { disk: Some(disk), ..plenty() });
+    let floor = admission.policy.disk_floor;
+    assert_eq!([floor - 1, floor].map(wanted), [floor + 1, 0], "twice the floor");
     assert_eq!(credit_of(&admission.sample(&plenty()), A), Some(5));
 }
 

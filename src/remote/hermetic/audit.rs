@@ -147,6 +147,9 @@ fn with_source(job: &Resolved, read: &[Bytes], expected: Digest) -> bool {
     sources.any(|source| is_reading(read, Some(&source), expected))
 }
 
+/// How the names of clang's own lists of what sanitizers leave alone end.
+const LISTS: [&[u8]; 3] = [b"_ignorelist.txt", b"_blacklist.txt", b"_abilist.txt"];
+
 /// The same without what clang lists besides what the source includes: files that options name, and
 /// its own lists of what sanitizers leave alone.
 fn without_named(job: &Resolved, read: &[Bytes]) -> Vec<Bytes> {
@@ -155,7 +158,7 @@ fn without_named(job: &Resolved, read: &[Bytes]) -> Vec<Bytes> {
         word.starts_with(b"-f").then(|| absolute(&job.cwd, &word[at + 1..]))
     };
     let named: Vec<Bytes> = job.arguments.iter().filter_map(value).collect();
-    let is_list = |path: &Bytes| path.ends_with(b"_ignorelist.txt") || path.ends_with(b"_blacklist.txt");
+    let is_list = |path: &Bytes| LISTS.iter().any(|end| path.ends_with(end));
     read.iter().filter(|path| !named.contains(path) && !is_list(path)).cloned().collect()
 }
 

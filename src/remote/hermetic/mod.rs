@@ -183,7 +183,7 @@ async fn gather(
             .files
             .iter()
             .filter_map(|input| Some((input.known.key()?, input.known.entry.kind.file()?.size)));
-        context.store.could_hold(sizes).map_err(too_large)?;
+        context.store.could_hold(sizes, context.workshop.spare_disk()).map_err(too_large)?;
         let (done, told) = oneshot::channel();
         let _ = events.send(Event::Want(Want { files, epoch: inputs.epoch, done })).await;
         told.await.map_err(|_| cancelled())??;
@@ -204,7 +204,7 @@ fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Result<Vec<I
 }
 
 fn too_large(sizes: TooLarge) -> Refusal {
-    let detail = format!("its store is too small, {sizes} (--store-size)");
+    let detail = format!("its store is too small, {sizes} (--store-size, or a full disk)");
     Refusal::NoSuchToolchain { detail }
 }
 

@@ -351,20 +351,33 @@ impl Store {
         self.evictions.load(Ordering::Relaxed)
     }
 
-    /// Whether these files, by their sizes in bytes, may be there at the same time.
+    /// Whether these files, by their sizes in bytes, may be there at the same time, with so many bytes of the disk to spare.
     ///
     /// # Errors
     ///
     /// Returns how much they are, and how much may be.
-    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>) -> Result<(), TooLarge> {
+    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>, spare: u64) -> Result<(), TooLarge> {
         let sizes: HashMap<Key, u64> = files.collect();
         let needed = sizes.values().fold(0, |sum: u64, size| sum.saturating_add(on_disk(*size)));
-        let room = lasting(self.max_bytes);
+        let room = lasting(self.max_bytes).min(self.index().bytes().saturating_add(spare));
         if needed > room { Err(TooLarge { needed, room }) } else { Ok(()) }
     }
 
+    /// Takes out so many bytes of what was used longest ago.
+    pub fn release(&self, bytes: u64) {
+        let held = self.index().bytes();
+        if held > 0 {
+            tracing::warn!(mib = bytes >> 20, "the disk is full: stored files go");
+            self.keep_at_most(held.saturating_sub(bytes));
+        }
+    }
+
     fn make_room(&self) {
-        let surplus = self.index().shrink(self.max_bytes);
+        self.keep_at_most(self.max_bytes);
+    }
+
+    fn keep_at_most(&self, max_bytes: u64) {
+        let surplus = self.index().shrink(max_bytes);
         if !surplus.is_empty() {
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }

@@ -241,3 +241,39 @@ fn a_file_that_comes_into_a_store_that_is_gone_makes_no_folders_above_it() {
     assert!(store.commit(file, &Key::plain(Digest::of(b"text"))).is_err());
     assert!(!root.path().join("ours").exists());
 }
+
+#[test]
+fn files_that_never_fit_together_are_known_by_their_sizes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 16 * BLOCK as u64).unwrap();
+    let held = put(&store, &[1; BLOCK]);
+    let sizes = |count: u8| {
+        let key = |number: u8| Key::plain(Digest::of(&[number]));
+        // A file that is there twice counts once.
+        (0..count).chain(0..count).map(move |number| (key(number), 1))
+    };
+    assert_eq!(store.could_hold(sizes(15), u64::MAX), Ok(()));
+    let room = 15 * BLOCK as u64;
+    assert_eq!(store.could_hold(sizes(16), u64::MAX), Err(TooLarge { needed: 16 * BLOCK as u64, room }));
+    // What is there may go, so that others come.
+    let spare = 3 * BLOCK as u64;
+    assert_eq!(store.could_hold(sizes(4), spare), Ok(()));
+    assert!(store.could_hold(sizes(5), spare).is_err());
+    assert!(store.has(&held));
+}
+
+#[test]
+fn a_full_disk_gets_room_from_what_was_used_longest_ago() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let keys: Vec<Key> = (0..8).map(|number| put(&store, &[number; 10])).collect();
+    assert!(store.has(&keys[0]));
+    let before = store.evictions();
+    store.release(2 * BLOCK as u64);
+    let left: Vec<bool> = keys.iter().map(|key| store.has(key)).collect();
+    assert_eq!((left[0], left[1], left[2], left[7]), (true, false, false, true));
+    assert_eq!(store.evictions(), before + 1);
+    store.release(u64::MAX);
+    store.release(1);
+    assert!(store.held().0 <= BLOCK as u64);
+}

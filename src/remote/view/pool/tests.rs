@@ -65,6 +65,23 @@ fn what_is_kept_to_save_time_goes_when_the_disk_is_short() {
     assert_ne!(place.used(&pool, &place.set("other", 3)), idle);
 }
 
+/// They kept on the disk what the store had let go of.
+#[test]
+fn idle_farms_go_when_files_went_out_of_the_store() {
+    let place = Place::new();
+    let pool = place.pool(10);
+    let set = place.set("one", 3);
+    pool.shed(0);
+    let idle = place.used(&pool, &set);
+    pool.shed(0);
+    assert!(idle.exists());
+    pool.shed(1);
+    assert!(!idle.exists());
+    let idle = place.used(&pool, &set);
+    pool.shed(1);
+    assert!(idle.exists());
+}
+
 #[test]
 fn a_farm_in_use_is_nobody_elses() {
     let place = Place::new();
