@@ -115,7 +115,7 @@ fn prefixes(layout: &mut Layout, answers: &Answers) -> Result<Vec<PathBuf>, NotC
 
 /// Adds what may be looked for below `prefix`; `seen` are the plain paths of libraries that were
 /// looked into, as `/lib` may be `/usr/lib`.
-fn add_prefix(layout: &mut Layout, prefix: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), NotClosed> {
+pub fn add_prefix(layout: &mut Layout, prefix: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), NotClosed> {
     layout.add(prefix)?;
     let mut triples = Vec::new();
     for library in LIBRARY_NAMES {

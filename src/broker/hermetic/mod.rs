@@ -368,7 +368,8 @@ impl Hermetic {
         dates.are_given(toolchain.clang, &toolchain.version, value.into_iter()).then_some(entry)
     }
 
-    /// Code that the compiler loads, or the driver runs, needs its libraries, as the compiler does.
+    /// Code that the compiler loads, or the driver runs, needs its libraries, as the compiler does; and clang tells by what
+    /// is in a gcc of another place which of its headers it takes.
     fn add_code(
         &self,
         builder: &mut SetBuilder,
@@ -376,6 +377,10 @@ impl Hermetic {
         plan: &Plan,
         invocation: &Invocation,
     ) -> Result<(), NotHermetic> {
+        for prefix in named::gcc_prefixes(&plan.expanded) {
+            let prefix = invocation.cwd.as_path().join(Bytes::from(prefix).as_path());
+            Closure::of_gcc(&prefix, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+        }
         for read in &plan.job.hermetic.reads {
             let path = invocation.cwd.as_path().join(read.path.as_path());
             if read.plugin {

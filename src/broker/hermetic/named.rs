@@ -170,6 +170,15 @@ fn is_executable(found: &Metadata) -> bool {
     found.mode() & 0o111 != 0
 }
 
+/// What `--gcc-toolchain` names, in both its spellings.
+pub fn gcc_prefixes(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
+    let next = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    words.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix(b"--gcc-toolchain")? {
+        b"" => Some(next),
+        value => value.strip_prefix(b"="),
+    })
+}
+
 /// Folders in a folder of programs in which a driver looks, too: `MACHINE/VERSION`.
 const PROGRAMS_DEPTH: usize = 2;
 

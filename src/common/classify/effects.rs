@@ -103,7 +103,6 @@ impl Effects {
         let known = match effect {
             Effect::Word => names_no_file(value),
             Effect::Dumps => {
-                // What is dumped to another name of stderr is written over what is there.
                 let file = value.iter().position(|&byte| byte == b'=').map(|at| &value[at + 1..]);
                 (value.starts_with(b"-") || value.iter().all(u8::is_ascii_alphabetic))
                     && !file.is_some_and(is_of_the_process)
@@ -113,10 +112,11 @@ impl Effects {
             Effect::PluginOfGcc => value.contains(&b'/') || is_short(value),
             // The other forms name programs, sockets and descriptors.
             Effect::ModuleMap => !value.is_empty() && !value.iter().any(|byte| b"|:<>=?@".contains(byte)),
+            // Another name of stdout or stderr would be written over here.
+            Effect::Writes | Effect::WritesMessages | Effect::WritesDatabase => {
+                !value.is_empty() && (value == b"/dev/null" || !is_of_the_process(value))
+            }
             Effect::Reads
-            | Effect::Writes
-            | Effect::WritesMessages
-            | Effect::WritesDatabase
             | Effect::Specs
             | Effect::Programs
             | Effect::Precompiled
@@ -147,12 +147,10 @@ impl Effects {
         let Some(listings) = list.split(|&byte| byte == b',').map(listing).collect::<Option<Vec<_>>>() else {
             return false;
         };
-        for found in listings {
-            if let Listing::File(file) = found {
-                self.seen.push((Effect::Writes, file.into()));
-            }
-        }
-        true
+        listings.into_iter().all(|found| match found {
+            Listing::File(file) => self.add(Effect::Writes, file),
+            Listing::None => true,
+        })
     }
 }
 

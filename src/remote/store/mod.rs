@@ -15,15 +15,15 @@
 //! Blocking: to be called from threads that may wait for a disk.
 
 mod index;
+mod room;
 mod watch;
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,7 +31,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tempfile::NamedTempFile;
 
 pub use index::Key;
-use index::{Index, lasting, on_disk};
+use index::{Index, on_disk};
+pub use room::TooLarge;
 use watch::{Change, Watch};
 
 use super::clients::ClientId;
@@ -56,16 +57,6 @@ pub struct Store {
     evictions: Arc<AtomicU64>,
     /// Whose what is used and taken in is.
     client: ClientId,
-}
-
-/// More than a store holds, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("one job reads {} MiB and there is room for {} MiB", .needed.div_ceil(1 << 20), .room >> 20)]
-pub struct TooLarge {
-    /// What files take together.
-    pub needed: u64,
-    /// What may be there at once.
-    pub room: u64,
 }
 
 /// What others did to the store. Held while a file gets its name, so that ours are told from theirs.
@@ -343,46 +334,6 @@ impl Store {
     pub fn lost(&self, key: &Key) {
         if !self.path(key).exists() {
             self.index().remove(key);
-        }
-    }
-
-    /// How often files had to go, so that others could come. What has links to them keeps them on the disk.
-    pub fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
-    }
-
-    /// Whether these files, by their sizes in bytes, may be there at the same time, with so many bytes of the disk to spare.
-    ///
-    /// # Errors
-    ///
-    /// Returns how much they are, and how much may be.
-    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>, spare: u64) -> Result<(), TooLarge> {
-        let sizes: HashMap<Key, u64> = files.collect();
-        let needed = sizes.values().fold(0, |sum: u64, size| sum.saturating_add(on_disk(*size)));
-        let room = lasting(self.max_bytes).min(self.index().bytes().saturating_add(spare));
-        if needed > room { Err(TooLarge { needed, room }) } else { Ok(()) }
-    }
-
-    /// Takes out so many bytes of what was used longest ago.
-    pub fn release(&self, bytes: u64) {
-        let held = self.index().bytes();
-        if held > 0 {
-            tracing::warn!(mib = bytes >> 20, "the disk is full: stored files go");
-            self.keep_at_most(held.saturating_sub(bytes));
-        }
-    }
-
-    fn make_room(&self) {
-        self.keep_at_most(self.max_bytes);
-    }
-
-    fn keep_at_most(&self, max_bytes: u64) {
-        let surplus = self.index().shrink(max_bytes);
-        if !surplus.is_empty() {
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
-        for key in surplus {
-            let _ = fs::remove_file(self.path(&key));
         }
     }
 
