@@ -82,6 +82,35 @@ const REACHING_PARTS: [&str; 7] = [
     "createPhysicalFileSystem",
 ];
 
+/// Libraries of compilers and of languages, by how their names begin: what is done through them, the code that calls them says.
+const COMMON: [&[u8]; 19] = [
+    b"ld-",
+    b"libLLVM",
+    b"libc++",
+    b"libc.",
+    b"libclang",
+    b"libdl.",
+    b"libgcc_s.",
+    b"libgmp.",
+    b"libisl.",
+    b"libm.",
+    b"libmpc.",
+    b"libmpfr.",
+    b"libmvec.",
+    b"libpthread.",
+    b"librt.",
+    b"libstdc++.",
+    b"libunwind.",
+    b"libz.",
+    b"libzstd.",
+];
+
+/// Whether a file is a library of compilers or of a language.
+pub fn is_common(path: &[u8]) -> bool {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    COMMON.iter().any(|begin| name.starts_with(begin))
+}
+
 /// The first function that the code at `path` calls, or might call, to reach for what no option names; `None` where there is none.
 ///
 /// # Errors
@@ -151,6 +180,21 @@ mod tests {
             ["fprintf", "fwrite", "openlog", "register_callback", "fxstat", "fstat64", "reopen", "x", ""]
         {
             assert!(!is_reaching(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn libraries_of_languages_are_known() {
+        for path in [
+            "/usr/lib/x/libstdc++.so.6.0.30",
+            "/lib64/ld-linux-x86-64.so.2",
+            "/opt/libLLVM-14.so.1",
+            "libc.so.6",
+        ] {
+            assert!(is_common(path.as_bytes()), "{path}");
+        }
+        for path in ["/libc.so.6/x.so", "/p/libcurl.so", "/p/plugin.so", "/p/mylibc.so.6"] {
+            assert!(!is_common(path.as_bytes()), "{path}");
         }
     }
 

@@ -417,8 +417,10 @@ impl Closure {
         }
         let entries = layout.finish(digests)?.0;
         let is_known = |path: &Bytes| self.entries.binary_search_by(|known| known.path.cmp(path)).is_ok();
-        let own = entries.iter().filter(|entry| entry.kind.file().is_some() && !is_known(&entry.path));
-        for Entry { path, .. } in own {
+        let is_own = |entry: &&Entry| {
+            entry.kind.file().is_some() && !is_known(&entry.path) && !imports::is_common(&entry.path)
+        };
+        for Entry { path, .. } in entries.iter().filter(is_own) {
             if let Some(function) = imports::reaching(path.as_path())? {
                 return Err(NotClosed::Reaching { path: path.clone(), function });
             }

@@ -219,8 +219,10 @@ fn toolchain(name: &str, compiler: &str, trial: &Trial, known: Option<&HostRepor
             let check =
                 Check::bad(name, &format!("{compiler}: toolchain: a test compile is not done there: {why}"));
             if why.contains("--store-size") {
-                return check
-                    .mend("start distccd there with a larger --store-size, or make room on its disk");
+                return check.mend("start distccd there with a larger --store-size");
+            }
+            if why.contains("disk is too full") {
+                return check.mend("make room on its disk, where its --temp-dir is");
             }
             match refused || why.contains("toolchain") || why.contains("no compiler") {
                 true => check.mend(&format!("no toolchain: install this machine's version of {compiler} there, or let it make user namespaces, so that compilers can be sent")),

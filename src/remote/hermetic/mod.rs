@@ -27,7 +27,7 @@ use super::job::{Context, Event, blocking, cancelled};
 use super::line::Line;
 use super::process::Control;
 use super::sandbox::Sandbox;
-use super::store::{Store, TooLarge};
+use super::store::{Shortage, Store};
 use super::view::catalogue::Catalogue;
 use super::view::pool::Pool;
 use crate::common::protocol::link::{Refusal, Unprovided};
@@ -183,7 +183,7 @@ async fn gather(
             .files
             .iter()
             .filter_map(|input| Some((input.known.key()?, input.known.entry.kind.file()?.size)));
-        context.store.could_hold(sizes, context.workshop.spare_disk()).map_err(too_large)?;
+        context.store.could_hold(sizes, context.workshop.spare_disk()).map_err(short)?;
         let (done, told) = oneshot::channel();
         let _ = events.send(Event::Want(Want { files, epoch: inputs.epoch, done })).await;
         told.await.map_err(|_| cancelled())??;
@@ -203,9 +203,14 @@ fn missing(inputs: &Inputs, client: ClientId, context: &Context) -> Result<Vec<I
     Ok(inputs.files.iter().filter(|input| is_missing(&store, input)).cloned().collect())
 }
 
-fn too_large(sizes: TooLarge) -> Refusal {
-    let detail = format!("its store is too small, {sizes} (--store-size, or a full disk)");
-    Refusal::NoSuchToolchain { detail }
+/// What never fits is not asked for again; with a full disk that may be otherwise later.
+#[allow(clippy::needless_pass_by_value, reason = "it is used as a function of errors")]
+fn short(shortage: Shortage) -> Refusal {
+    let detail = shortage.to_string();
+    match shortage {
+        Shortage::Store { .. } => Refusal::NoSuchToolchain { detail },
+        Shortage::Disk { .. } => Refusal::Failed { detail },
+    }
 }
 
 fn too_small() -> Refusal {

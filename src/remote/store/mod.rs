@@ -32,7 +32,7 @@ use tempfile::NamedTempFile;
 
 pub use index::Key;
 use index::{Index, on_disk};
-pub use room::TooLarge;
+pub use room::Shortage;
 use watch::{Change, Watch};
 
 use super::clients::ClientId;

@@ -7,14 +7,25 @@ use std::sync::atomic::Ordering;
 use super::index::{lasting, on_disk};
 use super::{Key, Store};
 
-/// More than a store holds, in bytes.
+/// Why files cannot be there at the same time; in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("one job reads {} MiB and there is room for {} MiB", .needed.div_ceil(1 << 20), .room >> 20)]
-pub struct TooLarge {
-    /// What files take together.
-    pub needed: u64,
-    /// What may be there at once.
-    pub room: u64,
+pub enum Shortage {
+    /// They are more than the store may ever hold.
+    #[error("its store is too small: one job reads {} MiB, and {} MiB may be kept (--store-size)", .needed.div_ceil(1 << 20), .room >> 20)]
+    Store {
+        /// What they take together.
+        needed: u64,
+        /// What may be there.
+        room: u64,
+    },
+    /// The disk has not so much to spare now.
+    #[error("its disk is too full: one job reads {} MiB, and there is room for {} MiB", .needed.div_ceil(1 << 20), .room >> 20)]
+    Disk {
+        /// What they take together.
+        needed: u64,
+        /// What is kept now, and what is to spare.
+        room: u64,
+    },
 }
 
 impl Store {
@@ -27,12 +38,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Returns how much they are, and how much may be.
-    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>, spare: u64) -> Result<(), TooLarge> {
+    /// Returns what they are too many for.
+    pub fn could_hold(&self, files: impl Iterator<Item = (Key, u64)>, spare: u64) -> Result<(), Shortage> {
         let sizes: HashMap<Key, u64> = files.collect();
         let needed = sizes.values().fold(0, |sum: u64, size| sum.saturating_add(on_disk(*size)));
-        let room = lasting(self.max_bytes).min(self.index().bytes().saturating_add(spare));
-        if needed > room { Err(TooLarge { needed, room }) } else { Ok(()) }
+        let most = lasting(self.max_bytes);
+        let now = self.index().bytes().saturating_add(spare);
+        match needed {
+            _ if needed > most => Err(Shortage::Store { needed, room: most }),
+            _ if needed > now => Err(Shortage::Disk { needed, room: now }),
+            _ => Ok(()),
+        }
     }
 
     /// Takes out so many bytes of what was used longest ago.

@@ -254,11 +254,15 @@ fn files_that_never_fit_together_are_known_by_their_sizes() {
     };
     assert_eq!(store.could_hold(sizes(15), u64::MAX), Ok(()));
     let room = 15 * BLOCK as u64;
-    assert_eq!(store.could_hold(sizes(16), u64::MAX), Err(TooLarge { needed: 16 * BLOCK as u64, room }));
+    assert_eq!(
+        store.could_hold(sizes(16), u64::MAX),
+        Err(Shortage::Store { needed: 16 * BLOCK as u64, room })
+    );
     // What is there may go, so that others come.
     let spare = 3 * BLOCK as u64;
     assert_eq!(store.could_hold(sizes(4), spare), Ok(()));
-    assert!(store.could_hold(sizes(5), spare).is_err());
+    let (needed, room) = (5 * BLOCK as u64, 4 * BLOCK as u64);
+    assert_eq!(store.could_hold(sizes(5), spare), Err(Shortage::Disk { needed, room }));
     assert!(store.has(&held));
 }
 

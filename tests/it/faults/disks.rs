@@ -71,6 +71,6 @@ fn a_store_that_is_too_small_for_a_compiler_is_sent_none_of_it() {
     assert_eq!((farm.total("remote"), farm.total("local")), (0, 2), "{status}");
     assert_eq!((&host["state"], &host["refused_toolchains"]), (&"up".into(), &1.into()), "{status}");
     assert!(host["bytes_sent"].as_u64().is_some_and(|bytes| bytes < 100_000), "{status}");
-    assert!(status.to_string().contains("its store is too small, one job reads"), "{status}");
+    assert!(status.to_string().contains("its store is too small: one job reads"), "{status}");
     farm.finish();
 }
