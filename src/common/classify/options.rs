@@ -189,7 +189,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     here("-fdriver-only", Alone, NotACompile),
     among("-fdump", Prefix, WritesFiles, Dumps),
     here("-fdump-ada-spec", Prefix, WritesFiles),
-    here("-fdump-analyzer", Prefix, WritesFiles),
+    here("-fdump-analyzer-stderr", Alone, WritesFiles),
     here("-fembed-", Prefix, ReadsFiles),
     among("-fembed-bitcode", Prefix, ReadsFiles, Word),
     entry("-ffile-compilation-dir=", Joined, Text, Kept),

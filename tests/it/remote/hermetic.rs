@@ -238,7 +238,7 @@ fn a_compile_that_writes_where_nobody_knew_has_no_answer() {
     let mut client = Client::new(volunteer.link());
     let refused = project.play(&mut client, 1, "echo x > ../include/b.h").err();
     assert!(
-        matches!(&refused, Some(Refusal::Failed { detail }) if detail.contains("does not tell")),
+        matches!(&refused, Some(Refusal::Forbidden { detail }) if detail.contains("does not tell")),
         "{refused:?}"
     );
     // A response file may say so, so then it may write anywhere.
