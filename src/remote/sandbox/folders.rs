@@ -204,7 +204,8 @@ fn is_systems(folder: &[u8]) -> bool {
 
 /// Where a path leads, links followed; no link leads to `cwd`. What is not there is taken by its name.
 fn real(cwd: &[u8], path: &[u8], tree: &impl Tree) -> Vec<u8> {
-    let mut real = if path.starts_with(b"/") { Vec::new() } else { cwd.to_vec() };
+    let above = if path.starts_with(b"/") { b"" } else { cwd.strip_suffix(b"/").unwrap_or(cwd) };
+    let mut real = above.to_vec();
     let parts = |path: &[u8]| path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect::<Vec<_>>();
     let mut waiting = parts(path);
     let mut links = 0;
@@ -306,6 +307,9 @@ mod tests {
         check("-c a.c -dumpdir out/", "/p/build /p/obj/x");
         check("-c a.c -o ../round/a.o", "/p");
         check("-c a.c -o /q/a.o", "/p/build");
+        let leads = |cwd: &str, path: &str| text(&real(cwd.as_bytes(), path.as_bytes(), &Example));
+        assert_eq!(leads("/", "p/disk/./a.o"), "/p/obj/x/a.o");
+        assert_eq!(leads("/p", "build//out/../../../../.."), "/");
     }
 
     #[test]
