@@ -230,7 +230,8 @@ impl<'a> Reader<'a> {
 
     fn rooted(&mut self, name: &str, path: &[u8]) -> Result<(), String> {
         // `=` and `$SYSROOT` stand for the sysroot, which is not in the tree.
-        if path.is_empty() || path.starts_with(b"=") || path.starts_with(b"$") {
+        // A word of its own that begins with `@` is a response file, wherever it stands.
+        if matches!(path.first(), None | Some(b'=' | b'$' | b'@')) {
             return Err(refused(path));
         }
         let path = self.place.path(path)?;
@@ -328,6 +329,9 @@ mod tests {
             "-Wa,-al=x",
             "-march=native",
             "-I @x",
+            "-I@x",
+            "-include@x",
+            "-Wp,-I@x",
             "-E",
             "--param @x",
             "-Xclang -load",

@@ -15,7 +15,6 @@ use distcc::common::limits::LINK_CHUNK_MAX_BYTES;
 use distcc::common::protocol::link::{
     Compile, Compiled, FrameHeader, FrameKind, Part, Refusal, ToBroker, ToVolunteer,
 };
-use distcc::common::protocol::wire;
 use distcc::common::toolchain::Digest;
 
 use super::link::Link;
@@ -334,19 +333,7 @@ impl Client {
         let products = compiled.products.iter().map(|product| product.part);
         let parts: Vec<Part> = [compiled.stdout, compiled.stderr].into_iter().chain(products).collect();
         let total: u64 = parts.iter().map(|part| part.packed).sum();
-        let mut data = Vec::new();
-        while (data.len() as u64) < total {
-            let (header, body) = self.link.frame();
-            match header.kind {
-                FrameKind::Data => {
-                    assert_eq!(header.job, compiled.job);
-                    data.extend_from_slice(&body);
-                    let bytes = body.len() as u32;
-                    self.link.send(&ToVolunteer::Window { job: compiled.job, bytes });
-                }
-                _ => drop(wire::decode::<ToBroker>(&body).unwrap()),
-            }
-        }
+        let data = self.link.data_of(compiled.job, total);
         let mut rest = &data[..];
         let mut unpacked =
             parts.iter().map(|part| Piece::take(&mut rest, part).and_then(Piece::to_vec).unwrap());

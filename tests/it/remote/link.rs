@@ -1,5 +1,6 @@
 //! The broker's end of a link, as simple as the protocol allows.
 
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -29,6 +30,9 @@ pub fn dial(port: u16) -> TcpStream {
 /// The broker's end of a link.
 pub struct Link {
     pub stream: StreamOwned<ClientConnection, TcpStream>,
+    /// Data of jobs that nobody has taken yet.
+    data: HashMap<u32, Vec<u8>>,
+    messages: VecDeque<ToBroker>,
 }
 
 impl Link {
@@ -36,7 +40,11 @@ impl Link {
     pub fn connect(port: u16, client: &Identity) -> Self {
         let config = tls::client(client, Box::new(|_| true)).unwrap().config;
         let connection = ClientConnection::new(config, tls::nobody_in_particular()).unwrap();
-        Link { stream: StreamOwned::new(connection, dial(port)) }
+        Link {
+            stream: StreamOwned::new(connection, dial(port)),
+            data: HashMap::new(),
+            messages: VecDeque::new(),
+        }
     }
 
     pub fn hello(&mut self) {
@@ -61,10 +69,23 @@ impl Link {
         (header, body)
     }
 
+    /// The next message; data that come before it are kept for who takes that job's.
     pub fn next(&mut self) -> ToBroker {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return message;
+            }
+            self.take_in();
+        }
+    }
+
+    /// Takes in one frame.
+    fn take_in(&mut self) {
         let (header, body) = self.frame();
-        assert_eq!(header.kind, FrameKind::Message);
-        wire::decode(&body).unwrap()
+        match header.kind {
+            FrameKind::Data => self.data.entry(header.job).or_default().extend(body),
+            _ => self.messages.push_back(wire::decode(&body).unwrap()),
+        }
     }
 
     /// The next message that is wanted; keep-alives and credits pass.
@@ -126,22 +147,29 @@ impl Link {
         (result, parts)
     }
 
+    /// So many bytes of a job; what belongs to others may come between.
+    pub fn data_of(&mut self, job: u32, total: u64) -> Vec<u8> {
+        let mut data = Vec::new();
+        while (data.len() as u64) < total {
+            match self.data.remove(&job) {
+                Some(more) => {
+                    let bytes = more.len() as u32;
+                    data.extend(more);
+                    self.send(&ToVolunteer::Window { job, bytes });
+                }
+                None => self.take_in(),
+            }
+        }
+        assert_eq!(data.len() as u64, total);
+        data
+    }
+
     /// What a result has announced.
     pub fn parts_of(&mut self, result: &JobResult) -> Vec<Vec<u8>> {
         let parts: Vec<Part> =
             [result.stdout, result.stderr].into_iter().chain(result.outputs.iter().copied()).collect();
         let total: u64 = parts.iter().map(|part| part.packed).sum();
-        let mut data = Vec::new();
-        while (data.len() as u64) < total {
-            let (header, body) = self.frame();
-            if header.kind == FrameKind::Data {
-                assert_eq!(header.job, result.job);
-                data.extend_from_slice(&body);
-                let bytes = body.len() as u32;
-                self.send(&ToVolunteer::Window { job: result.job, bytes });
-            }
-        }
-        assert_eq!(data.len() as u64, total);
+        let data = self.data_of(result.job, total);
         let mut rest = &data[..];
         let unpacked = parts.iter().map(|part| Piece::take(&mut rest, part).and_then(Piece::to_vec).unwrap());
         unpacked.collect()
