@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::access::Access;
+use super::admit::Sample;
 use super::config::{Answer, Config, Role};
 use super::guard;
 use super::job::Context;
@@ -347,8 +348,7 @@ async fn keep_sampling(context: Arc<Context>) {
         let look = move || {
             // Before somebody else puts something there. Whatever is in the way, a job is told.
             let _ = shared.mend();
-            make_room(&shared);
-            sample::take(&shared.root.jobs)
+            make_room(&shared)
         };
         let sample = tokio::task::spawn_blocking(look).await;
         if let Ok(sample) = sample {
@@ -357,18 +357,22 @@ async fn keep_sampling(context: Arc<Context>) {
     }
 }
 
-/// Lets go of trees and then of stored files, where the disk is nearly full of them.
-fn make_room(context: &Context) {
+/// Lets go of trees and then of stored files, where the disk is nearly full of them; how the machine is then.
+fn make_room(context: &Context) -> Sample {
     let look = || sample::take(&context.root.jobs);
-    if context.gate.is_short_of_disk(&look()) {
+    let mut sample = look();
+    if context.gate.is_short_of_disk(&sample) {
         if let Ok(hermetic) = &context.hermetic {
             hermetic.pool.forsake();
         }
-        let wanted = context.gate.disk_wanted(&look());
+        sample = look();
+        let wanted = context.gate.disk_wanted(&sample);
         if wanted > 0 {
             context.store.release(wanted);
+            sample = look();
         }
     }
+    sample
 }
 
 /// Whether SIGHUP means that the terminal is gone.

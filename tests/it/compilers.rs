@@ -265,19 +265,20 @@ fn a_plugin_that_may_read_what_no_option_names_stays_here() {
     )
     .expect("written");
     fs::write(folder.join("word.c"), "int word(void) { return 1; }\n").expect("written");
+    // By a name that libraries of compilers have, too.
     let made = Command::new("gcc")
-        .args("-shared -fPIC plugin.c word.c -o tiny.so".split(' '))
+        .args("-shared -fPIC plugin.c word.c -o libclang_tiny.so".split(' '))
         .current_dir(&folder)
         .status();
     assert!(made.expect("gcc runs").success());
-    let words = ["gcc", "-fplugin=./tiny.so", "-fplugin-arg-tiny-key=value", "-c", "a.c"];
+    let words = ["gcc", "-fplugin=./libclang_tiny.so", "-fplugin-arg-libclang_tiny-key=value", "-c", "a.c"];
     let explained = {
         let mut command = farm.command(SHIM);
         command.arg("--explain").args(words).current_dir(&folder);
         run(command, COMMAND_MAX)
     };
     let text = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(text.contains("tiny.so calls fopen: what else it depends on cannot be told"), "{text}");
+    assert!(text.contains("libclang_tiny.so calls fopen: what else it depends on cannot be told"), "{text}");
     let mut compile = farm.command(SHIM);
     compile.args(words).current_dir(&folder);
     run(compile, COMMAND_MAX).expect_success("a compile");

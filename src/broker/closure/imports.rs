@@ -18,12 +18,14 @@ use super::elf::ElfError;
 use crate::common::bytes::Bytes;
 
 /// Functions that open files, look at them or at the environment, start programs, load code or talk to others.
-const REACHING: [&str; 50] = [
+const REACHING: [&str; 59] = [
     "access",
     "canonicalize_file_name",
     "connect",
     "dlmopen",
     "dlopen",
+    "dlsym",
+    "dlvsym",
     "eaccess",
     "environ",
     "euidaccess",
@@ -41,10 +43,14 @@ const REACHING: [&str; 50] = [
     "fstatat",
     "fts_open",
     "ftw",
+    "get_current_dir_name",
+    "getaddrinfo",
     "getcwd",
     "getenv",
+    "gethostbyname",
     "gethostname",
     "getlogin",
+    "getpwent",
     "getpwnam",
     "getpwuid",
     "glob",
@@ -65,10 +71,13 @@ const REACHING: [&str; 50] = [
     "realpath",
     "scandir",
     "secure_getenv",
+    "shm_open",
     "stat",
     "statx",
     "syscall",
     "system",
+    "uname",
+    "vfork",
 ];
 
 /// Others whose names C++ has lengthened, by a part of them.
@@ -111,12 +120,24 @@ pub fn is_common(path: &[u8]) -> bool {
     COMMON.iter().any(|begin| name.starts_with(begin))
 }
 
+/// Nothing, where the code at `path` cannot look for anything.
+///
+/// # Errors
+///
+/// [`NotClosed::Reaching`] where it can; else as [`reaching`].
+pub fn reaches_for_nothing(path: &Path) -> Result<(), NotClosed> {
+    match reaching(path)? {
+        Some(function) => Err(NotClosed::Reaching { path: Bytes::from(path), function }),
+        None => Ok(()),
+    }
+}
+
 /// The first function that the code at `path` calls, or might call, to reach for what no option names; `None` where there is none.
 ///
 /// # Errors
 ///
 /// [`NotClosed::Unreadable`], and [`NotClosed::Broken`] where no table tells what it calls.
-pub fn reaching(path: &Path) -> Result<Option<Bytes>, NotClosed> {
+fn reaching(path: &Path) -> Result<Option<Bytes>, NotClosed> {
     let unreadable =
         |error: io::Error| NotClosed::Unreadable { path: Bytes::from(path), why: error.to_string() };
     let cached = ReadCache::new(File::open(path).map_err(unreadable)?);

@@ -416,15 +416,15 @@ impl Closure {
             }
         }
         let entries = layout.finish(digests)?.0;
+        imports::reaches_for_nothing(path)?;
         let is_known = |path: &Bytes| self.entries.binary_search_by(|known| known.path.cmp(path)).is_ok();
         let is_own = |entry: &&Entry| {
             entry.kind.file().is_some() && !is_known(&entry.path) && !imports::is_common(&entry.path)
         };
-        for Entry { path, .. } in entries.iter().filter(is_own) {
-            if let Some(function) = imports::reaching(path.as_path())? {
-                return Err(NotClosed::Reaching { path: path.clone(), function });
-            }
-        }
+        entries
+            .iter()
+            .filter(is_own)
+            .try_for_each(|entry| imports::reaches_for_nothing(entry.path.as_path()))?;
         Ok(entries)
     }
 }

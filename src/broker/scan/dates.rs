@@ -194,13 +194,22 @@ fn could_be_inner(text: &[u8], start: usize, end: usize) -> bool {
     let blank = |byte: &u8| b" \t\r\n\\".contains(byte);
     let before = text[..start].iter().rposition(|byte| !blank(byte)).map(|at| text[at]);
     let after = text[end..].iter().find(|byte| !blank(byte));
-    let ends_line =
-        text[end..].iter().find(|byte| !b" \t\r".contains(byte)).is_none_or(|byte| *byte == b'\n');
-    let line = &text[text[..start].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)..start];
-    let is_body = ends_line && (line.trim_ascii_start().starts_with(b"#") || before == Some(b'='));
+    let next = text[end..].iter().find(|byte| !b" \t\r".contains(byte));
+    let ends_line = next.is_none_or(|byte| b"\n/\\".contains(byte));
+    let (above, line) = text[..start].split_at(line_start(text, start));
+    let line = line.trim_ascii_start();
+    // A definition, or the rest of one.
+    let is_defined =
+        line.starts_with(b"#") || line.starts_with(b"%:") || above.trim_ascii_end().ends_with(b"\\");
+    let is_body = ends_line && (is_defined || before == Some(b'='));
     let is_between = before.is_none_or(|byte| b"(,#:/".contains(&byte))
         && after.is_none_or(|byte| b"),#%/".contains(byte));
     is_body || is_between
+}
+
+/// Where the line begins that `at` is in.
+fn line_start(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
 /// Whether underscores could be the last piece of something: not where more is pasted to them, nor as the first of
@@ -285,7 +294,14 @@ mod tests {
         let socket = "#define ONE(type) struct type *__##type##__;\n";
         check(&[socket, "enum { DATE, TIME }; int x = TIME; unsigned u __attribute__((mode(TI)));"], false);
         check(&[socket, "typedef double DATE;\nvoid f(DATE *, TIME t);\nDATE\ng(void);"], false);
-        check(&[socket, "#define T TIME\n"], true);
+        for body in [
+            "#define T TIME\n",
+            "#define T() TIME // x\n",
+            "#define T \\\n  TIME\n",
+            "%:define T DATE /* x */",
+        ] {
+            check(&[socket, body], true);
+        }
         check(&[socket, "-DT=DATE"], true);
         check(&[socket, "ONE(\n  IME /* x */ )"], true);
     }
