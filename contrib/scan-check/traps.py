@@ -6,7 +6,7 @@
 Each trap is compiled by gcc and clang under several sets of flags; any wrong answer makes the
 exit status 1. What the scanner declines is counted.
 """
-import collections, os, sys
+import collections, concurrent.futures, os, sys
 
 import check
 import traps_more
@@ -69,22 +69,32 @@ T.update(traps_more.TRAPS)
 for n,b in T.items(): w(n,b)
 
 
+def commands():
+    """Each trap's commands, and the trap's name."""
+    common = ["-Ii", "-isystem", "sys", "-isystem", "sys2"]
+    for name in T:
+        cpp = name.endswith(".cc")
+        if cpp:
+            standards = [["-std=c++17"], ["-std=c++20", "-O2"], ["-std=gnu++23"]]
+        else:
+            standards = [["-std=c99"], ["-std=gnu89", "-mavx2"], ["-std=c2x", "-O1"]]
+        for extra in ([], ["-trigraphs"], ["-fms-extensions"], ["-O2", "-march=haswell"], *standards):
+            for driver in ("g++", "clang++") if cpp else ("gcc", "clang"):
+                yield name, [driver, "-w", *common, *extra, "-c", name]
+
+
 def compare():
     program = os.environ.get("SCAN") or os.path.join(check.ROOT, "target", "release", "examples", "scan")
     scanner = check.Scanner(program)
     counts, reasons = collections.Counter(), collections.Counter()
-    common = ["-Ii", "-isystem", "sys", "-isystem", "sys2"]
-    for name in T:
-        sets = [["-std=c++17"], ["-std=c++20", "-O2"], ["-std=gnu++23"]] if name.endswith(".cc") else [["-std=c99"], ["-std=gnu89", "-mavx2"], ["-std=c2x", "-O1"]]
-        for extra in ([], ["-trigraphs"], ["-fms-extensions"], ["-O2", "-march=haswell"], *sets):
-            for driver in ("g++", "clang++") if name.endswith(".cc") else ("gcc", "clang"):
-                argv = [driver, "-w", *common, *extra, "-c", name]
-                result, why = check.check(scanner, argv, WORK, False, set(), "")
-                counts[result] += 1
-                if result == "wrong":
-                    print("WRONG", " ".join(argv), why)
-                if result == "declined":
-                    reasons[name, why.split("\t")[0]] += 1
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(lambda each: (*each, *check.check(scanner, each[1], WORK, False, set(), "")), commands())
+        for name, argv, result, why in done:
+            counts[result] += 1
+            if result == "wrong":
+                print("WRONG", " ".join(argv), why)
+            if result == "declined":
+                reasons[name, why.split("\t")[0]] += 1
     for (name, reason), count in sorted(reasons.items()):
         print(f"{count:3} declined: {name}: {reason}")
     print(dict(counts))

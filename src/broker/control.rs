@@ -68,7 +68,7 @@ fn run_broker() -> ExitCode {
     if matches.get_flag("detach") {
         return super::start::detach(&[]);
     }
-    super::memory::keep_large_buffers();
+    super::memory::set_up();
     match super::serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,16 +1,18 @@
-//! What the C library's allocator is told once: memory of large buffers is kept for the next one.
+//! What the C library's allocator is told once: memory of large buffers is kept for the next one, and small pieces
+//! are put together as they are freed.
 //!
 //! Left to itself, glibc gives a buffer like a packed result back to the kernel as soon as it is freed, and the
-//! next result begins with a page fault for each 4 KiB: a third of a millisecond for an object of 2.5 MB
-//! (benches/results/2026-11-28.md). Other C libraries have no such setting, and the broker works without.
+//! next result begins with a page fault for each 4 KiB: a third of a millisecond for an object of 2.5 MB. And
+//! whenever such a buffer is freed, it goes through all small pieces that it had put aside: some hundredths of what
+//! a job costs (benches/results/2026-11-28.md). Other C libraries have no such settings, and the broker works without.
 
 /// Buffers up to this size come from the heap, and so much of it is kept when it is free. The most that glibc takes
 /// (mallopt(3), "M_MMAP_THRESHOLD").
 #[cfg(target_env = "gnu")]
 const KEPT_BYTES: libc::c_int = 32 << 20;
 
-/// Has the memory of large buffers used again.
-pub fn keep_large_buffers() {
+/// Has the memory of large buffers used again, and no small pieces put aside (beyond those of a thread).
+pub fn set_up() {
     #[cfg(target_env = "gnu")]
     tell();
 }
@@ -18,10 +20,11 @@ pub fn keep_large_buffers() {
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "no safe wrapper has these options")]
 fn tell() {
-    // SAFETY: both options take any value; one that is refused changes nothing.
+    // SAFETY: all three options take any value; one that is refused changes nothing.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
+        libc::mallopt(libc::M_MXFAST, 0);
     }
 }
 
@@ -43,7 +46,7 @@ mod tests {
     #[test]
     fn a_buffer_of_a_result_is_not_mapped_anew_for_each() {
         const BYTES: usize = 8 << 20;
-        keep_large_buffers();
+        set_up();
         drop(std::hint::black_box(vec![1_u8; BYTES]));
         let before = faults();
         for _ in 0..4 {
