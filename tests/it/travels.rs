@@ -299,6 +299,29 @@ fn assembler_texts_travel() {
     theatre.close();
 }
 
+/// As Linux is built: all its assembly stayed here.
+#[test]
+fn assembly_whose_debug_information_the_assembler_makes_travels() {
+    let theatre = Theatre::bare();
+    let text = "#include \"k.h\"\n.text\n.globl f\nf:\n\tWORD\n\tret\n";
+    let scene = |command: &str, place| {
+        let scene = Scene::new(command).file("o/a.S", text).file("o/k.h", "#define WORD nop\n");
+        theatre.check(place, &scene.file("o/a.s", ".text\nf:\tret\n").file("o/a.c", "int f;\n"));
+    };
+    for command in [
+        "gcc -Io -Wa,-gdwarf-5 -c o/a.S -o o/a.o",
+        "gcc -D__ASSEMBLY__ -Wp,-MMD,o/a.d -m64 -Wa,--gdwarf-4 -c -o a.o o/a.S",
+        "gcc -g -Wa,-g -c o/a.S",
+        "gcc -Xassembler -gdwarf-5 -c o/a.s",
+        "gcc -P -Wa,-gdwarf-5 -c o/a.s",
+    ] {
+        scene(command, Place::Remote);
+    }
+    // There the folder of the compiler's temporary file is named.
+    scene("clang -Wa,-gdwarf-5 -c o/a.S", Place::Local("option"));
+    theatre.close();
+}
+
 /// clang's own intermediate code was not taken for an object.
 #[test]
 fn intermediate_code_travels() {

@@ -76,6 +76,10 @@ pub(super) enum Effect {
     LinkTime,
     /// clang's intermediate code in the place of machine code.
     Bitcode,
+    /// The assembler makes debug information of its own, of the lines of what it is given. Its value is the assembler's word.
+    AssemblersLines,
+    /// What is assembled does not say of which source its lines are.
+    NoLineMarkers,
     /// gcc's `-fmodules-ts`: it reads compiled modules, and makes one of each interface.
     Modules,
     /// gcc's `-fmodule-mapper=`, with a plain file in its value that says where compiled modules are.
@@ -149,6 +153,7 @@ impl Effects {
         };
         listings.into_iter().all(|found| match found {
             Listing::File(file) => self.add(Effect::Writes, file),
+            Listing::Debug(piece) => self.add(Effect::AssemblersLines, piece),
             Listing::None => true,
         })
     }

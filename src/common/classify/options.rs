@@ -111,7 +111,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     entry("-MV", Alone, Nothing, Dependency(DependencyOption::Flag)),
     entry("-ObjC", Alone, Nothing, OtherLanguage),
     entry("-ObjC++", Alone, Nothing, OtherLanguage),
-    among("-P", Alone, ChangesPreprocessing, Effect::Nothing),
+    among("-P", Alone, ChangesPreprocessing, Effect::NoLineMarkers),
     here("-Q", Alone, Prints),
     entry("-Qn", Alone, Nothing, Kept),
     entry("-Qunused-arguments", Alone, Nothing, Kept),

@@ -83,9 +83,6 @@ const ASSEMBLER: [&[u8]; 18] = [
 ];
 
 /// Whether every piece of a list behind `-Wa,` may leave the client.
-///
-/// Debug options of the assembler (`--gdwarf-5`, `-g`) stay here: they record the name of the
-/// compiler's temporary file, another in each run.
 pub(super) fn assembler_words(list: &[u8]) -> bool {
     let mut pieces = list.split(|byte| *byte == b',');
     while let Some(piece) = pieces.next() {
@@ -119,7 +116,24 @@ pub(super) enum Listing<'a> {
     None,
     /// A listing in a file.
     File(&'a [u8]),
+    /// Debug information of the assembler's own (`-gdwarf-5`).
+    Debug(&'a [u8]),
 }
+
+/// The forms of gas's options for debug information of its own (as, "-g", "--gdwarf-N").
+const DEBUG: [&[u8]; 11] = [
+    b"-g",
+    b"--gen-debug",
+    b"-gdwarf2",
+    b"-gdwarf-2",
+    b"-gdwarf-3",
+    b"-gdwarf-4",
+    b"-gdwarf-5",
+    b"--gdwarf-2",
+    b"--gdwarf-3",
+    b"--gdwarf-4",
+    b"--gdwarf-5",
+];
 
 /// What a piece writes: it is one that may leave anyhow, or asks for a listing (`-adhln=FILE`).
 ///
@@ -128,6 +142,9 @@ pub(super) enum Listing<'a> {
 pub(super) fn listing(piece: &[u8]) -> Option<Listing<'_>> {
     if assembler_word(piece) {
         return Some(Listing::None);
+    }
+    if DEBUG.contains(&piece) {
+        return Some(Listing::Debug(piece));
     }
     let rest = piece.strip_prefix(b"-a")?;
     let (letters, file) = match rest.iter().position(|&byte| byte == b'=') {
@@ -151,7 +168,10 @@ mod tests {
         assert_eq!(listing(b"-adhln=o/a.lst"), Some(Listing::File(b"o/a.lst")));
         assert_eq!(listing(b"-aln"), Some(Listing::None));
         assert_eq!(listing(b"--noexecstack"), Some(Listing::None));
-        for piece in ["-a", "-a=x", "-al=x", "-adhlng=x", "-aln=", "-aln=@x", "--MD", "-g", "@x", "-I.", ""] {
+        assert_eq!(listing(b"--gdwarf-5"), Some(Listing::Debug(b"--gdwarf-5")));
+        for piece in
+            ["-a", "-a=x", "-al=x", "-adhlng=x", "-aln=", "-aln=@x", "--MD", "-gstabs", "@x", "-I.", ""]
+        {
             assert_eq!(listing(piece.as_bytes()), None, "{piece}");
         }
     }

@@ -72,6 +72,7 @@ pub(super) fn conclude(
     // What the words of the preprocessor's command mean to one family only is nothing to a command that
     // stays as it is.
     let family = if needed.is_some() { None } else { family };
+    let of_assembler = scan.effects.has(Effect::AssemblersLines).then_some(Family::Gcc);
     let modules = Modules::of(&scan.effects, form);
     let (hermetic, of_names) = among_files(facts, &scan.effects, needed, scan.without_times, modules);
     let mut job = CompileJob {
@@ -84,7 +85,7 @@ pub(super) fn conclude(
         preprocess,
         compile,
         native: scan.native,
-        family: family.or(of_names).or(gccs_own),
+        family: family.or(of_names).or(gccs_own).or(of_assembler),
         hermetic,
     };
     job.hermetic.reads.splice(0..0, files.iter().map(|file| Read::response(file)));
@@ -158,11 +159,24 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
         let option = Bytes::from("-fverbose-asm");
         needed.get_or_insert(LocalReason::Option { option, why: OptionRule::RecordsPlaces });
     }
+    refuse_lines(&scan.effects, &kind, driver)?;
     if scan.other_gcc && scan.external_assembler {
         let option = Bytes::from("--gcc-toolchain");
         return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });
     }
     Ok(Asked { emit, kind, named, output, needed })
+}
+
+/// Refuses debug information of the assembler's own where it names the compiler's temporary file, another in each run:
+/// of all that is not assembly with the places of its source. clang names the folder of that file.
+fn refuse_lines(effects: &Effects, kind: &Kind, driver: Driver) -> Result<(), LocalReason> {
+    let Some(word) = effects.values(Effect::AssemblersLines).next() else { return Ok(()) };
+    let says_whence = kind.form == Form::Preprocessed || !effects.has(Effect::NoLineMarkers);
+    if kind.language == Language::Assembler && says_whence && !driver.clang {
+        return Ok(());
+    }
+    let option = Bytes::from([b"-Wa,".as_slice(), word].concat());
+    Err(LocalReason::Option { option, why: OptionRule::Records })
 }
 
 /// What the command means among the client's own files, and the family for which alone that holds.
