@@ -76,7 +76,7 @@ pub(super) enum Effect {
     LinkTime,
     /// clang's intermediate code in the place of machine code.
     Bitcode,
-    /// The assembler makes debug information of its own, of the lines of what it is given. Its value is the assembler's word.
+    /// The assembler makes debug information of its own, of the lines of what it is given; with its word for that.
     AssemblersLines,
     /// What is assembled does not say of which source its lines are.
     NoLineMarkers,
