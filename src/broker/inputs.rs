@@ -55,8 +55,15 @@ impl Inputs {
                 Ok(files) => return Ok(Inputs::of_files(source, files)),
                 Err(why) => {
                     source.must_be_text(&why)?;
-                    let text = source.text().await?;
-                    return Ok(Inputs { why_text: why.key(), ..Inputs::of_text(source, text) });
+                    let why_text = why.key();
+                    let text = match source.text().await {
+                        Ok(text) => text,
+                        Err(reason) => {
+                            let files = source.files_after_all(why).await.map_err(|_| reason)?;
+                            return Ok(Inputs::of_files(source, files));
+                        }
+                    };
+                    return Ok(Inputs { why_text, ..Inputs::of_text(source, text) });
                 }
             },
             Form::ClassicSet => {
@@ -170,6 +177,10 @@ impl Inputs {
 impl Source {
     async fn files(&self) -> Result<Arc<FilesJob>, NotHermetic> {
         self.shared.hermetic.files(&self.plan, &self.invocation).await
+    }
+
+    async fn files_after_all(&self, why: NotHermetic) -> Result<Arc<FilesJob>, NotHermetic> {
+        self.shared.hermetic.files_after_all(&self.plan, &self.invocation, why).await
     }
 
     /// A job that does not travel as files travels as a text, unless that cannot carry it.

@@ -299,6 +299,26 @@ fn assembler_texts_travel() {
     theatre.close();
 }
 
+/// Once lists had been dearer than texts in a broker, all that the scanner declines stayed here for good.
+#[test]
+fn what_no_text_can_carry_is_listed_however_dear_lists_are() {
+    let theatre = Theatre::bare();
+    let blob = "__asm__(\".incbin \\\"b.bin\\\"\");\nint a;\n";
+    let scene = |compiler: &str, text: &str| {
+        let scene = Scene::new(&format!("{compiler} -c a.c")).file("a.c", text);
+        scene.file("b.bin", "data").file("x.h", "")
+    };
+    let declarations: String =
+        (0..100_000).map(|number| format!("extern int of_no_use_{number};\n")).collect();
+    theatre.check(Place::Remote, &scene("gcc", &(blob.to_owned() + &declarations)));
+    // Of this nobody can tell, and no volunteer has the compiler; the text was cheap.
+    let unclear = "int spl\\\nit;\n#include \"x.h\"\nconst char *t = __TIMESTAMP__;\n";
+    theatre.check(Place::Local("no-text-compiler"), &scene("clang", unclear));
+    theatre.check(Place::Remote, &scene("gcc", blob));
+    theatre.check(Place::Remote, &scene("clang", "int spl\\\nit;\n#include \"x.h\"\nint a;\n"));
+    theatre.close();
+}
+
 /// As Linux is built: all its assembly stayed here.
 #[test]
 fn assembly_whose_debug_information_the_assembler_makes_travels() {

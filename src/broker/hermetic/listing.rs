@@ -81,11 +81,16 @@ pub fn is_worth_asking(why: &Declined) -> bool {
     }
 }
 
+/// Toolchains of which it is remembered that their texts are not taken.
+const UNTAKEN_MAX: usize = 1000;
+
 /// What asking costs beside preprocessing, measured as it goes: microseconds, averages.
 #[derive(Debug, Default)]
 pub struct Costs {
     list_us: AtomicU64,
     text_us: AtomicU64,
+    /// Toolchains whose texts some volunteer did not take.
+    untaken: Mutex<HashSet<Digest>>,
 }
 
 impl Costs {
@@ -99,8 +104,21 @@ impl Costs {
         average(&self.text_us, took);
     }
 
+    /// A volunteer has no compiler of its own for this toolchain's texts.
+    pub fn text_not_taken(&self, toolchain: Digest) {
+        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        if untaken.len() >= UNTAKEN_MAX {
+            untaken.clear();
+        }
+        untaken.insert(toolchain);
+    }
+
+    fn is_taken(&self, toolchain: &Digest) -> bool {
+        !self.untaken.lock().unwrap_or_else(PoisonError::into_inner).contains(toolchain)
+    }
+
     /// Whether a list is what this job needs. With debug information or warnings a text does not give
-    /// the same; else what has been cheaper so far.
+    /// the same, and one that nobody takes gives nothing; else what has been cheaper so far.
     pub fn prefer_list(&self, plan: &Plan) -> bool {
         let warns = |word: &Bytes| word.starts_with(b"-W") && word.get(3) != Some(&b',');
         let text = self.text_us.load(Ordering::Relaxed);
@@ -108,6 +126,7 @@ impl Costs {
             || has_debug(&plan.arguments)
             || plan.expanded.iter().any(warns)
             || text == 0
+            || !self.is_taken(&plan.compiler.toolchain.id)
             || self.list_us.load(Ordering::Relaxed) <= text
     }
 }

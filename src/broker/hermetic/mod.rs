@@ -4,6 +4,7 @@
 //! with its toolchain's (its closure), and numbers what a link must know ([`dictionary`]). What a
 //! volunteer lacks of it, it asks for; [`bundle`] packs it. What comes back, [`result`] puts in place.
 
+mod asking;
 pub mod audit;
 pub mod bundle;
 pub mod counts;
@@ -20,7 +21,6 @@ pub mod set;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 use self::dictionary::{Dictionary, Numbered};
 use self::jobs::{Basis, Jobs};
@@ -36,7 +36,6 @@ use crate::common::dependencies::absolute;
 use crate::common::inputs::{Entry, Item, Runs};
 use crate::common::invocation::Invocation;
 use crate::common::protocol::link::Compile;
-use crate::common::reason::ModuleRule;
 use crate::common::toolchain::Digest;
 
 /// Toolchains remembered; beyond it the memory starts afresh.
@@ -208,57 +207,7 @@ impl Hermetic {
         if !self.costs.prefer_list(plan) {
             return Err(NotHermetic::Declined(declined));
         }
-        tracing::debug!(source = %plan.job.source, why = %declined, "the compiler is asked what it reads");
-        let began = Instant::now();
-        let answer = listing::ask(plan, invocation).await;
-        let answer = answer.map_err(|why| NotHermetic::Unlisted(declined.clone(), why))?;
-        let second = self.off_the_loop(&closure, plan, invocation, move |hermetic, plan, invocation| {
-            let set = hermetic.listed.assemble(&answer, plan, invocation);
-            set.map(Arc::new).map_err(|why| NotHermetic::Unlisted(declined, why))
-        });
-        let job = second.await?;
-        self.costs.list(began.elapsed());
-        self.counts.list();
-        Ok(job)
-    }
-
-    /// A job with modules: what compiled ones were made of, their compiler knows.
-    async fn with_modules(
-        self: &Arc<Self>,
-        closure: &Arc<Closure>,
-        plan: &Arc<Plan>,
-        invocation: &Arc<Invocation>,
-        mut prepared: Result<Arc<FilesJob>, NotHermetic>,
-    ) -> Result<Arc<FilesJob>, NotHermetic> {
-        for _ in 0..modules::ROUNDS_MAX {
-            let (found, paths) = match prepared {
-                Err(NotHermetic::Compiled(found, paths)) => (found, paths),
-                // With precompiled headers as well, nobody asks.
-                Err(NotHermetic::Precompiled(_)) => return Err(NotHermetic::Modules(ModuleRule::Header)),
-                done => return done,
-            };
-            self.modules.ask(plan, invocation, &paths, &self.digests).await.map_err(|why| match why {
-                Unknown::Stays(why) => NotHermetic::Modules(why),
-                Unknown::Ask(_) => NotHermetic::Modules(ModuleRule::Unknown),
-            })?;
-            prepared = self.off_the_loop(closure, plan, invocation, move |_, _, _| Ok(found)).await;
-        }
-        Err(NotHermetic::Modules(ModuleRule::Unknown))
-    }
-
-    /// A job with a precompiled header of clang's that has not been met before: clang wants all files
-    /// that it was made of, and knows them.
-    async fn with_its_files(
-        self: &Arc<Self>,
-        closure: &Arc<Closure>,
-        plan: &Arc<Plan>,
-        invocation: &Arc<Invocation>,
-        found: Arc<InputSet>,
-    ) -> Result<Arc<FilesJob>, NotHermetic> {
-        let unlisted = |why| NotHermetic::Unlisted(Declined::Precompiled(plan.job.source.clone()), why);
-        let answer = listing::ask(plan, invocation).await.map_err(unlisted)?;
-        self.inside.learn(&found, &answer);
-        self.off_the_loop(closure, plan, invocation, move |_, _, _| Ok(found)).await
+        self.as_listed(&closure, plan, invocation, declined).await
     }
 
     /// Finds the files on a thread that may wait, and makes a job of them.

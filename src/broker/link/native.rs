@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,11 +74,32 @@ struct Travel {
     /// When it was first wanted, also if it failed to arrive since.
     begun: Instant,
     arrival: Arc<Mutex<Arrival>>,
+    /// When it was last sent, after how long that failed, and how often it had failed before.
+    sent: Instant,
+    took: Arc<OnceLock<Duration>>,
+    failures: u32,
 }
+
+/// What a volunteer could not keep, as one whose store is full of what other clients use, takes no more than this part
+/// of the line's time, and half as much with each failure, so many times; but it is tried again after the longest rest.
+const WASTE: u32 = 8;
+const HALVINGS_MAX: u32 = 4;
+const REST_MAX: Duration = Duration::from_secs(600);
 
 impl Travel {
     fn has_failed(&self) -> bool {
         matches!(*self.provided.borrow(), Some(Err(_)))
+    }
+
+    /// Why it is not sent again yet, if it failed for the volunteer's sake and not long ago. What failed at once may be
+    /// tried soon.
+    fn rests(&self) -> Option<Failure> {
+        let Some(Err(Failure::Host { why })) = &*self.provided.borrow() else { return None };
+        let took = *self.took.get()?;
+        let rest = took.saturating_mul(WASTE << self.failures.min(HALVINGS_MAX)).min(REST_MAX);
+        let left = (took + rest).checked_sub(self.sent.elapsed())?;
+        let why = format!("{why}; it is sent again in {} s", left.as_secs() + 1);
+        Some(Failure::Refused { why })
     }
 
     fn forecast(&self, look: Look) -> Forecast {
@@ -223,7 +244,10 @@ impl NativeHandle {
             tokio::select! {
                 biased;
                 told = &mut told => return match told {
-                    Ok(Some(outcome)) => outcome.map(|()| true),
+                    Ok(Some(outcome)) => {
+                        travel.took.get_or_init(|| travel.sent.elapsed());
+                        outcome.map(|()| true)
+                    }
                     Ok(None) | Err(_) => Err(closed()),
                 },
                 () = sleep(PROGRESS_INTERVAL) => {}
@@ -238,13 +262,18 @@ impl NativeHandle {
         if let Some(travel) = before.filter(|travel| !travel.has_failed()) {
             return Ok(travel.clone());
         }
+        if let Some(failure) = before.and_then(Travel::rests) {
+            return Err(failure);
+        }
         let (reply, provided) = watch::channel(None);
+        let failures = before.map_or(0, |before| before.failures.saturating_add(1));
+        let (sent, took) = (Instant::now(), Arc::default());
         // What a build waits for is bounded, also where it is tried again and again.
         let travel = match before.filter(|travel| travel.begun.elapsed() < WAIT_MAX) {
-            Some(before) => Travel { provided, ..before.clone() },
+            Some(before) => Travel { provided, sent, took, failures, ..before.clone() },
             None => {
                 let arrival = Arc::new(Mutex::new(Arrival::new(self.progress.look())));
-                Travel { provided, begun: Instant::now(), arrival }
+                Travel { provided, begun: sent, arrival, sent, took, failures }
             }
         };
         let (provision, digest, toolchain) = (self.number(), toolchain.digest, Arc::clone(toolchain));
@@ -274,6 +303,40 @@ impl Drop for CancelOnDrop<'_> {
         if self.armed {
             // A closed link has cancelled everything already.
             let _ = self.link.commands.send(LinkCommand::Cancel { job: self.job });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(failure: Failure, took: Duration, failures: u32) -> Option<Failure> {
+        let (_, provided) = watch::channel(Some(Err(failure)));
+        let arrival = Arc::new(Mutex::new(Arrival::new(Look::default())));
+        let (now, took) = (Instant::now(), Arc::new(OnceLock::from(took)));
+        Travel { provided, begun: now, arrival, sent: now, took, failures }.rests()
+    }
+
+    /// Two clients shared a store that did not hold the compilers of both; the second one's was sent for ever.
+    #[test]
+    fn a_toolchain_that_was_sent_in_vain_is_not_sent_again_at_once() {
+        let why = || "full".to_owned();
+        let rests = |seconds, failures| match failed(
+            Failure::Host { why: why() },
+            Duration::from_secs(seconds),
+            failures,
+        ) {
+            Some(Failure::Refused { why }) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(rests(10, 0), "full; it is sent again in 90 s");
+        assert_eq!(rests(10, 1), "full; it is sent again in 170 s");
+        assert_eq!(rests(30, 9), "full; it is sent again in 630 s");
+        // What fails at once has cost nothing, and what others are to blame for says nothing of this.
+        assert_eq!(failed(Failure::Host { why: why() }, Duration::ZERO, 9), None);
+        for failure in [Failure::Refused { why: why() }, Failure::Overloaded { why: why() }] {
+            assert_eq!(failed(failure, Duration::from_secs(10), 0), None);
         }
     }
 }

@@ -34,7 +34,9 @@ impl Task {
 
     async fn as_text(&self, link: &NativeHandle) -> Result<Answer, Failure> {
         let toolchain = self.plan.compiler.toolchain.id;
+        let costs = &self.shared.hermetic.costs;
         if let Some(why) = link.lacks_for_texts(&toolchain) {
+            costs.text_not_taken(toolchain);
             return Err(Failure::NoTexts { why });
         }
         let order = self.text_order().await?;
@@ -46,6 +48,7 @@ impl Task {
             // It needs no compiler of its own for jobs that come as files.
             Err(Failure::NoToolchain { why }) if link.is_hermetic() => {
                 link.note_lack_for_texts(toolchain, why.clone());
+                costs.text_not_taken(toolchain);
                 Err(Failure::NoTexts { why })
             }
             outcome => outcome,
