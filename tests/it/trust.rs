@@ -165,6 +165,8 @@ fn keys_are_shown_and_certificates_made() {
     let theirs = files::secret(&farm.volunteers[0].state().join("volunteer.key")).expect("a key").public();
     assert_eq!(stdout(&daemon_says(&farm, &["--key"])), theirs.to_string());
     let farm_key = stdout(&farm.shim(["--farm-key"]));
+    let over = farm.shim(["--sign-key", &ours, "ann", "2020-01-01"]);
+    assert!(!over.status.success() && stderr(&over).contains("2020-01-01 is over"), "{over:?}");
     let certificate = stdout(&farm.shim(["--sign-key", &ours, "ann"]));
     replace(&authorized(&farm), &format!("farm {farm_key} ours\n"));
     compile(&farm, "a");

@@ -218,6 +218,9 @@ fn toolchain(name: &str, compiler: &str, trial: &Trial, known: Option<&HostRepor
             let refused = known.is_some_and(|known| known.refused_toolchains > 0);
             let check =
                 Check::bad(name, &format!("{compiler}: toolchain: a test compile is not done there: {why}"));
+            if known.is_some_and(|known| matches!(&known.hold[..], "drained" | "excluded")) {
+                return check.mend(&format!("distcc --use {name} lets it have jobs again"));
+            }
             if why.contains("--store-size") {
                 return check.mend("start distccd there with a larger --store-size");
             }
@@ -296,6 +299,9 @@ mod tests {
         assert_eq!(clock("a", 86_460).found, "clock: 24 h 1 min ahead of this machine's");
         let texts = HostReport { hermetic: Some(false), link: "tcp".to_owned(), ..HostReport::default() };
         assert!(!sandbox("a", &texts).good);
+        let drained = HostReport { hold: "drained".to_owned(), ..HostReport::default() };
+        let trial = Trial::Failed("every host is excluded".to_owned());
+        assert!(mend(toolchain("a", "gcc", &trial, Some(&drained))).starts_with("distcc --use a"));
         let stock = HostReport { link: "tcp classic".to_owned(), ..texts };
         assert!(sandbox("a", &stock).good);
     }

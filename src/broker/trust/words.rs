@@ -65,8 +65,11 @@ pub fn sign_key(words: &[String]) -> Result<String, String> {
     let (key, name, until) = match words {
         [key, name] => (key, name, Day(Day::of_unix(today).0 + CERTIFICATE_DAYS)),
         [key, name, until] => {
-            let until = until.parse().map_err(|()| format!("{until} is no day (YYYY-MM-DD)"))?;
-            (key, name, until)
+            let last: Day = until.parse().map_err(|()| format!("{until} is no day (YYYY-MM-DD)"))?;
+            if last < Day::of_unix(today) {
+                return Err(format!("{until} is over; the last day is today or later"));
+            }
+            (key, name, last)
         }
         _ => return Err("--sign-key takes a key, a name, and if need be a last day".to_owned()),
     };
