@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::arrival::{Arrival, Forecast};
-use super::peer::Provision;
 use super::supply::{Look, Progress};
 use super::{Answer, Author, Work};
 use crate::broker::hermetic::ToolchainSet;
@@ -55,6 +54,27 @@ pub enum LinkCommand {
     },
 }
 
+/// Where it is told what became of a toolchain that is sent, and when, whether or not anybody waits.
+#[derive(Debug)]
+pub struct Provision {
+    told: watch::Sender<Option<Result<(), Failure>>>,
+    ended: Arc<OnceLock<Instant>>,
+}
+
+impl Provision {
+    /// One that is not over, the word that is waited for, and when it was said.
+    pub fn new() -> (Self, Provided, Arc<OnceLock<Instant>>) {
+        let ((told, waiting), ended) = (watch::channel(None), Arc::new(OnceLock::new()));
+        (Provision { told, ended: Arc::clone(&ended) }, waiting, ended)
+    }
+
+    /// It is over, in this way.
+    pub fn end(&self, outcome: Result<(), Failure>) {
+        self.ended.get_or_init(Instant::now);
+        self.told.send_replace(Some(outcome));
+    }
+}
+
 /// What became of a toolchain, once that is known.
 type Provided = watch::Receiver<Option<Result<(), Failure>>>;
 
@@ -74,14 +94,14 @@ struct Travel {
     /// When it was first wanted, also if it failed to arrive since.
     begun: Instant,
     arrival: Arc<Mutex<Arrival>>,
-    /// When it was last sent, after how long that failed, and how often it had failed before.
+    /// When it was last sent, when that was over, and how often it had failed before.
     sent: Instant,
-    took: Arc<OnceLock<Duration>>,
+    ended: Arc<OnceLock<Instant>>,
     failures: u32,
 }
 
-/// What a volunteer could not keep, as one whose store is full of what other clients use, takes no more than this part
-/// of the line's time, and half as much with each failure, so many times; but it is tried again after the longest rest.
+/// What a volunteer could not keep, as one whose store is full of what other clients use, takes an eighth of the line's
+/// time at the most, and half as much with each failure, so many times; but it is tried again after the longest rest.
 const WASTE: u32 = 8;
 const HALVINGS_MAX: u32 = 4;
 const REST_MAX: Duration = Duration::from_secs(600);
@@ -95,9 +115,10 @@ impl Travel {
     /// tried soon.
     fn rests(&self) -> Option<Failure> {
         let Some(Err(Failure::Host { why })) = &*self.provided.borrow() else { return None };
-        let took = *self.took.get()?;
+        let ended = *self.ended.get()?;
+        let took = ended.duration_since(self.sent);
         let rest = took.saturating_mul(WASTE << self.failures.min(HALVINGS_MAX)).min(REST_MAX);
-        let left = (took + rest).checked_sub(self.sent.elapsed())?;
+        let left = rest.checked_sub(ended.elapsed())?;
         let why = format!("{why}; it is sent again in {} s", left.as_secs() + 1);
         Some(Failure::Refused { why })
     }
@@ -244,10 +265,7 @@ impl NativeHandle {
             tokio::select! {
                 biased;
                 told = &mut told => return match told {
-                    Ok(Some(outcome)) => {
-                        travel.took.get_or_init(|| travel.sent.elapsed());
-                        outcome.map(|()| true)
-                    }
+                    Ok(Some(outcome)) => outcome.map(|()| true),
                     Ok(None) | Err(_) => Err(closed()),
                 },
                 () = sleep(PROGRESS_INTERVAL) => {}
@@ -265,15 +283,15 @@ impl NativeHandle {
         if let Some(failure) = before.and_then(Travel::rests) {
             return Err(failure);
         }
-        let (reply, provided) = watch::channel(None);
+        let (reply, provided, ended) = Provision::new();
         let failures = before.map_or(0, |before| before.failures.saturating_add(1));
-        let (sent, took) = (Instant::now(), Arc::default());
+        let sent = Instant::now();
         // What a build waits for is bounded, also where it is tried again and again.
         let travel = match before.filter(|travel| travel.begun.elapsed() < WAIT_MAX) {
-            Some(before) => Travel { provided, sent, took, failures, ..before.clone() },
+            Some(before) => Travel { provided, sent, ended, failures, ..before.clone() },
             None => {
                 let arrival = Arc::new(Mutex::new(Arrival::new(self.progress.look())));
-                Travel { provided, begun: sent, arrival, sent, took, failures }
+                Travel { provided, begun: sent, arrival, sent, ended, failures }
             }
         };
         let (provision, digest, toolchain) = (self.number(), toolchain.digest, Arc::clone(toolchain));
@@ -314,8 +332,9 @@ mod tests {
     fn failed(failure: Failure, took: Duration, failures: u32) -> Option<Failure> {
         let (_, provided) = watch::channel(Some(Err(failure)));
         let arrival = Arc::new(Mutex::new(Arrival::new(Look::default())));
-        let (now, took) = (Instant::now(), Arc::new(OnceLock::from(took)));
-        Travel { provided, begun: now, arrival, sent: now, took, failures }.rests()
+        let sent = Instant::now() - took;
+        let ended = Arc::new(OnceLock::from(sent + took));
+        Travel { provided, begun: sent, arrival, sent, ended, failures }.rests()
     }
 
     /// Two clients shared a store that did not hold the compilers of both; the second one's was sent for ever.
@@ -330,9 +349,9 @@ mod tests {
             Some(Failure::Refused { why }) => why,
             other => panic!("{other:?}"),
         };
-        assert_eq!(rests(10, 0), "full; it is sent again in 90 s");
-        assert_eq!(rests(10, 1), "full; it is sent again in 170 s");
-        assert_eq!(rests(30, 9), "full; it is sent again in 630 s");
+        assert_eq!(rests(10, 0), "full; it is sent again in 80 s");
+        assert_eq!(rests(10, 1), "full; it is sent again in 160 s");
+        assert_eq!(rests(30, 9), "full; it is sent again in 600 s");
         // What fails at once has cost nothing, and what others are to blame for says nothing of this.
         assert_eq!(failed(Failure::Host { why: why() }, Duration::ZERO, 9), None);
         for failure in [Failure::Refused { why: why() }, Failure::Overloaded { why: why() }] {

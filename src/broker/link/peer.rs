@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use self::transfer::{Announced, Job};
 use super::known::{Defined, Known};
+use super::native::Provision;
 use super::supply::{Bundle, Progress, Supply, ToPack};
 use super::traffic::{Traffic, Way};
 use super::{Answer, Work};
@@ -28,9 +29,6 @@ use crate::common::protocol::link::{
 use crate::common::protocol::wire;
 
 mod transfer;
-
-/// Where it is told what became of a toolchain: once, to all who wait.
-pub type Provision = watch::Sender<Option<Result<(), Failure>>>;
 
 /// What a volunteer said that concerns more than one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +176,7 @@ impl Peer {
     /// Has a toolchain made ready.
     pub fn provision(&mut self, provision: u32, toolchain: &ToolchainSet, reply: Provision) {
         if !self.define(toolchain.generation, &toolchain.items) {
-            reply.send_replace(Some(Err(outdated())));
+            reply.end(Err(outdated()));
             return;
         }
         let mut numbers: Vec<u32> = toolchain.items.iter().map(|(number, _)| *number).collect();
@@ -220,7 +218,7 @@ impl Peer {
             let _ = job.reply.send(Err(Failure::Host { why: why.to_owned() }));
         }
         for (_, reply) in std::mem::take(&mut self.provisions) {
-            reply.send_replace(Some(Err(Failure::Host { why: why.to_owned() })));
+            reply.end(Err(Failure::Host { why: why.to_owned() }));
         }
     }
 
@@ -386,7 +384,7 @@ impl Peer {
 
     fn provisioned(&mut self, provision: u32, outcome: Result<(), &Unprovided>) {
         let Some(reply) = self.provisions.remove(&provision) else { return };
-        reply.send_replace(Some(outcome.map_err(|unprovided| {
+        reply.end(outcome.map_err(|unprovided| {
             let why = format!("could not take the toolchain: {unprovided}");
             match unprovided {
                 // It would not take it a moment later, and sending it is dear.
@@ -395,7 +393,7 @@ impl Peer {
                 Unprovided::InputsChanged { .. } => Failure::Refused { why },
                 Unprovided::TooLarge { .. } => Failure::NoToolchain { why },
             }
-        })));
+        }));
     }
 
     fn need_files(&mut self, items: &[u32]) -> Result<(), LinkError> {

@@ -260,11 +260,12 @@ fn a_clients_own_crowd_is_no_fault_of_the_host() {
     ];
     for (why, expected) in cases {
         let mut peer = peer();
-        let (reply, told) = watch::channel(None);
+        let (reply, told, ended) = Provision::new();
         let toolchain = ToolchainSet { digest: Digest::of(b""), generation: 0, items: Vec::new() };
         peer.provision(1, &toolchain, reply);
         tell(&mut peer, &ToBroker::Unprovided { provision: 1, why }).expect("fine");
         let failure = told.borrow().clone().expect("an answer").expect_err("a failure");
         assert!(format!("{failure:?}").starts_with(expected), "{failure:?}");
+        assert!(ended.get().is_some(), "nobody waited");
     }
 }
