@@ -5,7 +5,7 @@
 //! job's deadline and ended by its [`Control`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -15,6 +15,7 @@ use super::acceptable;
 use super::classic::Terms;
 use super::clients::{Clients, Held};
 use super::compile::{self, JobDirectory, Product, Workshop, disk_refusal};
+use super::couriers::Couriers;
 use super::gate::{Gate, Member, Place};
 use super::guard::Guard;
 use super::hermetic::bundle::Lie;
@@ -54,6 +55,8 @@ pub struct Context {
     pub stats: Stats,
     /// Who is here, and has what.
     pub clients: Clients,
+    /// Which link brings what of compilers.
+    pub couriers: Arc<Mutex<Couriers>>,
     /// Who compiles what, for the owner of the machine.
     pub roster: Arc<Roster>,
 }

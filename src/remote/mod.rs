@@ -10,7 +10,7 @@
 //! - [`classic`]: clients of distcc's own protocol, with [`whitelist`];
 //! - [`admit`]: who runs next; [`gate`], [`sample`]: the shell around it; [`clients`]: who has what;
 //! - [`job`]: one job from request to result, by [`intake`], [`store`], [`toolchain`], [`acceptable`],
-//!   [`compile`], [`process`] and [`pack`];
+//!   [`compile`], [`process`] and [`pack`]; [`couriers`]: what several clients send once among them;
 //! - [`hermetic`], [`view`]: jobs that come as files; [`sandbox`]: how every job is kept in;
 //! - [`root`], [`guard`]: where jobs run, and that nothing of them is left behind; [`groups`]: what one may
 //!   use as a whole; [`ceiling`]: of what there can be only so much.
@@ -23,6 +23,7 @@ pub mod classic;
 pub mod clients;
 pub mod compile;
 pub mod config;
+pub mod couriers;
 pub mod daemonize;
 pub mod gate;
 pub mod groups;

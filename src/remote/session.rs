@@ -8,6 +8,7 @@
 //! more jobs than the credit it gave at most.
 
 mod desk;
+mod elsewhere;
 mod feed;
 mod outcome;
 mod wants;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use self::desk::Desk;
+use self::elsewhere::{LOOK_INTERVAL, Place};
 use self::feed::Feed;
 use super::admit::Credit;
 use super::clients::{ARRIVING_MAX_BYTES, Good, Held, LinkPass};
@@ -127,6 +129,7 @@ struct Session {
     member: Arc<Member>,
     jobs: HashMap<u32, LiveJob>,
     desk: Desk,
+    place: Place,
     outbox: Outbox,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -155,6 +158,7 @@ where
     reader.spawn(read_frames(reading, frames_in));
     writer.spawn(stream::write_batches(writing, batches_out));
     let member = Arc::new(context.gate.join(pass.client()));
+    let place = Place::new(&context.couriers);
     let mut session = Session {
         client,
         line,
@@ -163,6 +167,7 @@ where
         member,
         jobs: HashMap::new(),
         desk: Desk::default(),
+        place,
         outbox: Outbox::default(),
         tasks: JoinSet::new(),
         events,
@@ -216,6 +221,8 @@ impl Session {
         credit.mark_changed();
         phase.mark_changed();
         let mut keep_alive = tokio::time::interval(PING_INTERVAL);
+        let mut others = tokio::time::interval(LOOK_INTERVAL);
+        others.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.draining && self.jobs.is_empty() && self.outbox.is_empty() {
                 return LinkEnd::Drained;
@@ -240,6 +247,7 @@ impl Session {
                 Ok(()) = credit.changed() => self.on_credit(&credit.borrow_and_update()),
                 Ok(()) = phase.changed() => { let phase = *phase.borrow_and_update(); self.on_phase(phase) }
                 _ = keep_alive.tick() => self.on_tick(),
+                _ = others.tick(), if self.desk.wants.rely_on_others() => { self.on_look_elsewhere(); Ok(()) }
                 Some(_) = self.tasks.join_next() => Ok(()),
             };
             if let Err(end) = step {
@@ -464,6 +472,7 @@ impl Session {
         }
         // Whoever waits for files waits no longer.
         self.desk = Desk::default();
+        self.place.leave();
     }
 
     async fn say_farewell(&mut self, end: &LinkEnd, batches: mpsc::Sender<Vec<u8>>) {

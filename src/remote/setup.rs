@@ -290,6 +290,7 @@ pub fn context(
         slots,
         stats: Stats::default(),
         clients: Clients::default(),
+        couriers: Arc::default(),
         roster: Arc::default(),
         root,
     })

@@ -126,6 +126,7 @@ impl Machine {
             slots,
             stats: Stats::default(),
             clients: Clients::default(),
+            couriers: Arc::default(),
             roster: Arc::default(),
             root,
         })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::farm::{COMMAND_MAX, Farm, Running, SHIM, VolunteerOptions, run};
 
 pub mod line;
+mod shared;
 
 use line::{Kind, Line};
 

@@ -37,9 +37,13 @@ pub struct Progress {
     read: AtomicU64,
     packed: AtomicU64,
     left: AtomicU64,
+    /// What other clients bring there in place of this one, and what of that has come.
+    awaited: AtomicU64,
+    arrived: AtomicU64,
 }
 
-/// The same at one moment, in bytes of contents before compression.
+/// The same at one moment, in bytes of contents before compression. What others bring is under way from the
+/// moment on at which it is left to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// What was asked for so far.
@@ -56,7 +60,13 @@ impl Progress {
     /// How far they are.
     pub fn look(&self) -> Look {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Look { asked: of(&self.asked), read: of(&self.read), packed: of(&self.packed), left: of(&self.left) }
+        let others = |count: &AtomicU64, theirs: &AtomicU64| of(count).saturating_add(of(theirs));
+        Look {
+            asked: others(&self.asked, &self.awaited),
+            read: others(&self.read, &self.awaited),
+            packed: others(&self.packed, &self.awaited),
+            left: others(&self.left, &self.arrived),
+        }
     }
 
     /// So much more was read.
@@ -164,6 +174,12 @@ impl Supply {
             let lane = if size < BUNDLE_BYTES { &mut self.small } else { &mut self.large };
             lane.wanted.push_back((number, item));
         }
+    }
+
+    /// So much is brought by others, and has been.
+    pub fn elsewhere(&mut self, awaited: u64, arrived: u64) {
+        self.progress.awaited.store(awaited, Ordering::Relaxed);
+        self.progress.arrived.store(arrived.min(awaited), Ordering::Relaxed);
     }
 
     /// Files to pack next, if there are any and there is room.

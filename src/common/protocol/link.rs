@@ -62,7 +62,7 @@ use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 pub use self::results::{Audit, Compiled, JobResult, LZ4_BLOCK_MAX_BYTES, Packing, Part, Product};
 
 /// The protocol of this build.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -346,6 +346,14 @@ pub enum ToBroker {
         provision: u32,
         /// Why.
         why: Unprovided,
+    },
+    /// Of the files that provisions of this link wait for, so much is brought by other clients and is not asked for here,
+    /// unless they fail to. Said when it changes; in bytes of contents, since the link began.
+    Elsewhere {
+        /// What was left to others so far.
+        awaited: u64,
+        /// What of that has come.
+        arrived: u64,
     },
 }
 

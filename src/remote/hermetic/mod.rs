@@ -95,6 +95,8 @@ pub struct Want {
     pub files: Vec<Input>,
     /// The epoch of their numbers.
     pub epoch: u64,
+    /// Whether they are a toolchain's, which other clients may bring as well.
+    pub of_toolchain: bool,
     /// Is told when all of them have come, or why they do not.
     pub done: oneshot::Sender<Result<(), Refusal>>,
 }
@@ -127,7 +129,7 @@ pub async fn provision(
     context: Arc<Context>,
     events: mpsc::Sender<Event>,
 ) {
-    let outcome = gather(&inputs, client, &context, &events).await.map_err(|why| match why {
+    let outcome = gather(&inputs, client, &context, &events, true).await.map_err(|why| match why {
         Refusal::InputsChanged { detail } => Unprovided::InputsChanged { detail },
         Refusal::NoSuchToolchain { detail } => Unprovided::TooLarge { detail },
         other => Unprovided::Volunteer { detail: other.to_string() },
@@ -142,7 +144,7 @@ async fn steps(
     events: &mpsc::Sender<Event>,
 ) -> Result<Product, Refusal> {
     for _ in 0..ROUNDS_MAX {
-        order.wait(gather(&order.compile.inputs, member.client, context, events)).await?;
+        order.wait(gather(&order.compile.inputs, member.client, context, events, false)).await?;
         // Only now: a job that waits for its inputs must not keep a slot idle.
         let mut place = member.enter();
         order.wait(place.granted()).await?;
@@ -170,6 +172,7 @@ async fn gather(
     client: ClientId,
     context: &Arc<Context>,
     events: &mpsc::Sender<Event>,
+    of_toolchain: bool,
 ) -> Result<(), Refusal> {
     let inputs = Arc::new(inputs.clone());
     for _ in 0..ROUNDS_MAX {
@@ -185,7 +188,8 @@ async fn gather(
             .filter_map(|input| Some((input.known.key()?, input.known.entry.kind.file()?.size)));
         context.store.could_hold(sizes, context.workshop.spare_disk()).map_err(short)?;
         let (done, told) = oneshot::channel();
-        let _ = events.send(Event::Want(Want { files, epoch: inputs.epoch, done })).await;
+        let want = Want { files, epoch: inputs.epoch, of_toolchain, done };
+        let _ = events.send(Event::Want(want)).await;
         told.await.map_err(|_| cancelled())??;
     }
     Err(too_small())

@@ -21,6 +21,7 @@ use crate::common::protocol::link::{Compile, Refusal, ToBroker, ToVolunteer, Unp
 use crate::common::toolchain::Digest;
 use crate::remote::clients::{ARRIVING_MAX_BYTES, ENTRIES_MAX, Good, Held, ITEMS_MAX_BYTES};
 use crate::remote::compile::packed_max;
+use crate::remote::couriers::Promised;
 use crate::remote::hermetic::bundle::{Bundle, Lie};
 use crate::remote::hermetic::{self, Order, Want};
 use crate::remote::items::{Dictionary, Inputs, Resolved};
@@ -38,7 +39,7 @@ pub struct Desk {
     dictionary: Dictionary,
     /// Counts its items among the client's, also when a job still holds what was forgotten.
     items: Option<Arc<Held>>,
-    wants: Wants,
+    pub(super) wants: Wants,
     bundles: HashMap<u32, Arriving>,
     /// What the client may still send of bundles.
     window: u64,
@@ -64,8 +65,28 @@ impl Default for Desk {
 struct Arriving {
     feed: Feed,
     files: Vec<Digest>,
+    /// How long it is, and how many bytes of contents that other links wait for are in it.
+    packed: u64,
+    shared: u64,
     /// Counts it among the client's.
     _pass: Held,
+}
+
+impl Arriving {
+    /// How many bytes of what others wait for come with so many packed ones.
+    fn share_of(&self, length: u64) -> u64 {
+        let came = self.packed.saturating_sub(self.feed.missing());
+        let plain =
+            |packed: u64| (u128::from(self.shared) * u128::from(packed) / u128::from(self.packed)) as u64;
+        plain(came) - plain(came.saturating_sub(length))
+    }
+}
+
+impl Desk {
+    /// Of the numbers that the client uses.
+    pub(super) fn epoch(&self) -> u64 {
+        self.dictionary.epoch()
+    }
 }
 
 /// The source of a command, for the log.
@@ -111,6 +132,7 @@ impl Session {
                 let coming: Vec<Digest> =
                     self.desk.bundles.values().flat_map(|bundle| bundle.files.iter().copied()).collect();
                 self.desk.wants.forget(&coming);
+                self.place.leave();
                 Ok(())
             }
             ToVolunteer::Provision { provision, inputs } => self.on_provision(provision, &inputs),
@@ -222,8 +244,9 @@ impl Session {
         let largest = files.iter().map(|file| file.size).max().unwrap_or(0);
         let room = self.pass.take(Good::Arriving, largest, ARRIVING_MAX_BYTES);
         let (feed, pieces) = Feed::new(packed);
-        let digests = files.iter().map(|file| file.digest).collect();
-        self.desk.bundles.insert(bundle, Arriving { feed, files: digests, _pass: pass });
+        let digests: Vec<Digest> = files.iter().map(|file| file.digest).collect();
+        let shared = self.place.brings(&digests);
+        self.desk.bundles.insert(bundle, Arriving { feed, files: digests, packed, shared, _pass: pass });
         let store = Arc::new(self.context.store.of(self.pass.client()));
         let announced = Announced { files, packed, room };
         let (decoder, events) = (self.pass.decoder(), self.events.clone());
@@ -249,6 +272,7 @@ impl Session {
             let why = Refusal::InputsChanged { detail: known.entry.path.to_text() };
             let digest = known.key().map(|key| key.digest);
             self.desk.wants.arrived(digest.as_slice(), Some(&why));
+            self.place.over(digest.as_slice(), Promised::NotKept);
         }
         Ok(())
     }
@@ -262,6 +286,7 @@ impl Session {
             return Err(LinkEnd::Protocol(format!("bundle {bundle}: more data than granted or announced")));
         }
         self.desk.window -= length;
+        self.place.came(self.desk.bundles.get(&bundle).map_or(0, |arriving| arriving.share_of(length)));
         Ok(())
     }
 
@@ -285,20 +310,14 @@ impl Session {
         let Some(arriving) = self.desk.bundles.remove(&bundle) else { return Ok(()) };
         let trouble = outcome.map_err(|lie| LinkEnd::Protocol(lie.to_string()))?;
         self.desk.wants.arrived(&arriving.files, trouble.as_ref());
+        self.place.over(&arriving.files, Promised::Kept);
         Ok(())
     }
 
-    pub(super) fn on_want(&mut self, want: Want) {
-        if want.epoch != self.desk.dictionary.epoch() {
-            let why = Refusal::InputsChanged { detail: "their numbers were forgotten".to_owned() };
-            let _ = want.done.send(Err(why));
-            return;
-        }
-        let store = &self.context.store;
-        let items = self.desk.wants.want(want, |digest| store.knows(digest));
-        if !items.is_empty() {
-            self.outbox.message(&ToBroker::NeedFiles { items });
-        }
+    /// Says of a want that its numbers have lost their meaning.
+    pub(super) fn forgotten(want: Want) {
+        let why = Refusal::InputsChanged { detail: "their numbers were forgotten".to_owned() };
+        let _ = want.done.send(Err(why));
     }
 
     pub(super) fn on_provisioned(&mut self, provision: u32, outcome: Result<(), Unprovided>) {

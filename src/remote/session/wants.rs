@@ -1,20 +1,26 @@
 //! Which files one link was asked for, and who waits for them.
 //!
 //! Pure. Each file is asked for once, however many jobs need it, until it has come or the client has
-//! said that it will not.
+//! said that it will not. What another link brings ([`crate::remote::couriers`]) is waited for, too.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::common::protocol::link::Refusal;
 use crate::common::toolchain::Digest;
+use crate::remote::couriers::Wanted;
 use crate::remote::hermetic::Want;
 
 /// Files under way, and who waits.
 #[derive(Debug, Default)]
 pub struct Wants {
     files: HashMap<Digest, Vec<u64>>,
+    /// Those of `files` that another link brings, with their numbers here.
+    elsewhere: HashMap<Digest, (u32, Wanted)>,
+    /// The bytes of those that have come from there.
+    brought: u64,
     waiting: HashMap<u64, Waiting>,
     next: u64,
     /// Names of waiters in `files`, and at how many those are looked for that are gone.
@@ -32,27 +38,42 @@ struct Waiting {
 }
 
 impl Wants {
-    /// Somebody wants files. Returns the numbers of those that nobody was asked for yet;
-    /// `is_there` knows which have come since they were looked for.
-    pub fn want(&mut self, want: Want, is_there: impl Fn(&Digest) -> bool) -> Vec<u32> {
+    /// Somebody wants files. Returns the numbers of those that the client is to be asked for: nobody was yet,
+    /// `is_there` does not know that they have come since they were looked for and, of a toolchain's, `take` knows of
+    /// nobody else who brings them.
+    pub fn want(
+        &mut self,
+        want: Want,
+        since: Instant,
+        is_there: impl Fn(&Digest) -> bool,
+        mut take: impl FnMut(&Wanted) -> bool,
+    ) -> Vec<u32> {
         if self.noted >= self.sweep_at.max(SWEEP_MIN) {
             self.sweep();
         }
         self.next += 1;
         let (mut ask, mut missing) = (Vec::new(), 0);
         for input in &want.files {
-            let Some(key) = input.known.key() else { continue };
-            if let Some(waiters) = self.files.get_mut(&key.digest) {
+            let Some(file) = input.known.entry.kind.file() else { continue };
+            if let Some(waiters) = self.files.get_mut(&file.digest) {
                 // The same contents at two paths are waited for once.
                 if waiters.last() != Some(&self.next) {
                     waiters.push(self.next);
                     missing += 1;
                     self.noted += 1;
                 }
-            } else if !is_there(&key.digest) {
-                self.files.insert(key.digest, vec![self.next]);
+                // A job that needs it now does not rely on others.
+                let brought = (!want.of_toolchain).then(|| self.elsewhere.remove(&file.digest)).flatten();
+                ask.extend(brought.map(|(number, _)| number));
+            } else if !is_there(&file.digest) {
+                self.files.insert(file.digest, vec![self.next]);
                 missing += 1;
-                ask.push(input.number);
+                let wanted = Wanted { digest: file.digest, size: file.size, since };
+                if want.of_toolchain && !take(&wanted) {
+                    self.elsewhere.insert(file.digest, (input.number, wanted));
+                } else {
+                    ask.push(input.number);
+                }
             }
         }
         if missing == 0 {
@@ -63,8 +84,41 @@ impl Wants {
         ask
     }
 
+    /// Whether anything comes over other links.
+    pub fn rely_on_others(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
+
+    /// Looks what has come over other links. Returns the numbers of what the client is to be asked for after all.
+    pub fn look_elsewhere(
+        &mut self,
+        is_there: impl Fn(&Digest) -> bool,
+        mut take: impl FnMut(&Wanted) -> bool,
+    ) -> Vec<u32> {
+        let here: Vec<Wanted> = self
+            .elsewhere
+            .values()
+            .map(|(_, wanted)| *wanted)
+            .filter(|wanted| is_there(&wanted.digest))
+            .collect();
+        self.brought += here.iter().map(|wanted| wanted.size).sum::<u64>();
+        self.arrived(&here.iter().map(|wanted| wanted.digest).collect::<Vec<_>>(), None);
+        self.elsewhere.extract_if(|_, (_, wanted)| take(wanted)).map(|(_, (number, _))| number).collect()
+    }
+
+    /// How many bytes were left to other links, and how many of them have come, where `rest` says how many of some files
+    /// have not.
+    pub fn share(&self, rest: impl FnOnce(&mut dyn Iterator<Item = (&Digest, u64)>) -> u64) -> (u64, u64) {
+        let files = || self.elsewhere.iter().map(|(digest, (_, wanted))| (digest, wanted.size));
+        let awaited = self.brought + files().map(|(_, size)| size).sum::<u64>();
+        (awaited, awaited.saturating_sub(rest(&mut files())))
+    }
+
     /// Files have come; or there was trouble with them, and who needs them does not get them.
     pub fn arrived(&mut self, files: &[Digest], trouble: Option<&Refusal>) {
+        for file in files {
+            self.elsewhere.remove(file);
+        }
         for waiter in files.iter().filter_map(|file| self.files.remove(file)).flatten() {
             let Some(waiting) = self.waiting.get_mut(&waiter) else { continue };
             waiting.missing -= 1;
@@ -119,7 +173,14 @@ mod tests {
             Input { number: u32::from(*name), known: Arc::clone(&known) }
         };
         let (done, told) = oneshot::channel();
-        (Want { files: names.iter().map(input).collect(), epoch: 0, done }, told)
+        (Want { files: names.iter().map(input).collect(), epoch: 0, of_toolchain: false, done }, told)
+    }
+
+    impl Wants {
+        /// Of a client that is alone.
+        fn alone(&mut self, want: Want, is_there: impl Fn(&Digest) -> bool) -> Vec<u32> {
+            self.want(want, Instant::now(), is_there, |_| true)
+        }
     }
 
     #[test]
@@ -129,7 +190,7 @@ mod tests {
         for number in 0..50 {
             let (want, done) = want(&[1, 2]);
             told.push(done);
-            assert_eq!(wants.want(want, |_| false), if number == 0 { vec![1, 2] } else { vec![] });
+            assert_eq!(wants.alone(want, |_| false), if number == 0 { vec![1, 2] } else { vec![] });
         }
         wants.arrived(&[digest(1)], None);
         assert!(told.iter_mut().all(|told| told.try_recv().is_err()));
@@ -141,9 +202,9 @@ mod tests {
     fn those_who_are_gone_are_not_remembered() {
         let mut wants = Wants::default();
         let (one, told) = want(&[1, 2]);
-        assert_eq!(wants.want(one, |_| false), [1, 2]);
+        assert_eq!(wants.alone(one, |_| false), [1, 2]);
         for _ in 0..SWEEP_MIN {
-            drop(wants.want(want(&[1, 2]).0, |_| false));
+            drop(wants.alone(want(&[1, 2]).0, |_| false));
         }
         assert!(
             wants.waiting.len() <= SWEEP_MIN / 2 + 1 && wants.noted <= SWEEP_MIN,
@@ -157,7 +218,7 @@ mod tests {
     fn what_came_meanwhile_is_not_asked_for() {
         let mut wants = Wants::default();
         let (want, mut told) = want(&[1]);
-        assert_eq!(wants.want(want, |file| *file == digest(1)), [] as [u32; 0]);
+        assert_eq!(wants.alone(want, |file| *file == digest(1)), [] as [u32; 0]);
         assert_eq!(told.try_recv(), Ok(Ok(())));
     }
 
@@ -165,7 +226,7 @@ mod tests {
     fn the_same_contents_twice_are_one_file() {
         let mut wants = Wants::default();
         let (want, mut told) = want(&[1, 1]);
-        assert_eq!(wants.want(want, |_| false), [1]);
+        assert_eq!(wants.alone(want, |_| false), [1]);
         wants.arrived(&[digest(1)], None);
         assert_eq!(told.try_recv(), Ok(Ok(())));
     }
@@ -175,14 +236,14 @@ mod tests {
         let mut wants = Wants::default();
         let (needs_both, mut both) = want(&[1, 2]);
         let (needs_other, mut other) = want(&[2]);
-        wants.want(needs_both, |_| false);
-        wants.want(needs_other, |_| false);
+        wants.alone(needs_both, |_| false);
+        wants.alone(needs_other, |_| false);
         let why = Refusal::InputsChanged { detail: String::new() };
         wants.arrived(&[digest(1)], Some(&why));
         assert_eq!(both.try_recv(), Ok(Err(why)));
         wants.arrived(&[digest(2)], None);
         assert_eq!(other.try_recv(), Ok(Ok(())));
-        assert_eq!(wants.want(want(&[1]).0, |_| false), [1]);
+        assert_eq!(wants.alone(want(&[1]).0, |_| false), [1]);
     }
 
     #[test]
@@ -190,11 +251,40 @@ mod tests {
         let mut wants = Wants::default();
         let (needs_one, mut one) = want(&[1]);
         let (needs_other, mut other) = want(&[2]);
-        wants.want(needs_one, |_| false);
-        wants.want(needs_other, |_| false);
+        wants.alone(needs_one, |_| false);
+        wants.alone(needs_other, |_| false);
         wants.forget(&[digest(1)]);
         assert!(matches!(other.try_recv(), Ok(Err(Refusal::InputsChanged { .. }))));
         wants.arrived(&[digest(1)], None);
         assert_eq!(one.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn what_others_bring_of_a_compiler_is_waited_for_and_asked_for_when_they_do_not() {
+        let mut wants = Wants::default();
+        let (toolchain, mut told) = want(&[1, 2, 3]);
+        let toolchain = Want { of_toolchain: true, ..toolchain };
+        let others = [digest(2), digest(3)];
+        let asked =
+            wants.want(toolchain, Instant::now(), |_| false, |wanted| !others.contains(&wanted.digest));
+        assert_eq!(asked, [1]);
+        let rest = |files: &mut dyn Iterator<Item = (&Digest, u64)>| files.map(|(_, size)| size).sum();
+        assert_eq!(wants.share(rest), (2, 0));
+        // One has come, and the other will not.
+        let asked = wants.look_elsewhere(|file| *file == digest(2), |_| true);
+        assert_eq!((asked, wants.rely_on_others()), (vec![3], false));
+        assert_eq!(wants.share(rest), (1, 1));
+        wants.arrived(&[digest(1), digest(3)], None);
+        assert_eq!(told.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn a_job_does_not_rely_on_others() {
+        let mut wants = Wants::default();
+        let (toolchain, _told) = want(&[1]);
+        let toolchain = Want { of_toolchain: true, ..toolchain };
+        assert_eq!(wants.want(toolchain, Instant::now(), |_| false, |_| false), [] as [u32; 0]);
+        assert_eq!(wants.want(want(&[1]).0, Instant::now(), |_| false, |_| false), [1]);
+        assert!(!wants.rely_on_others());
     }
 }
