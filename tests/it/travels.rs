@@ -1,6 +1,8 @@
 //! What a compile reads besides its source and headers, on a volunteer that has none of it: precompiled
 //! headers, files that assemblers read, what the include scanner does not follow and the compiler lists.
 
+mod library;
+
 use crate::farm::{COMMAND_MAX, Farm, SHIM, run};
 use crate::scene::{Place, Scene, Theatre};
 

@@ -8,6 +8,7 @@
 //! there, which is then done here.
 
 mod names;
+mod queries;
 mod question;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,6 +32,7 @@ use crate::common::invocation::Invocation;
 use crate::common::limits::{INPUT_MAX_BYTES, INPUTS_MAX};
 use crate::common::toolchain::Digest;
 use names::Mentions;
+use queries::Pieces;
 use question::Told;
 
 /// Files of which is remembered what they mention.
@@ -258,18 +260,19 @@ impl Memory {
             tried: HashSet::new(),
         };
         let mut set = InputSet::default();
-        let (mut heads, mut tails) = (false, false);
+        let mut pieces = Pieces::default();
+        plan.expanded.iter().for_each(|word| pieces |= Pieces::of_word(word));
         for path in &answer.told.read {
             let (file, looked) = work.file(path)?;
             if let Some(what) = looked.mentions.unclear {
                 return Err(NoList::Unclear { what, path: path.clone() });
             }
             set.clock |= looked.mentions.clock;
-            (heads, tails) = (heads | looked.mentions.heads, tails | looked.mentions.tails);
+            pieces |= looked.mentions.pieces;
             work.mention(path, &looked, set.files.is_empty());
             set.files.push(Arc::new(file));
         }
-        if heads && tails {
+        if pieces.may_ask() {
             let path = plan.job.source.clone();
             return Err(NoList::Unclear { what: "what could become __has_include", path });
         }
@@ -374,7 +377,7 @@ impl Assembly<'_> {
     /// Notes what the command itself names.
     fn named_by(&mut self, plan: &Plan) -> Result<(), NoList> {
         // What `-D` asks for is looked for beside whatever file uses it.
-        if let Some(word) = plan.expanded.iter().find(|word| names::has_query(word)) {
+        if let Some(word) = plan.expanded.iter().find(|word| queries::has_query(word)) {
             return Err(NoList::Unclear { what: "__has_include in an argument", path: word.clone() });
         }
         for (name, is_clang) in

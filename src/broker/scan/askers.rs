@@ -93,23 +93,28 @@ pub enum Part {
 /// Where the first half of a query ends at the latest, and that of a name that says more.
 const HEAD_MAX_BYTES: usize = b"__has_".len();
 
+const QUERIES: [&[u8]; 3] = [b"__has_include_next", b"__has_include", b"__has_embed"];
+
 /// Which part of a query `##` could make of a word.
 pub fn part(word: &[u8]) -> Option<Part> {
-    let queries = [&b"__has_include_next"[..], b"__has_include", b"__has_embed"];
     if word.starts_with(b"__has_include") || word.starts_with(b"__has_embed") {
         return Some(Part::Whole);
     }
-    if word.len() > 2 && queries.iter().any(|query| query.starts_with(word)) {
+    if word.len() > 2 && QUERIES.iter().any(|query| query.starts_with(word)) {
         return Some(if word.len() > HEAD_MAX_BYTES { Part::Whole } else { Part::Head });
     }
-    let behind = |query: &&[u8]| Some(query.len() - query.strip_suffix(word)?.len());
-    let missing = queries.iter().filter_map(|query| Some(query.len() - behind(query)?)).min()?;
-    match missing {
+    match missing(word) {
         _ if word.is_empty() => None,
         0..=2 => Some(Part::Whole),
         3..=HEAD_MAX_BYTES => Some(Part::Tail),
         _ => None,
     }
+}
+
+/// What is missing in front of a word that a query ends with, in bytes: the least, if it is of several; all, of others.
+pub fn missing(word: &[u8]) -> usize {
+    let in_front = |query: &&[u8]| Some(query.strip_suffix(word)?.len());
+    QUERIES.iter().filter_map(in_front).min().unwrap_or(usize::MAX)
 }
 
 /// Whether a word is a query, or the beginning of one that `##` may put together.

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::broker::scan::askers::{Part, part};
 use crate::broker::scan::shown::{self, Named};
 use crate::broker::scan::{Dates, phases};
 use crate::common::bytes::Bytes;
+
+use super::queries::{self, Pieces};
 
 /// Words of a text that are looked at as names of what an assembler reads.
 const LITERALS_MAX: usize = 20_000;
@@ -29,15 +30,13 @@ pub struct Mentions {
     pub shown: Vec<Bytes>,
     /// Whether it mentions the date or the time.
     pub clock: Dates,
-    /// The first half of a word that `##` could make `__has_include` of.
-    pub heads: bool,
-    /// Its second half.
-    pub tails: bool,
+    /// What `##` could make `__has_include` of.
+    pub pieces: Pieces,
     /// Something whose name cannot be told.
     pub unclear: Option<&'static str>,
 }
 
-fn has(text: &[u8], word: &[u8]) -> bool {
+pub(super) fn has(text: &[u8], word: &[u8]) -> bool {
     memmem::find(text, word).is_some()
 }
 
@@ -74,58 +73,10 @@ fn look_through(text: &[u8], mentions: &mut Mentions) {
             Named::Computed => mentions.unclear = Some("#line of what is not spelt out"),
         }
     }
-    look_for_queries(text, mentions);
+    queries::look(text, mentions);
     let reads = [&b"incbin"[..], b"INCBIN", b".include"];
     if reads.iter().any(|word| has(text, word)) {
         mentions.literals.extend(literals(text));
-    }
-}
-
-/// Whether a word of a command has `__has_include` or its kin in it, or a piece of them.
-pub fn has_query(word: &[u8]) -> bool {
-    let word = word.strip_prefix(b"-D").unwrap_or(word);
-    word.split(|byte| !in_word(byte)).any(|word| matches!(part(word), Some(Part::Whole | Part::Head)))
-}
-
-fn in_word(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$')
-}
-
-/// Looks for `__has_include` and its kin, and for what `##` might make them of.
-fn look_for_queries(text: &[u8], mentions: &mut Mentions) {
-    let mut seen = 0;
-    let mut marks: Vec<usize> = [&b"__h"[..], b"has_", b"include", b"embed"]
-        .iter()
-        .flat_map(|part| memmem::find_iter(text, part))
-        .collect();
-    marks.sort_unstable();
-    for at in marks {
-        let start = text[..at].iter().rposition(|byte| !in_word(byte)).map_or(0, |before| before + 1);
-        let length = text[start..].iter().position(|byte| !in_word(byte)).unwrap_or(text.len() - start);
-        let word = &text[start..start + length];
-        let Some(part) = part(word).filter(|_| start + length > seen) else { continue };
-        seen = start + length;
-        let is_there = || !is_in_comment(text, start) && !is_said(text, start);
-        match part {
-            Part::Whole => {}
-            Part::Head => {
-                mentions.heads = mentions.heads || is_there();
-                continue;
-            }
-            Part::Tail => {
-                let before = text[..start].trim_ascii_end();
-                let is_directive = before.ends_with(b"#") || before.ends_with(b"%:");
-                mentions.tails = mentions.tails || !is_directive && is_there();
-                continue;
-            }
-        }
-        match asked(text, start, word) {
-            Asked::Name(name) => mentions.included.push(name),
-            Asked::Unclear if is_there() => {
-                mentions.unclear = Some("__has_include of what is not spelt out");
-            }
-            Asked::Unclear | Asked::Nothing => {}
-        }
     }
 }
 
@@ -196,7 +147,7 @@ fn directive(line: &[u8]) -> Option<Bytes> {
 }
 
 /// A name in quotes or angles at the beginning of a text.
-fn quoted(text: &[u8]) -> Option<Bytes> {
+pub(super) fn quoted(text: &[u8]) -> Option<Bytes> {
     let end = match text.first()? {
         b'<' => b'>',
         b'"' => b'"',
@@ -207,66 +158,13 @@ fn quoted(text: &[u8]) -> Option<Bytes> {
 }
 
 /// The text behind blanks and comments.
-fn skip_comments(text: &[u8]) -> &[u8] {
+pub(super) fn skip_comments(text: &[u8]) -> &[u8] {
     let mut text = text.trim_ascii_start();
     while let Some(after) = text.strip_prefix(b"/*") {
         let Some(end) = memmem::find(after, b"*/") else { return b"" };
         text = after[end + 2..].trim_ascii_start();
     }
     text
-}
-
-enum Asked {
-    Name(Bytes),
-    /// Only whether it can be asked.
-    Nothing,
-    Unclear,
-}
-
-/// Where the line begins that a place is in.
-fn line_start(text: &[u8], at: usize) -> usize {
-    memchr::memrchr(b'\n', &text[..at]).map_or(0, |newline| newline + 1)
-}
-
-/// Whether what is at a place is certainly part of a comment.
-fn is_in_comment(text: &[u8], at: usize) -> bool {
-    // What stands before it on its line has no literal or other comment that it could be within.
-    let is_bare = |text: &[u8]| !text.iter().any(|byte| b"\"'<*".contains(byte));
-    let before = &text[line_start(text, at)..at];
-    if let Some(slashes) = memmem::find(before, b"//")
-        && is_bare(&before[..slashes])
-        && !has(&before[slashes..], b"*/")
-    {
-        return true;
-    }
-    let Some(open) = memmem::rfind(&text[..at], b"/*") else { return false };
-    let start = &text[line_start(text, open)..open];
-    let inside = &text[open..at];
-    let in_raw_string = inside.contains(&b'"') && has(text, b"R\"");
-    !has(&inside[2..], b"*/") && is_bare(start) && !has(start, b"//") && !in_raw_string
-}
-
-/// Whether what is at a place is certainly part of what an `#error` or `#warning` says, which no compiler expands.
-fn is_said(text: &[u8], at: usize) -> bool {
-    let before = text[line_start(text, at)..at].trim_ascii_start();
-    let Some(directive) = before.strip_prefix(b"#") else { return false };
-    let directive = directive.trim_ascii_start();
-    // Where a comment ends in the line it may have begun in another directive.
-    !has(before, b"*/") && [&b"error"[..], b"warning"].iter().any(|word| directive.starts_with(word))
-}
-
-/// What is asked for where this word stands, a query or a piece of one.
-fn asked(text: &[u8], at: usize, word: &[u8]) -> Asked {
-    let is_whole = [&b"__has_include"[..], b"__has_embed"].iter().any(|query| word.starts_with(query));
-    let before = text[..at].trim_ascii_end();
-    let before = before.strip_suffix(b"(").unwrap_or(before).trim_ascii_end();
-    if [&b"defined"[..], b"ifdef", b"ifndef", b"undef", b"define"].iter().any(|word| before.ends_with(word)) {
-        return Asked::Nothing;
-    }
-    match skip_comments(&text[at + word.len()..]).strip_prefix(b"(").filter(|_| is_whole) {
-        Some(inside) => quoted(skip_comments(inside)).map_or(Asked::Unclear, Asked::Name),
-        None => Asked::Unclear,
-    }
 }
 
 /// Whatever could be the name of a file.
@@ -344,47 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn what_certainly_is_a_comment_asks_nothing() {
-        check("/* what\n __has_include says */\nint x; // and __has_embed(x)\n", &[], false);
-        check("#if 1 /* http://x */ && __has_include(X)\n", &[], true);
-        check("#if 1 /* a\n // b */ && __has_include(X)\n", &[], true);
-        check("#if __has_include(<a//b.h>) && H(__has_include)\n", &["a//b.h"], true);
-        check("char *s = \"/*\"; \n#if __has_include(X)\n", &[], true);
-        check("char *s = R\"(\n/*\n)\"; \n#if __has_include(X)\n", &[], true);
-        check("char *s = \"//\"; H(__has_include)\n", &[], true);
-        check("#  error \"see __has_include\"\n # warning __has_include(X)\n", &[], false);
-        check("#if 1 /*\n#error */ && __has_include(X)\n", &[], true);
-    }
-
-    #[test]
     fn names_in_a_compiled_header_are_not_those_of_a_text() {
         check("CPCH __has_include(X) has_include #include \"x.h\"\n", &[], false);
         check("gpch __has_include(X)", &[], false);
-    }
-
-    #[test]
-    fn what_could_become_a_query_is_unclear() {
-        let halves = |text: &str| {
-            let found = mentions(text.as_bytes());
-            assert_eq!((&found.included[..], found.unclear), (&[][..], None), "{text}");
-            (found.heads, found.tails)
-        };
-        assert_eq!(halves("#define C(x, y) x##y\n#if C(__has_, include)(\"o.h\")\n"), (true, true));
-        assert_eq!(halves("struct __has_##_NTYPE; // include\n#if C(x)\n# include A\n"), (true, false));
-        assert_eq!(halves("#if C(embed)(\"o.h\") || C(s_include)\n"), (false, true));
-        check("#if C(__has_inc, lude)(\"o.h\")\n", &[], true);
-        check("#if C(__, has_include)(\"o.h\")\n", &[], true);
-        check("int resolve_has_include(int has_it, int __hash);\n", &[], false);
-        check("#ifndef __has_include\n#define __has_include(x) 0\n#endif\n", &[], false);
-    }
-
-    #[test]
-    fn arguments_may_ask_too() {
-        for word in ["-DH=__has_include", "-DQ(x)=__has_include(x)", "-Wp,-DQ=__has_embed(<x>)", "-DX=__has_"]
-        {
-            assert!(has_query(word.as_bytes()), "{word}");
-        }
-        assert!(!has_query(b"-DHAS_INCLUDE=1") && !has_query(b"-fno-hash_include"));
     }
 
     #[test]
