@@ -91,11 +91,11 @@ pub fn check_destination(path: &Path) -> Option<Option<Metadata>> {
 /// Returns what the file system returned, or that a piece is not what was announced; nothing is left behind.
 pub fn deliver(deliveries: &[Delivery<'_>], umask: u32) -> Result<(), Unplaced> {
     let staged: Result<Vec<Staged<'_>>, Unplaced> =
-        deliveries.iter().map(|delivery| stage(delivery, umask)).collect();
+        deliveries.iter().map(|one| stage(one, umask).map_err(|why| why.at(&one.path))).collect();
     // What was appended cannot be taken back.
     let (last, first): (Vec<_>, Vec<_>) =
         staged?.into_iter().partition(|staged| matches!(staged, Staged::Appended { .. }));
-    Ok(first.into_iter().chain(last).try_for_each(Staged::commit)?)
+    first.into_iter().chain(last).try_for_each(Staged::commit)
 }
 
 /// A file that is whole but not yet in place; dropping it removes what was made for it.
@@ -105,7 +105,7 @@ enum Staged<'a> {
     /// Beside its destination, to be renamed.
     Renamed { temporary: PathBuf, path: &'a Path, committed: bool },
     /// To be written into the file that is there.
-    InPlace { file: File, contents: Vec<u8> },
+    InPlace { file: File, path: &'a Path, contents: Vec<u8> },
     /// To be written behind what is in the file, which need not be there.
     Appended { path: &'a Path, mode: u32, contents: Vec<u8> },
 }
@@ -136,7 +136,7 @@ fn stage<'a>(delivery: &'a Delivery<'_>, umask: u32) -> Result<Staged<'a>, Unpla
             write_beside(delivery, found.mode() & 0o7777, true)
         }
         // Nothing is cut short before the rest is known to be whole.
-        _ => Ok(Staged::InPlace { file: open_in_place(path)?, contents: delivery.contents.to_vec()? }),
+        _ => Ok(Staged::InPlace { file: open_in_place(path)?, path, contents: delivery.contents.to_vec()? }),
     }
 }
 
@@ -176,7 +176,11 @@ fn write_beside<'a>(delivery: &'a Delivery<'_>, mode: u32, exactly: bool) -> Res
     let (mut file, mut named) = create(path, mode)?;
     if has_own_list(&file) {
         if exactly {
-            return Ok(Staged::InPlace { file: open_in_place(path)?, contents: delivery.contents.to_vec()? });
+            return Ok(Staged::InPlace {
+                file: open_in_place(path)?,
+                path,
+                contents: delivery.contents.to_vec()?,
+            });
         }
         drop(named.take());
         (file, named) = create(path, NEW_MODE)?;
@@ -230,8 +234,21 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
 }
 
 impl Staged<'_> {
-    fn commit(mut self) -> io::Result<()> {
-        match &mut self {
+    fn path(&self) -> &Path {
+        match self {
+            Staged::Nameless { path, .. }
+            | Staged::Renamed { path, .. }
+            | Staged::InPlace { path, .. }
+            | Staged::Appended { path, .. } => path,
+        }
+    }
+
+    fn commit(mut self) -> Result<(), Unplaced> {
+        self.put().map_err(|why| Unplaced::from(why).at(self.path()))
+    }
+
+    fn put(&mut self) -> io::Result<()> {
+        match self {
             Staged::Nameless { file, path, unlinks } => {
                 // A name can only be given, not taken over. What compilers unlink is unlinked; ext4
                 // would write a file out at once that is renamed over another.
@@ -241,14 +258,14 @@ impl Staged<'_> {
                 if name_it(file, path).is_err() {
                     let temporary = beside(path)?;
                     name_it(file, &temporary)?;
-                    Staged::Renamed { temporary, path, committed: false }.commit()?;
+                    Staged::Renamed { temporary, path, committed: false }.put()?;
                 }
             }
             Staged::Renamed { temporary, path, committed } => {
                 fs::rename(temporary, path)?;
                 *committed = true;
             }
-            Staged::InPlace { file, contents } => {
+            Staged::InPlace { file, contents, .. } => {
                 file.set_len(0)?;
                 file.write_all(contents)?;
             }
@@ -298,6 +315,17 @@ mod tests {
         deliver_one(&path, Existing::ReplacedUnlessEmpty).expect("delivered");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o640);
         assert_eq!(only_file(directory.path()), 1);
+    }
+
+    /// It was put down to the broker, and no file was named.
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        use crate::common::reason::LocalReason;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("gone/a.o");
+        let why = LocalReason::from(deliver_one(&path, Existing::Replaced).expect_err("no folder"));
+        let said = format!("output {} cannot be written: No such file", path.display());
+        assert!(why.key() == "output" && why.to_string().starts_with(&said), "{why}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lz4::block;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
@@ -37,6 +37,24 @@ pub enum Unplaced {
     /// It cannot be written.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It cannot be put there.
+    #[error("{} cannot be written: {why}", .path.display())]
+    Unwritable {
+        /// Where it belongs.
+        path: PathBuf,
+        /// What the system said.
+        why: io::Error,
+    },
+}
+
+impl Unplaced {
+    /// The same, of a file that belongs there.
+    pub fn at(self, path: &Path) -> Self {
+        match self {
+            Unplaced::Io(why) => Unplaced::Unwritable { path: path.to_owned(), why },
+            other => other,
+        }
+    }
 }
 
 impl From<Unplaced> for LocalReason {
@@ -45,6 +63,9 @@ impl From<Unplaced> for LocalReason {
             Unplaced::Damaged(_) => LocalReason::NoVolunteer { why: unplaced.to_string() },
             Unplaced::NotAFile(path) => LocalReason::OutputNotAFile { output: path.as_path().into() },
             Unplaced::Io(error) => LocalReason::Broker { why: error.to_string() },
+            Unplaced::Unwritable { path, why } => {
+                LocalReason::OutputUnwritable { output: path.as_path().into(), why: why.to_string() }
+            }
         }
     }
 }

@@ -70,6 +70,14 @@ pub enum LocalReason {
         /// The output as it was named.
         output: Bytes,
     },
+    /// A volunteer's result cannot be put in place; the compiler here is to say why.
+    #[error("output {output} cannot be written: {why}")]
+    OutputUnwritable {
+        /// Where it belongs.
+        output: Bytes,
+        /// What the system said.
+        why: String,
+    },
     /// The output would be written over the source, which gcc refuses.
     #[error("output {output} is the source itself")]
     OutputIsSource {
@@ -292,9 +300,10 @@ impl LocalReason {
             Self::Language { .. } => "language",
             Self::NoLineMarkers => "no-line-markers",
             Self::SourceNotAFile { .. } => "source",
-            Self::OutputNotAFile { .. } | Self::OutputIsSource { .. } | Self::OutputIsStream { .. } => {
-                "output"
-            }
+            Self::OutputNotAFile { .. }
+            | Self::OutputUnwritable { .. }
+            | Self::OutputIsSource { .. }
+            | Self::OutputIsStream { .. } => "output",
             Self::Probe { .. } => "probe",
             Self::ResponseFile { .. } => "response-file",
             Self::Environment { .. } => "environment",

@@ -33,6 +33,9 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::OutputNotAFile { .. } => {
             "outputs are written beside their place and renamed, which only plain files allow"
         }
+        R::OutputUnwritable { .. } => {
+            "what cannot be written is for the compiler itself to say, in its own words"
+        }
         R::OutputIsStream { .. } => "the compiler makes the file when all is said; here it is made first",
         R::OutputIsSource { .. } => "the compiler itself refuses this, in its own words",
         R::Probe { .. } => {

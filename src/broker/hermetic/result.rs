@@ -18,7 +18,7 @@ use crate::broker::link::FilesAnswer;
 use crate::broker::outcome::Outcome;
 use crate::broker::plan::Plan;
 use crate::broker::speech::{is_a_compilers, tamed};
-use crate::broker::unpack::Piece;
+use crate::broker::unpack::{Piece, Unplaced};
 use crate::common::action::Ended;
 use crate::common::bytes::Bytes;
 use crate::common::classify::{Destination, Existing, Writer};
@@ -75,10 +75,9 @@ fn place(
     is_final: bool,
 ) -> Result<Outcome, LocalReason> {
     let Examined { deliveries, outcome } = examine(plan, invocation, made, answer, is_final)?;
-    let broker = |error: std::io::Error| LocalReason::Broker { why: error.to_string() };
     let may_lack = deliveries.iter().filter(|_| !made.is_empty());
     for folder in may_lack.filter_map(|delivery| delivery.path.parent()) {
-        make_folder(folder, invocation.umask).map_err(broker)?;
+        make_folder(folder, invocation.umask).map_err(|why| Unplaced::from(why).at(folder))?;
     }
     deliver(&deliveries, invocation.umask)?;
     Ok(outcome)
