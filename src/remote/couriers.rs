@@ -171,7 +171,10 @@ impl Couriers {
         let mut rest = 0_u64;
         for (file, size) in files {
             match self.files.get(file) {
-                Some(promise) => *by_courier.entry(promise.by).or_default() += size,
+                Some(promise) => {
+                    let bytes = by_courier.entry(promise.by).or_default();
+                    *bytes = bytes.saturating_add(size);
+                }
                 None => rest = rest.saturating_add(size),
             }
         }

@@ -31,6 +31,10 @@ pub struct Wants {
 /// Fewer are not looked through.
 const SWEEP_MIN: usize = 1 << 20;
 
+/// So many files of a toolchain, and of all that a link waits for, may be left to others. The largest has some
+/// hundred; whoever has more looks after it alone, so that nobody makes others look through long lists.
+pub const SHARED_MAX: usize = 4096;
+
 #[derive(Debug)]
 struct Waiting {
     missing: usize,
@@ -53,6 +57,7 @@ impl Wants {
         }
         self.next += 1;
         let (mut ask, mut missing) = (Vec::new(), 0);
+        let is_shared = want.of_toolchain && want.files.len() <= SHARED_MAX;
         for input in &want.files {
             let Some(file) = input.known.entry.kind.file() else { continue };
             if let Some(waiters) = self.files.get_mut(&file.digest) {
@@ -69,7 +74,7 @@ impl Wants {
                 self.files.insert(file.digest, vec![self.next]);
                 missing += 1;
                 let wanted = Wanted { digest: file.digest, size: file.size, since };
-                if want.of_toolchain && !take(&wanted) {
+                if is_shared && self.elsewhere.len() < SHARED_MAX && !take(&wanted) {
                     self.elsewhere.insert(file.digest, (input.number, wanted));
                 } else {
                     ask.push(input.number);
@@ -101,7 +106,7 @@ impl Wants {
             .map(|(_, wanted)| *wanted)
             .filter(|wanted| is_there(&wanted.digest))
             .collect();
-        self.brought += here.iter().map(|wanted| wanted.size).sum::<u64>();
+        self.brought = here.iter().map(|wanted| wanted.size).fold(self.brought, u64::saturating_add);
         self.arrived(&here.iter().map(|wanted| wanted.digest).collect::<Vec<_>>(), None);
         self.elsewhere.extract_if(|_, (_, wanted)| take(wanted)).map(|(_, (number, _))| number).collect()
     }
@@ -110,7 +115,8 @@ impl Wants {
     /// have not.
     pub fn share(&self, rest: impl FnOnce(&mut dyn Iterator<Item = (&Digest, u64)>) -> u64) -> (u64, u64) {
         let files = || self.elsewhere.iter().map(|(digest, (_, wanted))| (digest, wanted.size));
-        let awaited = self.brought + files().map(|(_, size)| size).sum::<u64>();
+        // Sizes are what the client says.
+        let awaited = files().map(|(_, size)| size).fold(self.brought, u64::saturating_add);
         (awaited, awaited.saturating_sub(rest(&mut files())))
     }
 
@@ -276,6 +282,21 @@ mod tests {
         assert_eq!(wants.share(rest), (1, 1));
         wants.arrived(&[digest(1), digest(3)], None);
         assert_eq!(told.try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn long_lists_are_not_shared() {
+        let mut wants = Wants::default();
+        let toolchain = |want: Want, times: usize| Want {
+            files: want.files.iter().cycle().take(times).cloned().collect(),
+            of_toolchain: true,
+            ..want
+        };
+        let asked = |wants: &mut Wants, name, times| {
+            wants.want(toolchain(want(&[name]).0, times), Instant::now(), |_| false, |_| false).len()
+        };
+        assert_eq!(asked(&mut wants, 1, SHARED_MAX), 0);
+        assert_eq!(asked(&mut wants, 2, SHARED_MAX + 1), 1);
     }
 
     #[test]
