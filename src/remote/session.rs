@@ -247,7 +247,7 @@ impl Session {
                 Ok(()) = credit.changed() => self.on_credit(&credit.borrow_and_update()),
                 Ok(()) = phase.changed() => { let phase = *phase.borrow_and_update(); self.on_phase(phase) }
                 _ = keep_alive.tick() => self.on_tick(),
-                _ = others.tick(), if self.desk.wants.rely_on_others() => { self.on_look_elsewhere(); Ok(()) }
+                _ = others.tick(), if self.desk.wants.may_come_elsewhere() => { self.on_look_elsewhere(); Ok(()) }
                 Some(_) = self.tasks.join_next() => Ok(()),
             };
             if let Err(end) = step {

@@ -345,6 +345,7 @@ impl Peer {
             ToBroker::Unprovided { provision, why } => self.provisioned(provision, Err(&why)),
             ToBroker::NeedFiles { items } => self.need_files(&items)?,
             ToBroker::BundleWindow { bytes } => self.supply.widen(bytes),
+            ToBroker::Spare { items } => self.supply.spare(&items),
             ToBroker::Elsewhere { awaited, arrived } => self.supply.elsewhere(awaited, arrived),
         }
         Ok(None)

@@ -176,6 +176,21 @@ impl Supply {
         }
     }
 
+    /// These files need not be sent, if they are not on their way.
+    pub fn spare(&mut self, numbers: &[u32]) {
+        let numbers: HashSet<u32> = numbers.iter().copied().collect();
+        for lane in [&mut self.small, &mut self.large] {
+            lane.wanted.retain(|(number, item)| {
+                let is_spared = numbers.contains(number);
+                if is_spared {
+                    self.pending.remove(number);
+                    self.progress.asked.fetch_sub(size(item), Ordering::Relaxed);
+                }
+                !is_spared
+            });
+        }
+    }
+
     /// So much is brought by others, and has been.
     pub fn elsewhere(&mut self, awaited: u64, arrived: u64) {
         self.progress.awaited.store(awaited, Ordering::Relaxed);
@@ -328,6 +343,20 @@ mod tests {
         supply.widen(100);
         supply.fill(&mut out);
         assert!(supply.outgoing.is_empty());
+    }
+
+    #[test]
+    fn what_is_spared_is_not_packed() {
+        let mut supply = Supply::default();
+        for (number, size) in [(1, 10), (2, 1 << 20), (3, 1 << 20), (4, 10)] {
+            supply.want(number, file(size));
+        }
+        supply.spare(&[1, 3, 99]);
+        assert_eq!((numbers(supply.next_to_pack()), numbers(supply.next_to_pack())), (vec![4], vec![2]));
+        assert!(supply.next_to_pack().is_none());
+        assert_eq!(supply.progress.look().asked, (1 << 20) + 10);
+        supply.want(3, file(1 << 20));
+        assert_eq!(numbers(supply.next_to_pack()), [3]);
     }
 
     #[test]

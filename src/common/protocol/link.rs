@@ -355,6 +355,11 @@ pub enum ToBroker {
         /// What of that has come.
         arrived: u64,
     },
+    /// These files were asked for and have come from another client: what of them has not begun to leave need not be sent.
+    Spare {
+        /// Their numbers.
+        items: Vec<u32>,
+    },
 }
 
 /// Why inputs are not made ready, by whose matter that is.

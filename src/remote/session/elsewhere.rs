@@ -1,4 +1,5 @@
-//! What of a client's compilers comes over the links of other clients.
+//! What of a client's compilers comes over the links of other clients: what these were asked for first, and what they
+//! were quicker to bring.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,11 +77,16 @@ impl Session {
     /// Looks what others have brought, and asks for what they will not.
     pub(super) fn on_look_elsewhere(&mut self) {
         let (store, now) = (&self.context.store, Instant::now());
-        let items = {
+        let (items, spared) = {
             let mut couriers = self.place.couriers();
             let take = |wanted: &_| couriers.take(self.place.link, wanted, now);
             self.desk.wants.look_elsewhere(|digest| store.knows(digest), take)
         };
+        if !spared.is_empty() {
+            let (files, items): (Vec<_>, Vec<_>) = spared.into_iter().unzip();
+            self.place.over(&files, Promised::NotKept);
+            self.outbox.message(&ToBroker::Spare { items });
+        }
         // First: what is asked for is not others' any more.
         self.say_what_others_bring();
         self.ask(items);

@@ -19,7 +19,9 @@ pub struct Wants {
     files: HashMap<Digest, Vec<u64>>,
     /// Those of `files` that another link brings, with their numbers here.
     elsewhere: HashMap<Digest, (u32, Wanted)>,
-    /// The bytes of those that have come from there.
+    /// Those of a toolchain that the client was asked for, with their numbers: another may bring them first.
+    asked: HashMap<Digest, u32>,
+    /// The bytes of those that have come from elsewhere.
     brought: u64,
     waiting: HashMap<u64, Waiting>,
     next: u64,
@@ -78,6 +80,9 @@ impl Wants {
                     self.elsewhere.insert(file.digest, (input.number, wanted));
                 } else {
                     ask.push(input.number);
+                    if is_shared && self.asked.len() < SHARED_MAX {
+                        self.asked.insert(file.digest, input.number);
+                    }
                 }
             }
         }
@@ -89,17 +94,20 @@ impl Wants {
         ask
     }
 
-    /// Whether anything comes over other links.
-    pub fn rely_on_others(&self) -> bool {
-        !self.elsewhere.is_empty()
+    /// Whether there is anything that may come over other links.
+    pub fn may_come_elsewhere(&self) -> bool {
+        !self.elsewhere.is_empty() || !self.asked.is_empty()
     }
 
-    /// Looks what has come over other links. Returns the numbers of what the client is to be asked for after all.
+    /// Looks what has come over other links. Returns the numbers of what the client is to be asked for after all, and
+    /// of what it was asked for and need not send any more.
     pub fn look_elsewhere(
         &mut self,
         is_there: impl Fn(&Digest) -> bool,
         mut take: impl FnMut(&Wanted) -> bool,
-    ) -> Vec<u32> {
+    ) -> (Vec<u32>, Vec<(Digest, u32)>) {
+        let spared: Vec<(Digest, u32)> = self.asked.extract_if(|digest, _| is_there(digest)).collect();
+        let mut came: Vec<Digest> = spared.iter().map(|(digest, _)| *digest).collect();
         let here: Vec<Wanted> = self
             .elsewhere
             .values()
@@ -107,8 +115,15 @@ impl Wants {
             .filter(|wanted| is_there(&wanted.digest))
             .collect();
         self.brought = here.iter().map(|wanted| wanted.size).fold(self.brought, u64::saturating_add);
-        self.arrived(&here.iter().map(|wanted| wanted.digest).collect::<Vec<_>>(), None);
-        self.elsewhere.extract_if(|_, (_, wanted)| take(wanted)).map(|(_, (number, _))| number).collect()
+        came.extend(here.iter().map(|wanted| wanted.digest));
+        self.arrived(&came, None);
+        let left: Vec<(Digest, u32)> = self
+            .elsewhere
+            .extract_if(|_, (_, wanted)| take(wanted))
+            .map(|(digest, (number, _))| (digest, number))
+            .collect();
+        self.asked.extend(left.iter().copied());
+        (left.into_iter().map(|(_, number)| number).collect(), spared)
     }
 
     /// How many bytes were left to other links, and how many of them have come, where `rest` says how many of some files
@@ -124,6 +139,7 @@ impl Wants {
     pub fn arrived(&mut self, files: &[Digest], trouble: Option<&Refusal>) {
         for file in files {
             self.elsewhere.remove(file);
+            self.asked.remove(file);
         }
         for waiter in files.iter().filter_map(|file| self.files.remove(file)).flatten() {
             let Some(waiting) = self.waiting.get_mut(&waiter) else { continue };
@@ -278,7 +294,7 @@ mod tests {
         assert_eq!(wants.share(rest), (2, 0));
         // One has come, and the other will not.
         let asked = wants.look_elsewhere(|file| *file == digest(2), |_| true);
-        assert_eq!((asked, wants.rely_on_others()), (vec![3], false));
+        assert_eq!(asked, (vec![3], vec![]));
         assert_eq!(wants.share(rest), (1, 1));
         wants.arrived(&[digest(1), digest(3)], None);
         assert_eq!(told.try_recv(), Ok(Ok(())));
@@ -306,6 +322,19 @@ mod tests {
         let toolchain = Want { of_toolchain: true, ..toolchain };
         assert_eq!(wants.want(toolchain, Instant::now(), |_| false, |_| false), [] as [u32; 0]);
         assert_eq!(wants.want(want(&[1]).0, Instant::now(), |_| false, |_| false), [1]);
-        assert!(!wants.rely_on_others());
+        assert!(!wants.may_come_elsewhere());
+    }
+
+    /// A slow client that had been asked first waited for its own copy when another had long brought all.
+    #[test]
+    fn what_another_brings_first_need_not_be_sent() {
+        let mut wants = Wants::default();
+        let (toolchain, mut told) = want(&[1, 2]);
+        let toolchain = Want { of_toolchain: true, ..toolchain };
+        assert_eq!(wants.want(toolchain, Instant::now(), |_| false, |_| true), [1, 2]);
+        assert_eq!(wants.look_elsewhere(|file| *file == digest(1), |_| true), (vec![], vec![(digest(1), 1)]));
+        assert!(told.try_recv().is_err() && wants.may_come_elsewhere());
+        assert_eq!(wants.look_elsewhere(|_| true, |_| true), (vec![], vec![(digest(2), 2)]));
+        assert_eq!((told.try_recv(), wants.may_come_elsewhere()), (Ok(Ok(())), false));
     }
 }

@@ -76,3 +76,20 @@ fn a_client_that_stops_sending_a_compiler_does_not_hold_up_another() {
     held.finish(COMMAND_MAX).expect_success("a compile");
     stop(farm, &["first", "second"]);
 }
+
+/// It waited for its own copy, which crawled over its line, when all of the compiler had long been there.
+#[test]
+fn a_slow_client_has_its_compiler_when_a_quick_one_has_brought_it() {
+    let slow = Kind { up: 300_000, ..Kind::HOME };
+    let (farm, first, _) = behind_a_line(slow);
+    let second = Line::to(farm.volunteers[0].port, OFFICE);
+    std::fs::write(farm.work().join("a.c"), "int f(void) { return 1; }\n").expect("our own file");
+    let waiting = compile(&farm, &first, "first");
+    wait_until("it is on its way", COMMAND_MAX, || first.up() > 200_000);
+    compile(&farm, &second, "second").finish(COMMAND_MAX).expect_success("a compile");
+    waiting.finish(COMMAND_MAX).expect_success("a compile");
+    println!("bytes up: {} {}", first.up(), second.up());
+    // All of it takes three quarters of a minute on that line.
+    assert!(first.up() < 9_000_000, "{}", first.up());
+    stop(farm, &["first", "second"]);
+}
