@@ -393,8 +393,15 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Looks for all names wherever they may lead.
+    /// Looks for all names wherever they may lead, and for those in what an assembler reads there.
     fn look(&mut self) -> Result<(), NoList> {
+        while !self.names.is_empty() {
+            self.look_once()?;
+        }
+        if self.extra.len() > INPUTS_MAX / 4 { Err(NoList::TooMany("files")) } else { Ok(()) }
+    }
+
+    fn look_once(&mut self) -> Result<(), NoList> {
         let answer = self.answer;
         for (name, (first, places)) in std::mem::take(&mut self.names) {
             for folder in places.iter().chain(&answer.told.directories) {
@@ -407,14 +414,17 @@ impl Assembly<'_> {
                 }
             }
         }
-        if self.extra.len() > INPUTS_MAX / 4 { Err(NoList::TooMany("files")) } else { Ok(()) }
+        Ok(())
     }
 
     fn look_at(&mut self, name: &Bytes, folder: &Bytes) -> Result<(), NoList> {
         let path = absolute(folder, name);
         if self.tried.insert(path.clone()) && path.as_path().is_file() {
-            let (file, _) = self.file(&path)?;
+            let (file, looked) = self.file(&path)?;
             self.extra.insert(path, file);
+            for name in &looked.mentions.literals {
+                self.names.entry(name.clone()).or_default().1.insert(self.cwd.clone());
+            }
         }
         Ok(())
     }
