@@ -1,6 +1,6 @@
 //! What a link says about hermetic compiles: items, provisions, compiles, bundles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl Session {
             ToVolunteer::Forget => {
                 self.desk.dictionary.forget();
                 self.desk.items = None;
-                let coming: Vec<Digest> =
+                let coming: HashSet<Digest> =
                     self.desk.bundles.values().flat_map(|bundle| bundle.files.iter().copied()).collect();
                 self.desk.wants.forget(&coming);
                 self.place.leave();

@@ -3,7 +3,7 @@
 //! Pure. Each file is asked for once, however many jobs need it, until it has come or the client has
 //! said that it will not. What another link brings ([`crate::remote::couriers`]) is waited for, too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -166,7 +166,7 @@ impl Wants {
     }
 
     /// Numbers have lost their meaning: what has not begun to come will not.
-    pub fn forget(&mut self, coming: &[Digest]) {
+    pub fn forget(&mut self, coming: &HashSet<Digest>) {
         let lost: Vec<Digest> = self.files.keys().filter(|file| !coming.contains(file)).copied().collect();
         let why = Refusal::InputsChanged { detail: "their numbers were forgotten".to_owned() };
         self.arrived(&lost, Some(&why));
@@ -275,7 +275,7 @@ mod tests {
         let (needs_other, mut other) = want(&[2]);
         wants.alone(needs_one, |_| false);
         wants.alone(needs_other, |_| false);
-        wants.forget(&[digest(1)]);
+        wants.forget(&HashSet::from([digest(1)]));
         assert!(matches!(other.try_recv(), Ok(Err(Refusal::InputsChanged { .. }))));
         wants.arrived(&[digest(1)], None);
         assert_eq!(one.try_recv(), Ok(Ok(())));

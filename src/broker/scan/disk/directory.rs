@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use super::super::symbols::QuickMap;
+use super::super::symbols::{QuickMap, Sym};
+use super::file::FileId;
 use super::way::Way;
 use super::{Disk, Watched};
 use crate::broker::lookout::trust::{self, Trust};
@@ -66,6 +67,8 @@ pub(super) struct Directory {
     pub is_dirty: bool,
     /// Names count that nobody asked for.
     pub tells_all: bool,
+    /// Links in it that lead to no file: what they lead to may come anywhere, and nothing here tells.
+    pub hanging: Vec<(FileId, Sym)>,
     /// When it, the way to it, or anything asked for in it last changed.
     pub state: u64,
     /// When its path last led to something else.
@@ -98,6 +101,11 @@ impl Directory {
             true => drop(names.insert(name.into(), None)),
             false => drop(names.remove(name)),
         }
+    }
+
+    /// Whether notifications tell of every change of what was asked for in it.
+    pub fn tells(&self) -> bool {
+        self.is_sure && self.hanging.is_empty()
     }
 
     /// Whether nothing tells of a change in it.
@@ -172,6 +180,7 @@ impl Disk {
             is_sure: false,
             is_dirty: false,
             tells_all: false,
+            hanging: Vec::new(),
             state: 0,
             turned: 0,
             followed: 0,
@@ -191,11 +200,11 @@ impl Disk {
     /// Makes sure that what is known of a directory is of now; returns when it last changed.
     pub(super) fn freshen(&mut self, id: DirectoryId) -> u64 {
         let entry = &self.directories[id as usize];
-        let is_current = |scan| scan == self.scan || (entry.is_sure && scan >= self.doubted);
-        if entry.at.0 == self.now && is_current(entry.at.1) {
+        let is_current = |tells, scan| scan == self.scan || (tells && scan >= self.doubted);
+        if entry.at.0 == self.now && is_current(entry.tells(), entry.at.1) {
             return entry.state;
         }
-        let is_checked = is_current(entry.checked);
+        let is_checked = is_current(entry.is_sure, entry.checked);
         let is_doubted = entry.checked < self.doubted && entry.presence != Presence::Unknown;
         let (parent, link) = (entry.parent, entry.link.as_ref().map(|link| link.1));
         // At once, so that a ring of links ends.
@@ -208,6 +217,7 @@ impl Disk {
         if above > entry.followed || entry.is_dirty || !is_checked || entry.presence == Presence::Unknown {
             self.check(id);
         }
+        self.look_at_hanging(id);
         let entry = &self.directories[id as usize];
         // Files in it may have changed without a word.
         if is_doubted || (entry.is_asked_each_time() && entry.checked != self.scan) {
@@ -276,13 +286,14 @@ impl Disk {
         let link = if is_link == Some(false) { None } else { self.link_of(&path) };
         let metadata = match fs::metadata(Bytes::from(&path[..]).as_path()) {
             Ok(metadata) if metadata.is_dir() => metadata,
+            // What a link leads to may come anywhere.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Found { watch, ..Found::nothing(Presence::Absent, is_sure) };
+                return Found { watch, ..Found::nothing(Presence::Absent, is_sure && link.is_none()) };
             }
-            Ok(_) => return Found { watch, ..Found::nothing(Presence::Other, is_sure) },
+            Ok(_) => return Found { watch, ..Found::nothing(Presence::Other, is_sure && link.is_none()) },
             // As the kernel says of one with a slash behind it; those above it are directories.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Found { watch, ..Found::nothing(Presence::Other, is_sure) };
+                return Found { watch, ..Found::nothing(Presence::Other, is_sure && link.is_none()) };
             }
             Err(_) => return Found { watch, ..Found::nothing(Presence::Untold, false) },
         };

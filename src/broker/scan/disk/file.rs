@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::super::directive::FILE_MAX_BYTES;
 use super::super::files::{Answer, Identity, Stat};
+use super::super::symbols::Sym;
 use super::directory::{DirectoryId, Presence, is_absent};
 use super::{Disk, Watched};
 use crate::broker::plain_file;
@@ -129,6 +130,7 @@ impl Disk {
         if let Answer::File(stat) = &mut answer {
             stat.fleeting = !is_sure;
         }
+        self.note_hanging(id, name, is_link && !matches!(answer, Answer::File(_)));
         let (scan, at) = (self.scan, self.now);
         let entry = &mut self.files[id as usize];
         let is_other = !is_new && entry.answer != answer;
@@ -138,6 +140,32 @@ impl Disk {
             self.touch(directory);
         }
         answer
+    }
+
+    /// Notes whether a name is of a link that leads to no file.
+    fn note_hanging(&mut self, id: FileId, name: &[u8], hangs: bool) {
+        let name = self.names.intern(name);
+        let hanging = &mut self.directories[self.files[id as usize].directory as usize].hanging;
+        let at = hanging.iter().position(|one| one.0 == id);
+        match at {
+            None if hangs => {
+                hanging.push((id, name));
+                self.hung += 1;
+            }
+            Some(at) if !hangs => drop(hanging.swap_remove(at)),
+            _ => {}
+        }
+    }
+
+    /// Looks once in each scan what such links of a directory lead to now.
+    pub(super) fn look_at_hanging(&mut self, directory: DirectoryId) {
+        let is_due = |one: &&(FileId, Sym)| self.files[one.0 as usize].scan != self.scan;
+        let due: Vec<_> =
+            self.directories[directory as usize].hanging.iter().filter(is_due).copied().collect();
+        for (file, name) in due {
+            let name = self.names.text(name).to_vec();
+            self.check_file(file, false, &name, None);
+        }
     }
 
     /// Reads a file; its stamp is taken from the open file before the reading, so that a later

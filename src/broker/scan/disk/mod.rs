@@ -43,7 +43,9 @@ struct TrailEntry {
     state: u64,
     /// `now` and `scan` when `state` was found out.
     at: (u64, u64),
+    /// Whether all of it tells of changes, and how many links were known then that hang.
     is_sure: bool,
+    hung: u64,
 }
 
 /// Watches that one asks the kernel for: more would leave none to the user's other programs.
@@ -75,6 +77,8 @@ pub struct Disk {
     watches_max: usize,
     /// Trusts no file system to tell of changes, by notifications or by the times of directories.
     is_wary: bool,
+    /// Grows with each link that is found to lead to no file.
+    hung: u64,
     watched: QuickMap<i32, Vec<Watched>>,
     directories: Vec<Directory>,
     by_path: QuickMap<Box<[u8]>, DirectoryId>,
@@ -98,6 +102,7 @@ impl Default for Disk {
             watches: Watches::new(),
             watches_max: WATCHES_MAX,
             is_wary: false,
+            hung: 0,
             watched: QuickMap::default(),
             directories: Vec::new(),
             by_path: QuickMap::default(),
@@ -295,7 +300,7 @@ impl Files for Disk {
         let trail = *self.trail_numbers.entry(directories.clone()).or_insert(new);
         if trail == new {
             self.trail_bytes += 2 * length * size_of::<DirectoryId>();
-            self.trails.push(TrailEntry { directories, state: 0, at: (0, 0), is_sure: false });
+            self.trails.push(TrailEntry { directories, state: 0, at: (0, 0), is_sure: false, hung: 0 });
         }
         trail
     }
@@ -307,18 +312,20 @@ impl Files for Disk {
     fn state(&mut self, trail: Trail) -> u64 {
         let entry = &self.trails[trail as usize];
         let (now, scan) = entry.at;
-        if now == self.now && (scan == self.scan || (entry.is_sure && scan >= self.doubted)) {
+        if now == self.now
+            && (scan == self.scan || (entry.is_sure && entry.hung == self.hung && scan >= self.doubted))
+        {
             return entry.state;
         }
         let directories = entry.directories.clone();
         let (mut state, mut is_sure) = (0, true);
         for &id in &directories {
             state = state.max(self.freshen(id));
-            is_sure &= self.directories[id as usize].is_sure;
+            is_sure &= self.directories[id as usize].tells();
         }
         let at = (self.now, self.scan);
         let entry = &mut self.trails[trail as usize];
-        (entry.state, entry.at, entry.is_sure) = (state, at, is_sure);
+        (entry.state, entry.at, entry.is_sure, entry.hung) = (state, at, is_sure, self.hung);
         state
     }
 

@@ -410,3 +410,39 @@ fn names_that_are_exchanged_are_both_there() {
         fixture.check("b/h", "b");
     });
 }
+
+/// A link that led nowhere was taken for a name that is not there, and what came to be at its end was never noticed.
+#[test]
+fn what_comes_to_be_at_the_end_of_a_link_is_noticed() {
+    everywhere(|fixture| {
+        fixture.write("h", "");
+        symlink("later", fixture.path("t")).unwrap();
+        symlink("d/e", fixture.path("g")).unwrap();
+        let folders = [".", "g"].map(|name| format!("{}/", fixture.path(name).display()).into_bytes());
+        let trails: Vec<Trail> =
+            folders.iter().map(|folder| fixture.disk.trail(&[folder.as_slice()])).collect();
+        fixture.settle();
+        let states = |fixture: &mut Fixture| {
+            fixture.disk.begin();
+            [0, 1].map(|which: usize| fixture.disk.state(trails[which]))
+        };
+        // As a scan does: all folders first.
+        let before = states(fixture);
+        assert!([fixture.look("t"), fixture.look("g/x")] == [Answer::Absent; 2]);
+        fixture.write("later", "new");
+        let after = states(fixture);
+        assert!(after[0] > before[0], "{before:?} {after:?}");
+        fixture.check("t", "new");
+        fs::create_dir_all(fixture.path("d/e")).unwrap();
+        fixture.write("d/e/x", "deep");
+        assert!(states(fixture)[1] > after[1]);
+        fixture.check("g/x", "deep");
+        // And away again, and once more.
+        fs::remove_file(fixture.path("later")).unwrap();
+        assert_eq!(fixture.read("t"), None);
+        let before = states(fixture);
+        fixture.write("later", "again");
+        assert!(states(fixture)[0] > before[0]);
+        fixture.check("t", "again");
+    });
+}
