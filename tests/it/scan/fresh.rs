@@ -325,3 +325,30 @@ fn what_is_written_while_scans_run_is_never_mixed_up() {
     build.write("h.h", "#include \"1.h\"\n");
     build.check(GCC, "a.c h.h 1.h");
 }
+
+/// A link that led nowhere was taken for a name that is not there, and only its own folder was watched: the object
+/// went on being that of the header further down the path.
+#[test]
+fn what_comes_to_be_at_the_end_of_a_link_is_found() {
+    let command = "gcc -nostdinc -Igen -Iinc -c a.c";
+    let mut build =
+        Build::new(&[("a.c", "#include \"t.h\"\n#include <u.h>\n"), ("inc/t.h", ""), ("inc/u.h", "")]);
+    symlink("later.h", build.at("t.h")).expect("a link");
+    symlink("out/gen", build.at("gen")).expect("a link");
+    build.check(command, "a.c inc/t.h inc/u.h");
+    build.write("later.h", "");
+    build.check(command, "a.c t.h inc/u.h");
+    build.write("out/gen/u.h", "");
+    build.check(command, "a.c t.h gen/u.h");
+    fs::remove_file(build.at("later.h")).expect("it goes");
+    fs::remove_dir_all(build.at("out")).expect("it goes");
+    build.check(command, "a.c inc/t.h inc/u.h");
+    build.write("out/gen/u.h", "");
+    build.write("later.h", "");
+    build.check(command, "a.c t.h gen/u.h");
+    // One that leads round is an error, and no name that is not there.
+    fs::remove_file(build.at("later.h")).expect("it goes");
+    build.check(command, "a.c inc/t.h gen/u.h");
+    symlink("t.h", build.at("later.h")).expect("a link");
+    assert!(build.scan(command).is_err());
+}
