@@ -109,7 +109,8 @@ fn questions(clang: bool) -> Vec<String> {
     let names: &[&str] = if clang { &CLANG_PROGRAMS } else { &GCC_PROGRAMS };
     let mut questions: Vec<String> = names.iter().map(|name| format!("prog-name={name}")).collect();
     questions.push("search-dirs".to_owned());
-    let more: &[&str] = if clang { &["resource-dir", "v"] } else { &["file-name=liblto_plugin.so"] };
+    let more: &[&str] =
+        if clang { &["resource-dir", "v"] } else { &["file-name=liblto_plugin.so", "sysroot"] };
     questions.extend(more.iter().map(|question| (*question).to_owned()));
     questions
 }

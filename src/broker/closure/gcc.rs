@@ -16,6 +16,9 @@ const MULTILIB_DEPTH: usize = 4;
 /// Directories beside `lib` for other variants of this machine.
 const LIBRARY_NAMES: [&str; 4] = ["lib", "lib32", "lib64", "libx32"];
 
+/// Where gcc looks for headers below a sysroot, however it was configured.
+pub const SYSROOT_FOLDERS: [&str; 4] = ["usr/include", "usr/local/include", "include", "sys-include"];
+
 /// Adds all that, and says which programs only compiles of one language run: half of what a gcc is made of.
 ///
 /// # Errors
@@ -78,7 +81,30 @@ pub fn add(
         layout.add(&Path::new("/").join(name))?;
         layout.add(&Path::new("/usr").join(name))?;
     }
+    add_searched(layout, answers)?;
     Ok(proper)
+}
+
+/// Adds the folders in which it looks for headers of its own accord, with the links on the way. One that it does not find
+/// it passes over, and `-v` tells only where they are in the end.
+fn add_searched(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
+    for install in answers.directories("install") {
+        for name in ["include", "include-fixed"] {
+            layout.add(&install.join(name))?;
+        }
+        if let Some(machine) = install.parent().and_then(Path::file_name) {
+            let tools = install.join("../../../..").join(machine);
+            for name in ["include", "sys-include"] {
+                layout.add(&tools.join(name))?;
+            }
+        }
+    }
+    let sysroot = Bytes::from(answers.to("sysroot"));
+    let sysroot = if sysroot.is_empty() { Path::new("/") } else { sysroot.as_path() };
+    for name in SYSROOT_FOLDERS {
+        layout.add(&sysroot.join(name))?;
+    }
+    Ok(())
 }
 
 /// The plugin is loaded by the linker; its libraries are found as for the driver's own programs.

@@ -15,7 +15,7 @@ mod cache;
 mod clang;
 mod digests;
 pub mod elf;
-mod gcc;
+pub mod gcc;
 mod habits;
 mod imports;
 mod layout;

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NotHermetic;
 use super::set::{File, Inode, SetBuilder};
+use crate::broker::closure::gcc;
 use crate::broker::plain_file;
 use crate::broker::plan::{Plan, working_directory};
 use crate::broker::scan::layout::Layout;
@@ -73,7 +74,26 @@ pub fn folders(plan: &Plan, invocation: &Invocation) -> Vec<Bytes> {
     let products = &plan.job.hermetic.products;
     let places = products.names.iter().chain(&products.beginnings);
     let places = places.filter_map(|product| Some(Bytes::from(cwd.join(product.as_path()).parent()?)));
-    pwd.into_iter().chain(places).collect()
+    let toolchain = &plan.compiler.toolchain;
+    // gcc passes over those that it does not find under these names, links and all.
+    let sysroots = sysroots(&plan.expanded).filter(|_| !toolchain.clang);
+    let searched = sysroots.flat_map(|sysroot| {
+        let sysroot = cwd.join(Bytes::from(sysroot).as_path());
+        let for_target = sysroot.join("usr/include").join(&toolchain.target);
+        let common = gcc::SYSROOT_FOLDERS.map(|name| sysroot.join(name));
+        common.into_iter().chain([for_target]).map(Bytes::from_path)
+    });
+    pwd.into_iter().chain(places).chain(searched).collect()
+}
+
+/// What `--sysroot` and `-isysroot` name, in their spellings.
+fn sysroots(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
+    let next = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    words.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix(b"--sysroot") {
+        Some(b"") => Some(next),
+        Some(value) => value.strip_prefix(b"="),
+        None => word.strip_prefix(b"-isysroot").map(|value| if value.is_empty() { next } else { value }),
+    })
 }
 
 /// Adds the files that options name to a set.

@@ -9,7 +9,7 @@ fn what_includes_the_standard_library_is_listed_like_all_else() {
     let headers = "#include <iostream>\n#include <string>\n#include <vector>\n#include <memory>\n";
     let incbin = "asm(\".section .rodata\\n.incbin \\\"blob.bin\\\"\\n.text\");\nstd::string x;\n";
     let of = |command: &str| {
-        let scene = Scene::new(command).file("a.cc", &format!("{headers}{incbin}")).file("blob.bin", "data");
+        let scene = Scene::new(command).file("a.cc", format!("{headers}{incbin}")).file("blob.bin", "data");
         scene.file("p.h", headers).file("b.cc", "std::string f() { return \"x\"; }\n")
     };
     let precompiled = "clang++ -g -x c++-header p.h -o p.pch && \"$@\"; s=$?; rm p.pch; exit $s";
@@ -18,6 +18,35 @@ fn what_includes_the_standard_library_is_listed_like_all_else() {
         of("clang++ -g -MD -c a.cc"),
         of("g++ -std=c++20 -O1 -c a.cc"),
         of("clang++ -g -MD -include-pch p.pch -c b.cc").shell(precompiled),
+    ] {
+        theatre.check(Place::Remote, &scene);
+    }
+    theatre.close();
+}
+
+/// gcc says of such folders only where they are in the end, and passes over them where it does not find the link: the
+/// object was that of another header, or of none.
+#[test]
+fn headers_of_a_sysroot_are_found_through_links() {
+    let theatre = Theatre::bare();
+    let queries = "#if __has_include(<zz.h>)\nint has;\n#endif\nint k;\n";
+    let of = |command: &str, script: &'static str| {
+        let scene = Scene::new(command).file("q.c", queries).file("f.c", "#include <zz.h>\n");
+        let scene = scene.file("i/zz.h", "int other;\n").file("p/include/zz.h", "int zz;\n");
+        scene.file("p/inc/zz.h", "int inc;\n").shell(script)
+    };
+    // As musl-cross-make has it, and others.
+    let dot = "ln -sfn . p/usr && exec \"$@\"";
+    let deep = "mkdir -p p/usr && ln -sfn ../inc p/usr/include && exec \"$@\"";
+    let machine =
+        "mkdir -p p/usr/include && ln -sfn ../../inc p/usr/include/$(gcc -dumpmachine) && exec \"$@\"";
+    for scene in [
+        of("gcc --sysroot=p -c q.c", dot),
+        of("gcc --sysroot p -idirafter i -MD -c f.c", dot),
+        of("g++ -isysroot p -x c++ -c q.c", deep),
+        of("gcc -isysrootp -idirafter i -c f.c", deep),
+        of("gcc --sysroot=p -c q.c", machine),
+        of("clang --sysroot=p -c q.c", dot),
     ] {
         theatre.check(Place::Remote, &scene);
     }
