@@ -33,11 +33,10 @@ pub fn rule(reason: &LocalReason) -> &'static str {
         R::OutputNotAFile { .. } => {
             "outputs are written beside their place and renamed, which only plain files allow"
         }
-        R::OutputUnwritable { .. } => {
-            "what cannot be written is for the compiler itself to say, in its own words"
-        }
         R::OutputIsStream { .. } => "the compiler makes the file when all is said; here it is made first",
-        R::OutputIsSource { .. } => "the compiler itself refuses this, in its own words",
+        R::OutputIsSource { .. } | R::OutputUnwritable { .. } => {
+            "the compiler itself refuses this, in its own words"
+        }
         R::Probe { .. } => {
             "tests of configure scripts are small, one after the other, and ask about this machine"
         }

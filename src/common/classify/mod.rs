@@ -30,6 +30,7 @@ mod remote;
 mod response;
 mod scan;
 mod specs;
+mod stamps;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::names::{Form, language_by_name, language_of_source, suffix};
 use super::pieces::{
     PreprocessorWords, assembler_word, assembler_words, lone_preprocessor_word, preprocessor_words,
 };
+use super::stamps::Stamps;
 use super::table::{Class, DependencyOption, Emit, Entry, Names, Value, find, harmless_shape, names_no_file};
 use super::{Driver, Language, PreprocessArgument};
 use crate::common::action::Argument;
@@ -46,6 +47,8 @@ pub(super) struct Scan {
     pub left_out: Option<Bytes>,
     /// Headers and sub-programs come from another gcc installation.
     pub other_gcc: bool,
+    /// The option that has clang write into an object when it was made, as linkers of Windows want it.
+    pub stamps: Stamps,
     /// clang runs an assembler of its own accord, as far as one word says.
     pub external_assembler: bool,
     /// It does so, by what the last word says.
@@ -131,6 +134,7 @@ impl Scan {
     fn option(&mut self, word: &Bytes) {
         let Some((row, value)) = find(word) else {
             if harmless_shape(word) {
+                self.stamps.note("", word, b"");
                 self.external_assembler |= **word == *b"-fno-integrated-as";
                 self.keep(word, None);
             } else {
@@ -155,6 +159,7 @@ impl Scan {
 
     /// Sorts an option of the table. `next` is the word after it where the value is that word.
     fn known(&mut self, row: &Entry, word: &Bytes, value: &[u8], next: Option<&Bytes>) {
+        self.stamps.note(row.name, word, value);
         match row.class {
             Class::Kept if row.names == Names::Text || names_no_file(value) => self.kept(row, word, next),
             Class::Machine if names_no_file(value) => self.machine(word, value),

@@ -160,6 +160,9 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
         needed.get_or_insert(LocalReason::Option { option, why: OptionRule::RecordsPlaces });
     }
     refuse_lines(&scan.effects, &kind, driver)?;
+    if let Some(option) = scan.stamps.option().filter(|_| driver.clang && emit == Emit::Object) {
+        return Err(LocalReason::Option { option: option.clone(), why: OptionRule::NotReproducible });
+    }
     if scan.other_gcc && scan.external_assembler {
         let option = Bytes::from("--gcc-toolchain");
         return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });
