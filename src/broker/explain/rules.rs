@@ -34,9 +34,7 @@ pub fn rule(reason: &LocalReason) -> &'static str {
             "outputs are written beside their place and renamed, which only plain files allow"
         }
         R::OutputIsStream { .. } => "the compiler makes the file when all is said; here it is made first",
-        R::OutputIsSource { .. } | R::OutputUnwritable { .. } => {
-            "the compiler itself refuses this, in its own words"
-        }
+        R::OutputIsSource { .. } | R::OutputUnwritable { .. } => "the compiler itself refuses this",
         R::Probe { .. } => {
             "tests of configure scripts are small, one after the other, and ask about this machine"
         }
