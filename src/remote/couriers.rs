@@ -17,6 +17,9 @@ pub const RELIANCE_MAX: Duration = Duration::from_secs(20);
 /// first large file.
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(4);
 
+/// Whoever waits looks several times a second: in a longer gap it was this machine that stood still.
+const GAP_MAX: Duration = Duration::from_secs(1);
+
 /// How fast a courier is, is believed after so long.
 const WATCH_MIN: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,8 @@ pub struct Couriers {
     links: u64,
     files: HashMap<Digest, Promise>,
     couriers: HashMap<LinkId, Courier>,
+    /// When anything was last asked or told.
+    looked: Option<Instant>,
 }
 
 /// A file that a link was asked for.
@@ -103,6 +108,7 @@ impl Couriers {
 
     /// Whether this link is to be asked for a file, because nobody else brings it soon; then it is the one that does.
     pub fn take(&mut self, link: LinkId, wanted: &Wanted, now: Instant) -> bool {
+        self.pass_over_gap(now);
         let other = self.files.get(&wanted.digest).filter(|promise| promise.by != link);
         let courier = other.and_then(|promise| self.couriers.get(&promise.by));
         if courier.is_some_and(|courier| courier.is_reliable(wanted.since, now)) {
@@ -125,10 +131,23 @@ impl Couriers {
 
     /// So many bytes more have come of what a link brings.
     pub fn came(&mut self, link: LinkId, bytes: u64, now: Instant) {
+        self.pass_over_gap(now);
         if let Some(courier) = self.couriers.get_mut(&link) {
             courier.came = courier.came.saturating_add(bytes);
             courier.first.get_or_insert(now);
             courier.advanced = now;
+        }
+    }
+
+    /// Holds nothing against couriers that happened while this machine was stopped.
+    fn pass_over_gap(&mut self, now: Instant) {
+        let gap =
+            self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
+        if gap > GAP_MAX {
+            for courier in self.couriers.values_mut() {
+                courier.advanced += gap;
+                courier.first = courier.first.map(|first| first + gap);
+            }
         }
     }
 
@@ -242,17 +261,35 @@ mod tests {
         assert!(two.asks(second, 1, 2.1), "it is nobody's any more: whoever lacks it is asked");
     }
 
+    /// Looks as often as whoever waits; whether a link is asked at the end.
+    fn waits(two: &mut Two, link: LinkId, from: f64, to: f64) -> bool {
+        let steps = ((to - from) * 4.0) as u32;
+        (1..=steps).any(|step| two.asks(link, 1, from + f64::from(step) / 4.0))
+    }
+
     #[test]
     fn one_that_stands_still_is_waited_for_four_seconds() {
         let mut two = two();
         let Two { first, second, .. } = two;
         assert!(two.asks(first, 1, 0.0));
-        assert!(!two.asks(second, 1, 3.9));
-        two.came(50, 3.9);
-        assert!(!two.asks(second, 1, 7.8));
-        assert!(two.asks(second, 1, 8.0));
+        assert!(!waits(&mut two, second, 0.0, 3.75));
+        two.came(50, 3.75);
+        assert!(!waits(&mut two, second, 3.75, 7.5));
+        assert!(waits(&mut two, second, 7.5, 7.75));
         // Now it is the second one that brings it.
-        assert!(!two.asks(first, 1, 8.1));
+        assert!(!two.asks(first, 1, 8.0));
+    }
+
+    /// A volunteer that had been stopped took its couriers for standing still: every client sent all.
+    #[test]
+    fn while_this_machine_is_stopped_nobody_stands_still() {
+        let mut two = two();
+        let Two { first, second, .. } = two;
+        assert!(two.asks(first, 1, 0.0));
+        two.came(50, 1.0);
+        assert!(!waits(&mut two, second, 1.0, 2.0));
+        assert!(!two.asks(second, 1, 12.0), "stopped for ten seconds");
+        assert!(!waits(&mut two, second, 12.0, 14.5) && waits(&mut two, second, 14.5, 15.5));
     }
 
     #[test]
@@ -276,7 +313,7 @@ mod tests {
             two.came(100 - rest, 1.0);
             let waited = (1..).take_while(|&second_number| {
                 two.came(0, f64::from(second_number));
-                !two.asks(second, 1, f64::from(second_number) + 0.5)
+                !waits(&mut two, second, f64::from(second_number), f64::from(second_number) + 0.75)
             });
             assert!(waited.count() < 20);
         }

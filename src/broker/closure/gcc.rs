@@ -88,6 +88,11 @@ pub fn add(
 /// Adds the folders in which it looks for headers of its own accord, with the links on the way. One that it does not find
 /// it passes over, and `-v` tells only where they are in the end.
 fn add_searched(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
+    let sysroot = Bytes::from(answers.to("sysroot"));
+    let sysroot = if sysroot.is_empty() { Path::new("/") } else { sysroot.as_path() };
+    for name in SYSROOT_FOLDERS {
+        layout.add(&sysroot.join(name))?;
+    }
     for install in answers.directories("install") {
         for name in ["include", "include-fixed"] {
             layout.add(&install.join(name))?;
@@ -97,12 +102,8 @@ fn add_searched(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed>
             for name in ["include", "sys-include"] {
                 layout.add(&tools.join(name))?;
             }
+            layout.add(&sysroot.join("usr/include").join(machine))?;
         }
-    }
-    let sysroot = Bytes::from(answers.to("sysroot"));
-    let sysroot = if sysroot.is_empty() { Path::new("/") } else { sysroot.as_path() };
-    for name in SYSROOT_FOLDERS {
-        layout.add(&sysroot.join(name))?;
     }
     Ok(())
 }

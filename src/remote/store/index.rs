@@ -212,7 +212,8 @@ pub fn lasting(max_bytes: u64) -> u64 {
 
 /// What a file of that length takes, in bytes.
 pub fn on_disk(size: u64) -> u64 {
-    size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
+    // Clients may say what they like of a length.
+    size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
 #[cfg(test)]
