@@ -43,7 +43,7 @@ pub struct Wanted {
 pub struct Couriers {
     links: u64,
     files: HashMap<Digest, Promise>,
-    couriers: HashMap<LinkId, Courier>,
+    loads: HashMap<LinkId, Load>,
     /// When anything was last asked or told.
     looked: Option<Instant>,
 }
@@ -66,7 +66,7 @@ pub enum Promised {
 
 /// How far a link is with all that it was asked for, since it was last done with that. In bytes of contents.
 #[derive(Debug)]
-struct Courier {
+struct Load {
     files: usize,
     asked: u64,
     came: u64,
@@ -76,7 +76,7 @@ struct Courier {
     advanced: Instant,
 }
 
-impl Courier {
+impl Load {
     fn rest(&self) -> u64 {
         self.asked.saturating_sub(self.came)
     }
@@ -110,16 +110,16 @@ impl Couriers {
     pub fn take(&mut self, link: LinkId, wanted: &Wanted, now: Instant) -> bool {
         self.pass_over_gap(now);
         let other = self.files.get(&wanted.digest).filter(|promise| promise.by != link);
-        let courier = other.and_then(|promise| self.couriers.get(&promise.by));
-        if courier.is_some_and(|courier| courier.is_reliable(wanted.since, now)) {
+        let load = other.and_then(|promise| self.loads.get(&promise.by));
+        if load.is_some_and(|load| load.is_reliable(wanted.since, now)) {
             return false;
         }
         self.drop_promise(&wanted.digest, Promised::NotKept);
         self.files.insert(wanted.digest, Promise { by: link, size: wanted.size });
-        let fresh = Courier { files: 0, asked: 0, came: 0, first: None, advanced: now };
-        let courier = self.couriers.entry(link).or_insert(fresh);
-        courier.files += 1;
-        courier.asked = courier.asked.saturating_add(wanted.size);
+        let fresh = Load { files: 0, asked: 0, came: 0, first: None, advanced: now };
+        let load = self.loads.entry(link).or_insert(fresh);
+        load.files += 1;
+        load.asked = load.asked.saturating_add(wanted.size);
         true
     }
 
@@ -132,10 +132,10 @@ impl Couriers {
     /// So many bytes more have come of what a link brings.
     pub fn came(&mut self, link: LinkId, bytes: u64, now: Instant) {
         self.pass_over_gap(now);
-        if let Some(courier) = self.couriers.get_mut(&link) {
-            courier.came = courier.came.saturating_add(bytes);
-            courier.first.get_or_insert(now);
-            courier.advanced = now;
+        if let Some(load) = self.loads.get_mut(&link) {
+            load.came = load.came.saturating_add(bytes);
+            load.first.get_or_insert(now);
+            load.advanced = now;
         }
     }
 
@@ -144,9 +144,9 @@ impl Couriers {
         let gap =
             self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         if gap > GAP_MAX {
-            for courier in self.couriers.values_mut() {
-                courier.advanced += gap;
-                courier.first = courier.first.map(|first| first + gap);
+            for load in self.loads.values_mut() {
+                load.advanced += gap;
+                load.first = load.first.map(|first| first + gap);
             }
         }
     }
@@ -167,19 +167,19 @@ impl Couriers {
 
     fn drop_promise(&mut self, file: &Digest, promised: Promised) {
         let Some(promise) = self.files.remove(file) else { return };
-        let Some(courier) = self.couriers.get_mut(&promise.by) else { return };
-        courier.files -= 1;
+        let Some(load) = self.loads.get_mut(&promise.by) else { return };
+        load.files -= 1;
         if promised == Promised::NotKept {
-            courier.asked = courier.asked.saturating_sub(promise.size);
+            load.asked = load.asked.saturating_sub(promise.size);
         }
-        if courier.files == 0 {
-            self.couriers.remove(&promise.by);
+        if load.files == 0 {
+            self.loads.remove(&promise.by);
         }
     }
 
     /// A link is over: nobody waits for it any more.
     pub fn leave(&mut self, link: LinkId) {
-        if self.couriers.remove(&link).is_some() {
+        if self.loads.remove(&link).is_some() {
             self.files.retain(|_, promise| promise.by != link);
         }
     }
@@ -197,9 +197,8 @@ impl Couriers {
                 None => rest = rest.saturating_add(size),
             }
         }
-        let left = |(link, bytes): (LinkId, u64)| {
-            self.couriers.get(&link).map_or(bytes, |courier| bytes.min(courier.rest()))
-        };
+        let left =
+            |(link, bytes): (LinkId, u64)| self.loads.get(&link).map_or(bytes, |load| bytes.min(load.rest()));
         by_courier.into_iter().map(left).fold(rest, u64::saturating_add)
     }
 }
@@ -326,6 +325,6 @@ mod tests {
         assert!(two.asks(first, 1, 0.0));
         two.couriers.leave(first);
         assert!(two.asks(second, 1, 0.1));
-        assert!(two.couriers.couriers.len() == 1 && two.couriers.files.len() == 1);
+        assert!(two.couriers.loads.len() == 1 && two.couriers.files.len() == 1);
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use self::desk::Desk;
-use self::elsewhere::{LOOK_INTERVAL, Place};
+use self::elsewhere::{Courier, LOOK_INTERVAL};
 use self::feed::Feed;
 use super::admit::Credit;
 use super::clients::{ARRIVING_MAX_BYTES, Good, Held, LinkPass};
@@ -129,7 +129,7 @@ struct Session {
     member: Arc<Member>,
     jobs: HashMap<u32, LiveJob>,
     desk: Desk,
-    place: Place,
+    courier: Courier,
     outbox: Outbox,
     tasks: JoinSet<()>,
     events: mpsc::Sender<Event>,
@@ -158,7 +158,7 @@ where
     reader.spawn(read_frames(reading, frames_in));
     writer.spawn(stream::write_batches(writing, batches_out));
     let member = Arc::new(context.gate.join(pass.client()));
-    let place = Place::new(&context.couriers);
+    let courier = Courier::new(&context.couriers);
     let mut session = Session {
         client,
         line,
@@ -167,7 +167,7 @@ where
         member,
         jobs: HashMap::new(),
         desk: Desk::default(),
-        place,
+        courier,
         outbox: Outbox::default(),
         tasks: JoinSet::new(),
         events,
@@ -472,7 +472,7 @@ impl Session {
         }
         // Whoever waits for files waits no longer.
         self.desk = Desk::default();
-        self.place.leave();
+        self.courier.leave();
     }
 
     async fn say_farewell(&mut self, end: &LinkEnd, batches: mpsc::Sender<Vec<u8>>) {

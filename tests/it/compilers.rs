@@ -97,6 +97,22 @@ fn a_compiler_outside_of_usr_travels_and_is_another_one_when_it_was_replaced() {
     farm.finish();
 }
 
+/// gcc passed over it on volunteers: the link that leads there was missing.
+#[test]
+fn a_compiler_finds_its_own_headers_through_a_link() {
+    let (farm, folder) = bare();
+    let headers = copy_gcc(&farm.work().join("opt")).with_file_name("include");
+    fs::rename(&headers, headers.with_file_name("real")).expect("ours");
+    std::os::unix::fs::symlink("real", &headers).expect("a link");
+    fs::write(folder.join("a.c"), "#if __has_include(<stddef.h>)\nint has;\n#endif\nint k;\n")
+        .expect("written");
+    let compiler = farm.work().join("opt/bin/gcc");
+    check(&farm, &folder, &format!("{} -c a.c", compiler.display()));
+    fs::write(folder.join("a.c"), SOURCE).expect("written");
+    check(&farm, &folder, &format!("{} -MD -c a.c", compiler.display()));
+    farm.finish();
+}
+
 #[test]
 fn specs_that_come_later_are_known_to_the_scanner() {
     let (farm, folder) = bare();

@@ -86,14 +86,9 @@ pub fn folders(plan: &Plan, invocation: &Invocation) -> Vec<Bytes> {
     pwd.into_iter().chain(places).chain(searched).collect()
 }
 
-/// What `--sysroot` and `-isysroot` name, in their spellings.
+/// What `--sysroot` and `-isysroot` name.
 fn sysroots(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
-    let next = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
-    words.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix(b"--sysroot") {
-        Some(b"") => Some(next),
-        Some(value) => value.strip_prefix(b"="),
-        None => word.strip_prefix(b"-isysroot").map(|value| if value.is_empty() { next } else { value }),
-    })
+    values(words, b"--sysroot", b"=").chain(values(words, b"-isysroot", b""))
 }
 
 /// Adds the files that options name to a set.
@@ -190,12 +185,21 @@ fn is_executable(found: &Metadata) -> bool {
     found.mode() & 0o111 != 0
 }
 
-/// What `--gcc-toolchain` names, in both its spellings.
+/// What `--gcc-toolchain` names.
 pub fn gcc_prefixes(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
+    values(words, b"--gcc-toolchain", b"=")
+}
+
+/// The values of an option, in the word itself behind `joint`, or in the next one.
+fn values<'a>(
+    words: &'a [Bytes],
+    option: &'static [u8],
+    joint: &'static [u8],
+) -> impl Iterator<Item = &'a [u8]> {
     let next = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
-    words.iter().zip(next).filter_map(|(word, next)| match word.strip_prefix(b"--gcc-toolchain")? {
+    words.iter().zip(next).filter_map(move |(word, next)| match word.strip_prefix(option)? {
         b"" => Some(next),
-        value => value.strip_prefix(b"="),
+        value => value.strip_prefix(joint),
     })
 }
 

@@ -17,7 +17,7 @@ impl Stamps {
     /// Takes in an option, by its name in the table, as a word, with its value.
     pub fn note(&mut self, name: &str, word: &Bytes, value: &[u8]) {
         match (name, &word[..]) {
-            ("--target" | "-target", _) => self.target = is_microsofts(value).then(|| name.into()),
+            ("--target" | "-target", _) => self.target = is_microsofts(value).then(|| word.clone()),
             (_, b"-mincremental-linker-compatible") => {
                 (self.asked, self.declined) = (Some(word.clone()), false);
             }
@@ -52,11 +52,11 @@ mod tests {
 
     #[test]
     fn objects_for_microsofts_linker_say_when_they_were_made() {
-        let of = |triple: &str| option(&[("--target", "", triple)]);
+        let of = |triple: &str| option(&[("--target", &format!("--target={triple}"), triple)]);
         for triple in
             ["x86_64-pc-windows-msvc", "i686-pc-win32", "aarch64-windows", "x86_64-pc-windows-msvc19.20"]
         {
-            assert_eq!(of(triple).as_deref(), Some("--target"), "{triple}");
+            assert_eq!(of(triple), Some(format!("--target={triple}")));
         }
         for triple in
             ["x86_64-w64-windows-gnu", "x86_64-linux-gnu", "x86_64-w64-mingw32", "x86_64-pc-windows-itanium"]

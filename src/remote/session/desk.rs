@@ -132,7 +132,7 @@ impl Session {
                 let coming: HashSet<Digest> =
                     self.desk.bundles.values().flat_map(|bundle| bundle.files.iter().copied()).collect();
                 self.desk.wants.forget(&coming);
-                self.place.leave();
+                self.courier.leave();
                 Ok(())
             }
             ToVolunteer::Provision { provision, inputs } => self.on_provision(provision, &inputs),
@@ -245,7 +245,7 @@ impl Session {
         let room = self.pass.take(Good::Arriving, largest, ARRIVING_MAX_BYTES);
         let (feed, pieces) = Feed::new(packed);
         let digests: Vec<Digest> = files.iter().map(|file| file.digest).collect();
-        let shared = self.place.brings(&digests);
+        let shared = self.courier.brings(&digests);
         self.desk.bundles.insert(bundle, Arriving { feed, files: digests, packed, shared, _pass: pass });
         let store = Arc::new(self.context.store.of(self.pass.client()));
         let announced = Announced { files, packed, room };
@@ -272,7 +272,7 @@ impl Session {
             let why = Refusal::InputsChanged { detail: known.entry.path.to_text() };
             let digest = known.key().map(|key| key.digest);
             self.desk.wants.arrived(digest.as_slice(), Some(&why));
-            self.place.over(digest.as_slice(), Promised::NotKept);
+            self.courier.over(digest.as_slice(), Promised::NotKept);
         }
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Session {
             return Err(LinkEnd::Protocol(format!("bundle {bundle}: more data than granted or announced")));
         }
         self.desk.window -= length;
-        self.place.came(self.desk.bundles.get(&bundle).map_or(0, |arriving| arriving.share_of(length)));
+        self.courier.came(self.desk.bundles.get(&bundle).map_or(0, |arriving| arriving.share_of(length)));
         Ok(())
     }
 
@@ -310,7 +310,7 @@ impl Session {
         let Some(arriving) = self.desk.bundles.remove(&bundle) else { return Ok(()) };
         let trouble = outcome.map_err(|lie| LinkEnd::Protocol(lie.to_string()))?;
         self.desk.wants.arrived(&arriving.files, trouble.as_ref());
-        self.place.over(&arriving.files, Promised::Kept);
+        self.courier.over(&arriving.files, Promised::Kept);
         Ok(())
     }
 

@@ -13,21 +13,21 @@ use crate::remote::hermetic::Want;
 /// How often it is looked what has come there.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One link's place among those that bring files; given up when it is dropped.
+/// One link among those that bring files.
 #[derive(Debug)]
-pub struct Place {
+pub struct Courier {
     couriers: Arc<Mutex<Couriers>>,
     link: LinkId,
     /// What was last said to the client of what others bring.
     said: (u64, u64),
 }
 
-impl Place {
+impl Courier {
     /// One more link.
     pub fn new(couriers: &Arc<Mutex<Couriers>>) -> Self {
         let couriers = Arc::clone(couriers);
         let link = couriers.lock().unwrap_or_else(PoisonError::into_inner).join();
-        Place { couriers, link, said: (0, 0) }
+        Courier { couriers, link, said: (0, 0) }
     }
 
     fn couriers(&self) -> MutexGuard<'_, Couriers> {
@@ -66,8 +66,8 @@ impl Session {
         }
         let (store, now) = (&self.context.store, Instant::now());
         let items = {
-            let mut couriers = self.place.couriers();
-            let take = |wanted: &_| couriers.take(self.place.link, wanted, now);
+            let mut couriers = self.courier.couriers();
+            let take = |wanted: &_| couriers.take(self.courier.link, wanted, now);
             self.desk.wants.want(want, now, |digest| store.knows(digest), take)
         };
         self.ask(items);
@@ -78,13 +78,13 @@ impl Session {
     pub(super) fn on_look_elsewhere(&mut self) {
         let (store, now) = (&self.context.store, Instant::now());
         let (items, spared) = {
-            let mut couriers = self.place.couriers();
-            let take = |wanted: &_| couriers.take(self.place.link, wanted, now);
+            let mut couriers = self.courier.couriers();
+            let take = |wanted: &_| couriers.take(self.courier.link, wanted, now);
             self.desk.wants.look_elsewhere(|digest| store.knows(digest), take)
         };
         if !spared.is_empty() {
             let (files, items): (Vec<_>, Vec<_>) = spared.into_iter().unzip();
-            self.place.over(&files, Promised::NotKept);
+            self.courier.over(&files, Promised::NotKept);
             self.outbox.message(&ToBroker::Spare { items });
         }
         // First: what is asked for is not others' any more.
@@ -99,11 +99,11 @@ impl Session {
     }
 
     fn say_what_others_bring(&mut self) {
-        let couriers = self.place.couriers();
+        let couriers = self.courier.couriers();
         let share = self.desk.wants.share(|files| couriers.rest(files));
         drop(couriers);
-        if share != self.place.said {
-            self.place.said = share;
+        if share != self.courier.said {
+            self.courier.said = share;
             let (awaited, arrived) = share;
             self.outbox.message(&ToBroker::Elsewhere { awaited, arrived });
         }

@@ -181,10 +181,10 @@ fn literals(text: &[u8]) -> Vec<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn check(text: &str, included: &[&str], unclear: bool) {
+    pub(in super::super) fn check(text: &str, included: &[&str], unclear: bool) {
         let found = mentions(text.as_bytes());
         let names: Vec<String> = found.included.iter().map(Bytes::to_text).collect();
         assert_eq!(

@@ -191,17 +191,8 @@ fn asked(text: &[u8], at: usize, word: &[u8]) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::super::names::mentions;
+    use super::super::names::tests::check;
     use super::*;
-
-    fn check(text: &str, included: &[&str], unclear: bool) {
-        let found = mentions(text.as_bytes());
-        let names: Vec<String> = found.included.iter().map(Bytes::to_text).collect();
-        assert_eq!(
-            (names, found.unclear.is_some()),
-            (included.iter().map(ToString::to_string).collect(), unclear),
-            "{text}"
-        );
-    }
 
     #[test]
     fn what_certainly_is_a_comment_asks_nothing() {
