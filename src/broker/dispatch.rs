@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::alarm::Alarm;
-use super::clock::Clock;
+use super::clock::{Clock, Timer};
 use super::config::Config;
 use super::effort::Effort;
 use super::hermetic::Hermetic;
@@ -25,7 +25,7 @@ use super::scheduler::api::{
     Action, BuildId, Event, Failure, Hold, HostId, HostUse, JobId, LocalSlots, Moment, RemoteArrival,
     TaskKey, ToolchainId,
 };
-use super::state::phases::{self, StateFiles};
+use super::state::phases::StateFiles;
 use super::state::slots::{self, SlotFiles, SlotLease};
 use super::trace::live::{self, Traces, Wish};
 use super::trust::Trust;
@@ -118,12 +118,12 @@ impl Dispatcher {
         mut inbox: mpsc::Receiver<Message>,
         mut link_events: mpsc::Receiver<(HostId, LinkEvent)>,
     ) {
-        let mut look = interval(phases::INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trace = interval(live::INTERVAL);
         trace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut wake, mut look) = (Timer::new(), Timer::new());
         loop {
-            let wake = self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment));
+            wake.set(self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment)));
+            look.set(self.states.due().map(Instant::from_std));
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.on_message(message),
@@ -131,11 +131,9 @@ impl Dispatcher {
                 },
                 Some((host, event)) = link_events.recv() => self.on_link(host, event),
                 Some(_) = self.links.join_next() => {}
-                _ = look.tick(), if !self.jobs.is_empty() || !self.states.is_empty() => self.show_states(),
+                () = look.wait() => self.show_states(),
                 _ = trace.tick(), if !self.traces.is_empty() => self.write_traces(),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
-                    self.handle(Event::Tick);
-                }
+                () = wake.wait() => self.handle(Event::Tick),
             }
         }
     }
@@ -331,6 +329,7 @@ impl Dispatcher {
         if let Some(job) = over {
             self.jobs.remove(&job);
         }
+        self.states.happened(self.clock.instant(now).into_std());
     }
 
     fn trace(&mut self, now: Moment, over: Option<(Wish, Arc<Record>)>) {

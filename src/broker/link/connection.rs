@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::classic::ClassicHandle;
 use super::frames::Frames;
@@ -23,7 +23,7 @@ use super::supply::{Bundle, ToPack};
 use super::traffic::{Traffic, Way};
 use super::transport::{ConnectError, Connection, Farewell, Route};
 use super::{Author, LinkCommand, LinkHandle, NativeHandle};
-use crate::broker::clock::Clock;
+use crate::broker::clock::{Clock, Timer};
 use crate::broker::hermetic::Hermetic;
 use crate::broker::scheduler::api::{HostId, Lost};
 use crate::broker::trust::{Distrust, Trust, is_closed, is_denied};
@@ -255,6 +255,7 @@ async fn exchange(
     // Bytes that were taken may still be held back, encrypted, where the socket was full.
     let mut held_back = false;
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
+    let mut wake = Timer::new();
     loop {
         link.peer.tick(clock.now());
         while let Some(files) = link.peer.next_to_pack() {
@@ -265,7 +266,7 @@ async fn exchange(
             written = 0;
             link.peer.fill(&mut output);
         }
-        let wake = if link.handle.is_some() { hello_by } else { clock.instant(link.peer.next_time()) };
+        wake.set(Some(if link.handle.is_some() { hello_by } else { clock.instant(link.peer.next_time()) }));
         tokio::select! {
             read = reader.read_buf(input.room()) => {
                 let read = read?;
@@ -294,7 +295,7 @@ async fn exchange(
             Some(packed) = packing.join_next() => {
                 link.peer.packed(packed.map_err(io::Error::other)?);
             }
-            () = sleep_until(wake) => {
+            () = wake.wait() => {
                 if link.handle.is_some() {
                     return Err(EndOfLink::NoHello);
                 }

@@ -1,8 +1,8 @@
 //! What runs, for monitors of distcc 3.4: files `state/binstate_…` in `DISTCC_DIR`, one for each shim.
 //!
 //! Stock's client rewrites its file at every step. Here the files follow a picture of all jobs that
-//! is taken some times a second, and only what changed is written: a job that is over sooner was
-//! not to be seen in any case, and costs nothing. Monitors go by what is in a file, not by its name, so the
+//! is taken a while after something happened to any, and only what changed is written: a job that is over sooner was
+//! not to be seen in any case, and costs nothing; while all jobs only run, nothing is done. Monitors go by what is in a file, not by its name, so the
 //! file of a job that is over becomes that of one that has begun: making and removing one for each job would be
 //! a seventh of what a broker does.
 
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
-/// How often the picture is taken.
-pub const INTERVAL: Duration = Duration::from_millis(100);
+/// How long after something happened the picture is taken.
+const LAG: Duration = Duration::from_millis(200);
 
 /// Monitors take what is older than a minute for left behind.
 const REFRESH: Duration = Duration::from_secs(20);
@@ -79,6 +79,8 @@ pub struct StateFiles {
     written: HashMap<u32, Written>,
     /// The file that was made last.
     next: u32,
+    /// When the next picture is to be taken.
+    due: Option<Instant>,
 }
 
 /// A file as it was written last.
@@ -103,16 +105,29 @@ impl StateFiles {
             }
         });
         directory.as_deref().into_iter().for_each(remove_dead);
-        StateFiles { directory, umask, written: HashMap::new(), next: 0 }
+        StateFiles { directory, umask, written: HashMap::new(), next: 0, due: None }
     }
 
-    /// Whether any file is there.
-    pub fn is_empty(&self) -> bool {
-        self.written.is_empty()
+    /// When the next picture is to be taken, if nothing happens before.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Something happened that may have changed what jobs do.
+    pub fn happened(&mut self, now: Instant) {
+        let soon = now + LAG;
+        if self.directory.is_some() && self.due.is_none_or(|due| due > soon) {
+            self.due = Some(soon);
+        }
     }
 
     /// Makes the files show these jobs.
     pub fn show(&mut self, jobs: impl IntoIterator<Item = Shown>, now: Instant) {
+        self.write_all(jobs, now);
+        self.due = self.written.values().map(|written| written.at + REFRESH).min();
+    }
+
+    fn write_all(&mut self, jobs: impl IntoIterator<Item = Shown>, now: Instant) {
         let Some(directory) = self.directory.clone() else { return };
         let mut before = std::mem::take(&mut self.written);
         let mut new = Vec::new();
@@ -273,9 +288,27 @@ mod tests {
         files.show([other], now);
         assert_eq!(names().len(), 1);
         files.show([], now);
-        assert!(names().is_empty() && files.is_empty());
+        assert!(names().is_empty());
         files.show([job(Phase::Receive)], now);
         drop(files);
         assert!(names().is_empty());
+    }
+
+    #[test]
+    fn while_all_jobs_only_run_no_picture_is_taken() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut files = StateFiles::open(Some(directory.path()), 0o022);
+        let now = Instant::now();
+        assert_eq!(files.due(), None);
+        files.happened(now);
+        files.happened(now + LAG / 2);
+        assert_eq!(files.due(), Some(now + LAG));
+        files.show([job(Phase::Compile)], now + LAG);
+        // Monitors would take it for left behind, later on.
+        assert_eq!(files.due(), Some(now + LAG + REFRESH));
+        files.happened(now + 2 * LAG);
+        assert_eq!(files.due(), Some(now + 3 * LAG));
+        files.show([], now + 3 * LAG);
+        assert_eq!(files.due(), None);
     }
 }
