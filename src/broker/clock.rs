@@ -39,7 +39,7 @@ pub struct Timer {
 
 impl Timer {
     /// One that does not go off.
-    pub fn new() -> Self {
+    pub fn off() -> Self {
         Timer { sleep: Box::pin(sleep_until(Instant::now())), at: None }
     }
 
@@ -70,7 +70,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_timer_goes_off_when_it_was_set_to_last() {
-        let (start, mut timer) = (Instant::now(), Timer::new());
+        let (start, mut timer) = (Instant::now(), Timer::off());
         let hour = Some(start + Duration::from_secs(3600));
         let is_over = async |timer: &mut Timer, within| {
             tokio::time::timeout(Duration::from_millis(within), timer.wait()).await.is_ok()

@@ -120,7 +120,7 @@ impl Dispatcher {
     ) {
         let mut trace = interval(live::INTERVAL);
         trace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut wake, mut look) = (Timer::new(), Timer::new());
+        let (mut wake, mut look) = (Timer::off(), Timer::off());
         loop {
             wake.set(self.scheduler.poll_timeout().map(|moment| self.clock.instant(moment)));
             look.set(self.states.due().map(Instant::from_std));

@@ -32,7 +32,7 @@ use crate::common::invocation::{Invocation, Origin};
 use crate::common::limits::RESPONSE_FILES_MAX_BYTES;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::classic::Version;
-use crate::common::reason::{LocalReason, OptionRule, TextRule};
+use crate::common::reason::{LocalReason, TextRule};
 use crate::common::settings::Settings;
 
 /// A job that may leave.
@@ -55,6 +55,8 @@ pub struct Plan {
     pub spelt: Option<Vec<Bytes>>,
     /// The environment of the command among the client's own files, or why it cannot be there.
     pub hermetic_environment: Result<Vec<Bytes>, LocalReason>,
+    /// Whether what it makes may tell where temporary files are here.
+    pub tells_temporary: bool,
     /// What this compile is called from one build to the next.
     pub task: TaskKey,
 }
@@ -108,7 +110,6 @@ impl Planner<'_> {
             let why = "is of another kind than its name says".to_owned();
             return Err(LocalReason::Toolchain { compiler: job.compiler, why });
         }
-        refuse_temporary(&job, family)?;
         let words = invocation.argv.get(1..).unwrap_or_default();
         let mut expanded = vec![job.compiler.clone()];
         expanded.extend(expand_responses(words, &|file| read_response_file(cwd, file))?);
@@ -128,7 +129,7 @@ impl Planner<'_> {
         let arguments = remote_arguments(&job, spelling, &compiler, invocation);
         let environment = remote_environment(&invocation.env);
         let hermetic_environment = hermetic_environment(&invocation.env);
-        let task = task_key(invocation);
+        let (tells_temporary, task) = (tells_temporary(&job, family), task_key(invocation));
         Ok(Plan {
             job: *job,
             compiler,
@@ -138,6 +139,7 @@ impl Planner<'_> {
             expanded,
             spelt,
             hermetic_environment,
+            tells_temporary,
             task,
         })
     }
@@ -372,14 +374,11 @@ fn is_debug(word: &Bytes) -> bool {
     word.starts_with(b"-g") && word[..] != *b"-g0"
 }
 
-/// Refuses what clang must assemble here: in the debug information of a `.S` it names the folder for temporary
-/// files, where the preprocessed text was.
-fn refuse_temporary(job: &CompileJob, family: Family) -> Result<(), LocalReason> {
-    let is_named = family == Family::Clang && job.language == Language::Assembler && !job.preprocessed;
-    match job.compile.iter().filter_map(plain).find(|word| is_named && is_debug(word)) {
-        Some(debug) => Err(LocalReason::Option { option: debug.clone(), why: OptionRule::Records }),
-        None => Ok(()),
-    }
+/// Whether clang may name the folder for temporary files, where the preprocessed text is: it does in the debug
+/// information of a `.S` in which nothing stands that has a place (LLVM's `AsmParser::enabledGenDwarfForAssembly`).
+fn tells_temporary(job: &CompileJob, family: Family) -> bool {
+    let is_text = family == Family::Clang && job.language == Language::Assembler && !job.preprocessed;
+    is_text && has_debug(&job.compile)
 }
 
 /// The working directory as compilers name it: `$PWD` when that is the same directory.

@@ -1,7 +1,7 @@
 //! What a driver says where a job's own command would run, with the job's own words.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -77,6 +77,16 @@ pub fn search_directories<'a>(answer: &'a [u8], name: &str) -> impl Iterator<Ite
     list.split(|&byte| byte == b':').filter(|folder| folder.starts_with(b"/"))
 }
 
+/// Where a driver for `target` looks for a program before it looks on `PATH`, by what `-print-search-dirs` printed:
+/// Debian's gcc and clang for the target's own first (`x86_64-linux-gnu-as`).
+pub fn program_places(answer: &[u8], target: &str, name: &str) -> Vec<PathBuf> {
+    let names = [format!("{target}-{name}"), name.to_owned()];
+    let folders: Vec<&[u8]> = search_directories(answer, "programs").collect();
+    let places =
+        folders.iter().flat_map(|folder| names.iter().map(|name| Bytes::from(*folder).as_path().join(name)));
+    places.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +107,12 @@ mod tests {
         assert_eq!(found, [&b"/a/"[..], b"/b\xff/../", b"/c"]);
         assert_eq!(search_directories(answer, "install").collect::<Vec<_>>(), [b"/i/"]);
         assert_eq!(search_directories(b"", "install").count(), 0);
+    }
+
+    #[test]
+    fn programs_may_come_to_be_in_each_folder_by_two_names() {
+        let answer = b"programs: =/a/:/b/../c/\nlibraries: =/d/\n";
+        let expected = ["/a/t-as", "/a/as", "/b/../c/t-as", "/b/../c/as"].map(PathBuf::from);
+        assert_eq!(program_places(answer, "t", "as"), expected);
     }
 }

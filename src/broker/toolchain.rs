@@ -21,6 +21,7 @@ use super::family;
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
 use super::plugins::PluginFolders;
+use super::questions::program_places;
 use super::spec_files::SpecFiles;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
@@ -41,6 +42,9 @@ const CLOSURES_MAX: usize = 16;
 /// What drivers look for on `PATH` to assemble, unless they have one of their own.
 const ASSEMBLER: &[u8] = b"as";
 
+/// The parts that [`QUESTIONS`] ask for.
+const PARTS: [&str; 3] = ["cc1", "cc1plus", "as"];
+
 /// Compilers remembered; beyond it the memory starts afresh.
 const REMEMBERED_MAX: usize = 256;
 
@@ -51,8 +55,8 @@ pub struct Compiler {
     pub program: PathBuf,
     /// What it is.
     pub toolchain: Toolchain,
-    /// The files that make it up, and how they looked when it was asked.
-    parts: Vec<(PathBuf, Stamp)>,
+    /// The files that make it up, and those that would in the place of one; and how they looked when it was asked.
+    parts: Vec<(PathBuf, Option<Stamp>)>,
     seen: Seen,
     lookout: Arc<Lookout>,
     /// What options that mean "this machine" expand to, by those options.
@@ -264,7 +268,7 @@ impl Compiler {
     }
 
     fn is_unchanged(&self) -> bool {
-        let look = || self.parts.iter().all(|(path, stamp)| Stamp::at(path) == Some(*stamp));
+        let look = || self.parts.iter().all(|(path, stamp)| Stamp::at(path) == *stamp);
         self.lookout.stands(&self.seen, self.parts.iter().map(|(path, _)| path.as_path()), look)
     }
 
@@ -365,8 +369,13 @@ async fn ask(
         let (answer, _) = question_in(program, &[OsStr::new(asked)], &around).await?;
         parts.push(find_part(answer.strip_suffix(b"\n").unwrap_or(&answer), path, cwd));
     }
+    let (folders, _) = question_in(program, &[OsStr::new("-print-search-dirs")], &around).await?;
+    let places = PARTS.iter().flat_map(|part| program_places(&folders, &banner.target, part));
+    let places: Vec<_> =
+        places.map(|place| (Stamp::at(&place), place)).map(|(stamp, place)| (place, stamp)).collect();
     let task = tokio::task::spawn_blocking(move || digest_parts(parts));
-    let (digests, parts) = task.await.map_err(|error| error.to_string())?;
+    let (digests, mut parts) = task.await.map_err(|error| error.to_string())?;
+    parts.extend(places);
     let toolchain = describe(name, program, banner, &digests);
     tracing::info!(compiler = %name, id = %toolchain.id.short(), version = %toolchain.version, "new toolchain");
     Ok(Arc::new(Compiler {
@@ -414,7 +423,7 @@ fn absolute_path(path: &[u8], cwd: &Path) -> Bytes {
     folders.collect::<Vec<_>>().join(&b':').into()
 }
 
-type Digested = (Vec<Option<Digest>>, Vec<(PathBuf, Stamp)>);
+type Digested = (Vec<Option<Digest>>, Vec<(PathBuf, Option<Stamp>)>);
 
 fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
     let mut stamps = Vec::new();
@@ -425,7 +434,7 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
             let stamp = Stamp::at(&part)?;
             let mut hasher = blake3::Hasher::new();
             hasher.update_reader(std::fs::File::open(&part).ok()?).ok()?;
-            stamps.push((part, stamp));
+            stamps.push((part, Some(stamp)));
             Some(Digest(*hasher.finalize().as_bytes()))
         })
         .collect();

@@ -96,6 +96,8 @@ pub struct Resolved {
     pub inputs: Inputs,
     /// What must have been read.
     pub reads: Option<MustRead>,
+    /// Whether what it makes may tell where temporary files are.
+    pub tells_temporary: bool,
 }
 
 /// What a compile must be found to have read.
@@ -204,6 +206,7 @@ impl Dictionary {
             terminal: compile.terminal,
             inputs: self.inputs(&compile.inputs)?,
             reads: compile.reads.as_ref().map(must_read).transpose()?,
+            tells_temporary: compile.tells_temporary,
         })
     }
 
@@ -260,6 +263,7 @@ mod tests {
             terminal: None,
             inputs: Runs::of(&[5, 6]),
             reads: None,
+            tells_temporary: false,
         }
     }
 

@@ -216,14 +216,21 @@ fn clang_says_nothing_of_options_that_a_volunteer_adds() {
     theatre.close();
 }
 
-/// In debug information of assembler texts clang has the folder for temporary files, which there is another.
+/// In debug information of an assembler text in which nothing has a place, clang has the folder for temporary files,
+/// which there is another: such a text had to stay, and all others with it.
 #[test]
 fn clang_names_the_folder_for_temporary_files_of_this_machine() {
     let theatre = Theatre::bare();
-    let of = |command: &str| Scene::new(command).file("a.S", "#define X 3\n.long X\nnop\n");
-    theatre.check(Place::Local("option"), &of("clang -g -c a.S"));
-    theatre.check(Place::Remote, &of("clang -g0 -c a.S"));
-    theatre.check(Place::Remote, &of("gcc -g -c a.S"));
+    let of = |command: &str, text: &str| Scene::new(command).file("a.S", text);
+    let (code, data) = ("#define X 3\n.long X\nf: nop\n", "#ifdef X\nnop\n#endif\n.long 3\n");
+    for remote in [of("clang -g -c a.S", code), of("clang -g0 -c a.S", data), of("gcc -g -c a.S", data)] {
+        theatre.check(Place::Remote, &remote);
+    }
+    let told = ["-g", "-g -fdebug-prefix-map=/=q"].map(|words| (words, data));
+    // No places; and nothing that can be looked at.
+    for (words, text) in told.into_iter().chain([("-g -P", code), ("-g -gz", code)]) {
+        theatre.check(Place::Local("option"), &of(&format!("clang {words} -c a.S"), text));
+    }
     theatre.close();
 }
 

@@ -286,6 +286,7 @@ mod tests {
             terminal: None,
             inputs: Runs::default(),
             reads: None,
+            tells_temporary: false,
         };
         let toolchain = ToolchainSet { digest: Digest([0; 32]), generation: 0, items: Vec::new() };
         let items = items.into_iter().enumerate().map(|(at, item)| (at as u32, Arc::new(item))).collect();

@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 
 use super::layout::Layout;
 use super::{NotClosed, Surroundings};
-use crate::broker::questions::search_directories;
+use crate::broker::questions::{program_places, search_directories};
 use crate::broker::toolchain::question_in;
 use crate::common::bytes::Bytes;
 use crate::common::program::candidates;
+use crate::common::toolchain::read_banner;
 
 /// Programs that gcc runs on the way to an object: compilers proper, the assembler, the one that
 /// splits debug information off; and those whose presence it tells in `-v` and to its children.
@@ -78,8 +79,10 @@ impl Answers {
     /// `PATH` are looked for there; what appears before them later is watched for.
     pub fn programs(&self, layout: &mut Layout, around: &Surroundings) -> Vec<(&'static str, PathBuf)> {
         let names: &[&'static str] = if self.clang { &CLANG_PROGRAMS } else { &GCC_PROGRAMS };
-        let mut found = Vec::new();
+        let (mut found, target) = (Vec::new(), self.target());
         for &name in names {
+            let places = program_places(self.to("search-dirs"), &target, name);
+            places.iter().for_each(|place| layout.watch(place));
             let said = Bytes::from(self.to(&format!("prog-name={name}")));
             // What is relative was made absolute, where anything is there (`Surroundings::of`).
             if said.is_empty() {
@@ -96,6 +99,18 @@ impl Answers {
             }
         }
         found
+    }
+
+    /// The target, as names of programs begin with it.
+    fn target(&self) -> String {
+        if self.clang {
+            return read_banner(&String::from_utf8_lossy(&self.banner))
+                .map(|banner| banner.target)
+                .unwrap_or_default();
+        }
+        let installs = self.directories("install");
+        let machine = installs.first().and_then(|install| install.parent()).and_then(Path::file_name);
+        machine.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// The directories in a line `NAME: =A:B:…` of what `-print-search-dirs` prints.

@@ -58,7 +58,7 @@ pub fn add(
     add_resources(layout, Bytes::from(answers.to("resource-dir")).as_path())?;
     add_configurations(layout, answers)?;
     for path in RELEASES {
-        layout.probe(Path::new(path))?;
+        layout.add(Path::new(path))?;
     }
     for path in layout.list(Path::new("/etc/env.d/gcc"))? {
         layout.file_if_there(&path)?;
@@ -89,7 +89,11 @@ fn add_resources(layout: &mut Layout, resources: &Path) -> Result<(), NotClosed>
 }
 
 fn layout_folder(layout: &mut Layout, path: &Path) -> Result<bool, NotClosed> {
-    Ok(path.is_dir() && layout.add(path)?.is_some())
+    if !path.is_dir() {
+        layout.watch(path);
+        return Ok(false);
+    }
+    Ok(layout.add(path)?.is_some())
 }
 
 /// Where clang looks for everything: the system, its own installation by both of its names, and
@@ -128,7 +132,7 @@ pub fn add_prefix(layout: &mut Layout, prefix: &Path, seen: &mut BTreeSet<PathBu
             triples.extend(add_installations(layout, &library.join(gcc))?);
         }
         // `lib/<triple>`, and installations in there.
-        for folder in folders(&library) {
+        for folder in folders(layout, &library) {
             if is_triple(&folder) {
                 layout.add(&folder)?;
                 triples.extend(add_installations(layout, &folder.join("gcc"))?);
@@ -170,7 +174,7 @@ fn add_variants(layout: &mut Layout, folder: &Path, depth: usize) -> Result<(), 
     layout.add(folder)?;
     layout.mark(&folder.join(MARK))?;
     if depth > 0 {
-        for below in folders(folder) {
+        for below in folders(layout, folder) {
             if below.file_name().is_some_and(|name| name != "include" && name != "plugin") {
                 add_variants(layout, &below, depth - 1)?;
             }
@@ -185,7 +189,7 @@ fn add_headers(layout: &mut Layout, include: &Path) -> Result<(), NotClosed> {
         return Ok(());
     }
     let mut libraries = vec![include.join("c++")];
-    for folder in folders(include) {
+    for folder in folders(layout, include) {
         let name = folder.file_name().unwrap_or_default().as_encoded_bytes();
         if name.starts_with(b"g++") {
             layout.add(&folder)?;
@@ -202,14 +206,13 @@ fn add_headers(layout: &mut Layout, include: &Path) -> Result<(), NotClosed> {
         // Versions, `v1`, and in them `backward` and directories for machines.
         for version in layout.list(&library)? {
             if layout_folder(layout, &version)? {
-                for below in folders(&version) {
+                for below in folders(layout, &version) {
                     let name = below.file_name().unwrap_or_default();
                     if name == "backward" || is_triple(&below) || name == "32" || name == "64" {
                         layout.add(&below)?;
-                        for variant in
-                            folders(&below).iter().filter(|path| path.ends_with("32") || path.ends_with("64"))
-                        {
-                            layout.add(variant)?;
+                        let is_variant = |path: &PathBuf| path.ends_with("32") || path.ends_with("64");
+                        for variant in folders(layout, &below).into_iter().filter(is_variant) {
+                            layout.add(&variant)?;
                         }
                     }
                 }
@@ -219,8 +222,9 @@ fn add_headers(layout: &mut Layout, include: &Path) -> Result<(), NotClosed> {
     Ok(())
 }
 
-/// The folders in `folder`, sorted; links to folders count.
-fn folders(folder: &Path) -> Vec<PathBuf> {
+/// The folders in `folder`, sorted; links to folders count, and so does what comes and goes.
+fn folders(layout: &mut Layout, folder: &Path) -> Vec<PathBuf> {
+    layout.watch(folder);
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries
         .flatten()

@@ -64,17 +64,16 @@ pub fn add(
         let Some(found) = layout.add(&directory)? else { continue };
         if known.insert(found.path().to_owned()) {
             // Where the driver looks for `specs`, in which anything may stand.
-            layout.probe(&directory.join("specs"))?;
+            layout.add(&directory.join("specs"))?;
         }
     }
     for directory in answers.directories("programs") {
         layout.add(&directory)?;
     }
     for install in answers.directories("install") {
-        layout.watch(&install);
         add_variants(layout, &install, MULTILIB_DEPTH)?;
         if let Some(parent) = install.parent() {
-            layout.probe(&parent.join("specs"))?;
+            layout.add(&parent.join("specs"))?;
         }
     }
     for name in LIBRARY_NAMES {
@@ -124,6 +123,7 @@ fn add_plugin(
 /// Adds the folders below gcc's own: which of them exist decides what `-m32` and its like search.
 fn add_variants(layout: &mut Layout, folder: &Path, depth: usize) -> Result<(), NotClosed> {
     let Some(Found::Folder(_)) = layout.add(folder)? else { return Ok(()) };
+    layout.watch(folder);
     if depth == 0 {
         return Ok(());
     }

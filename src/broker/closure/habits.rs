@@ -123,7 +123,7 @@ fn usual_directories(text: &[u8]) -> Vec<PathBuf> {
 fn musl_directories(layout: &mut Layout, name: &[u8]) -> Result<Vec<PathBuf>, NotClosed> {
     let stem = name.strip_suffix(b".so.1").unwrap_or(name);
     let file = Bytes([b"/etc/", stem, b".path"].concat());
-    let text = match layout.probe(file.as_path())? {
+    let text = match layout.add(file.as_path())? {
         Some(_) => text_of(file.as_path()),
         None => b"/lib:/usr/local/lib:/usr/lib".to_vec(),
     };

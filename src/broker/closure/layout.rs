@@ -58,14 +58,18 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Adds what `path` leads to, with everything on the way; `None` when it leads nowhere.
+    /// Adds what `path` leads to, with everything on the way; `None` when it leads nowhere: what comes there
+    /// later counts.
     ///
     /// # Errors
     ///
     /// [`NotClosed`] for what can be neither sent nor left out.
     pub fn add(&mut self, path: &Path) -> Result<Option<Found>, NotClosed> {
         let mut walk = Walk::default();
-        let Some(metadata) = walk.to(path)? else { return Ok(None) };
+        let Some(metadata) = walk.to(path)? else {
+            self.watched.insert(path.to_owned(), None);
+            return Ok(None);
+        };
         let at = if walk.at.is_empty() { b"/".to_vec() } else { walk.at };
         let at = PathBuf::from(Bytes(at).as_os_str());
         let found = if metadata.is_dir() { Found::Folder(at) } else { Found::File(at) };
@@ -90,21 +94,8 @@ impl Layout {
     pub fn mark(&mut self, path: &Path) -> Result<Option<Found>, NotClosed> {
         let known = self.watched.contains_key(path);
         let found = self.add(path)?;
-        if !known {
+        if !known && found.is_some() {
             self.watched.remove(path);
-        }
-        Ok(found)
-    }
-
-    /// As [`Layout::add`], and remembers that there was nothing: what appears there later counts.
-    ///
-    /// # Errors
-    ///
-    /// As [`Layout::add`].
-    pub fn probe(&mut self, path: &Path) -> Result<Option<Found>, NotClosed> {
-        let found = self.add(path)?;
-        if found.is_none() {
-            self.watched.insert(path.to_owned(), None);
         }
         Ok(found)
     }

@@ -110,7 +110,7 @@ fn what_can_not_be_sent_is_told() {
 fn what_appears_later_is_seen() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut layout = Layout::default();
-    assert_eq!(layout.probe(&folder.path().join("specs")), Ok(None));
+    assert_eq!(layout.add(&folder.path().join("specs")), Ok(None));
     let (_, watched) = layout.finish(&Digests::default()).expect("nothing to read");
     let stands = || watched.iter().all(|(path, stamp)| Stamp::at(path) == *stamp);
     assert!(stands());

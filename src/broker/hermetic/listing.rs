@@ -200,6 +200,12 @@ pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList>
     if plan.job.preprocessed {
         return Ok(Answer { told: Told { read: vec![source], ..Told::default() }, began });
     }
+    // gcc warns of a file among them, but not where it is asked; on a volunteer there would be none.
+    let is_file = |path: &Bytes| fs::metadata(path.as_path()).is_ok_and(|found| !found.is_dir());
+    let folders = || question::searched_by_gcc(&plan.expanded, &invocation.env, &invocation.cwd);
+    if !plan.compiler.toolchain.clang && folders().iter().any(is_file) {
+        return Err(NoList::Compiler);
+    }
     let words = question::question(&plan.expanded[1..]);
     let answer = run_quietly(&plan.compiler.program, &words, invocation).await;
     let (list, messages) = answer.map_err(|_| NoList::Compiler)?;

@@ -393,6 +393,7 @@ impl Hermetic {
             terminal: invocation.terminal,
             inputs: Runs::of(&inputs),
             reads: None,
+            tells_temporary: plan.tells_temporary,
         };
         let (scanned, action) = (Arc::default(), OnceLock::new());
         let modules = modules::Found::default();

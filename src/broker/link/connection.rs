@@ -255,7 +255,7 @@ async fn exchange(
     // Bytes that were taken may still be held back, encrypted, where the socket was full.
     let mut held_back = false;
     let hello_by = Instant::now() + if link.carried { LOGIN_TIMEOUT } else { HELLO_TIMEOUT };
-    let mut wake = Timer::new();
+    let mut wake = Timer::off();
     loop {
         link.peer.tick(clock.now());
         while let Some(files) = link.peer.next_to_pack() {

@@ -27,6 +27,7 @@ use crate::common::protocol::link::{
     VERSION,
 };
 use crate::common::protocol::wire;
+use crate::common::reason::{LocalReason, OptionRule};
 
 mod transfer;
 
@@ -380,6 +381,10 @@ impl Peer {
             Refusal::Forbidden { .. } | Refusal::InputsChanged { .. } => Failure::Refused { why },
             Refusal::TimedOut { .. } => Failure::Deadline,
             Refusal::Failed { .. } => Failure::Host { why },
+            Refusal::TellsTemporary { .. } => {
+                let (option, why) = ("-g".into(), OptionRule::Records);
+                Failure::Unpreparable { reason: LocalReason::Option { option, why } }
+            }
         };
         let _ = job.reply.send(Err(failure));
     }

@@ -120,6 +120,13 @@ impl Compiler {
         Ok(Running { child, out, err, since: Instant::now() })
     }
 
+    /// Whether the words of C++ are operators (gcc's manual, 3.5: `-fno-operator-names`). The compiler cannot be asked:
+    /// such a word in `#if` is an error where it is none.
+    fn has_operator_names(&self) -> bool {
+        let said = |argument: &&Bytes| matches!(&argument[..], b"-fno-operator-names" | b"-foperator-names");
+        self.arguments.iter().rev().find(said).is_none_or(|last| last[..] == *b"-foperator-names")
+    }
+
     /// Asks for predefined macros, ways of lexing and answers to common questions.
     ///
     /// # Errors
@@ -147,7 +154,7 @@ impl Compiler {
             line_comments: yes("line"),
             trigraphs: lines.get(&b"trigraph"[..]).is_some_and(|value| value != b"YES"),
             truth: yes("truth"),
-            cxx,
+            cxx: cxx && self.has_operator_names(),
             assembler: contains(&predefined, b"#define __ASSEMBLER__ "),
             elifdef: yes("elifdef"),
             unsigned_char: contains(&predefined, b"#define __CHAR_UNSIGNED__ "),

@@ -60,9 +60,13 @@ impl Ground {
         if let Some((path, _)) = these.iter().find(|seen| !is_told_apart(seen)) {
             return Err(Declined::Unreadable(Bytes::from(&path[..])));
         }
-        named.holders.iter().for_each(|path| disk.tell_all(path));
-        let holders: Box<[(Vec<u8>, u64)]> =
-            named.holders.iter().map(|path| (path.clone(), names(path))).collect();
+        let within = named.holders.iter().filter(|path| is_of_gccs(path)).flat_map(|path| folders(path));
+        let mut holders: Vec<Vec<u8>> = named.holders.iter().cloned().chain(within).collect();
+        holders.sort();
+        holders.dedup();
+        holders.iter().for_each(|path| disk.tell_all(path));
+        let counted = holders.into_iter().map(|path| (names(&path), path));
+        let holders: Box<[(Vec<u8>, u64)]> = counted.map(|(count, path)| (path, count)).collect();
         let held: Vec<&[u8]> = holders.iter().map(|(path, _)| &path[..]).collect();
         let seen = these.iter().chain(&awaited).map(|(path, _)| &path[..]);
         let all: Vec<&[u8]> = seen.chain(held.iter().copied()).collect();
@@ -109,6 +113,20 @@ impl Ground {
 fn is_told_apart((path, identity): &(Vec<u8>, Identity)) -> bool {
     let is_absent = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     identity.is_some() || std::fs::metadata(Bytes::from(&path[..]).as_path()).is_err_and(is_absent)
+}
+
+/// Whether versions of gcc for one machine are in a directory (`/usr/lib/gcc/x86_64-linux-gnu/`): clang takes one only
+/// when its `crtbegin.o` is there.
+fn is_of_gccs(path: &[u8]) -> bool {
+    let above = path.strip_suffix(b"/").and_then(|path| path.rsplitn(2, |&byte| byte == b'/').nth(1));
+    above.is_some_and(|above| above.ends_with(b"/gcc") || above.ends_with(b"/gcc-cross"))
+}
+
+/// The directories in a directory, each ending in a slash.
+fn folders(path: &[u8]) -> Vec<Vec<u8>> {
+    let Ok(entries) = std::fs::read_dir(Bytes::from(path).as_path()) else { return Vec::new() };
+    let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+    folders.map(|entry| [path, entry.file_name().as_encoded_bytes(), b"/"].concat()).collect()
 }
 
 /// A number for the names in a directory, in no order.

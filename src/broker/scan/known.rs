@@ -222,7 +222,6 @@ pub(super) const REFUSED: &[&[u8]] = &[
     b"-fdirectives-only",
     b"-finput-charset",
     b"-fno-dollars",
-    b"-fno-operator-names",
     b"-fms-",
     b"-fborland",
     b"-fdepfile",

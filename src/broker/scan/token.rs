@@ -13,7 +13,7 @@ pub struct Mode {
     pub line_comments: bool,
     /// `??=` is `#`, and so on.
     pub trigraphs: bool,
-    /// C++: words that are operators, `true` and `false`.
+    /// C++: words that are operators.
     pub cxx: bool,
     /// Assembler source: unknown directives are comments.
     pub assembler: bool,

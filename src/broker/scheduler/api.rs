@@ -280,7 +280,7 @@ pub enum Failure {
     /// The attempt's deadline passed. The job is tried elsewhere once.
     Deadline,
     /// The host takes the job in another form than it was made ready in, and it cannot be made ready
-    /// in that one: run it here. No fault of the host's.
+    /// in that one; or no host makes what is made here: run it here. No fault of the host's.
     Unpreparable {
         /// Why.
         reason: LocalReason,

@@ -62,7 +62,7 @@ use crate::common::limits::{LINK_CHUNK_MAX_BYTES, LINK_FRAME_MAX_BYTES};
 pub use self::results::{Audit, Compiled, JobResult, LZ4_BLOCK_MAX_BYTES, Packing, Part, Product};
 
 /// The protocol of this build.
-pub const VERSION: u16 = 10;
+pub const VERSION: u16 = 11;
 
 /// The first bytes of a native link; they tell it from other protocols.
 pub const MAGIC: [u8; 4] = *b"DCCn";
@@ -254,6 +254,9 @@ pub struct Compile {
     pub inputs: Runs,
     /// What must have been read, when that is known.
     pub reads: Option<Reading>,
+    /// Whether the compiler may tell in what it makes where temporary files are. What does is not given back: on the
+    /// volunteer they are elsewhere.
+    pub tells_temporary: bool,
 }
 
 /// What a volunteer says.
@@ -428,6 +431,12 @@ pub enum Refusal {
     #[error("an input changed: {detail}")]
     InputsChanged {
         /// Which.
+        detail: String,
+    },
+    /// What the compiler made tells where temporary files are, or may: here they are elsewhere.
+    #[error("{detail} tells where temporary files are")]
+    TellsTemporary {
+        /// Which file.
         detail: String,
     },
 }

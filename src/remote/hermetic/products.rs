@@ -5,10 +5,12 @@
 //! removed), so it is refused with its name.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use memchr::memmem;
+use object::{CompressionFormat, Object, ObjectSection};
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 
 use crate::common::bytes::Bytes;
@@ -23,6 +25,9 @@ const THINGS_MAX: usize = 4 * PRODUCTS_MAX;
 /// All files of one compile, in bytes: as much as a client takes. Files with holes need no room to be large, but
 /// each byte is read.
 const ALL_MAX_BYTES: u64 = 2 * OUTPUT_MAX_BYTES;
+
+/// Files that are searched for a path, in bytes: what is assembled by hand is no larger.
+const TOLD_MAX_BYTES: u64 = 64 << 20;
 
 /// A file that a compile made.
 #[derive(Debug)]
@@ -66,7 +71,6 @@ pub fn collect(scratch: &OwnedFd, writable: &[Vec<u8>]) -> Result<Vec<Made>, Ref
 
 /// The contents of a file of the job's private folder; nothing when it is not there.
 pub fn private(scratch: &OwnedFd, name: &str, max_bytes: u64) -> Option<Vec<u8>> {
-    use std::io::Read;
     let path = format!("{}/{name}", crate::remote::sandbox::PRIVATE_LAYER);
     let file = File::from(open(scratch, path.as_bytes(), OFlags::NONBLOCK).ok()?);
     if !file.metadata().ok()?.is_file() {
@@ -75,6 +79,21 @@ pub fn private(scratch: &OwnedFd, name: &str, max_bytes: u64) -> Option<Vec<u8>>
     let mut bytes = Vec::new();
     let read = file.take(max_bytes + 1).read_to_end(&mut bytes).ok()?;
     (read as u64 <= max_bytes).then_some(bytes)
+}
+
+/// Whether a file may have this path in it: it has all of it but the beginning, which options may put something else
+/// for (`-fdebug-prefix-map=/=x`), or parts of it are compressed, or it cannot be looked at.
+pub fn may_tell(file: File, path: &[u8]) -> bool {
+    let mut bytes = Vec::new();
+    let read = file.take(TOLD_MAX_BYTES + 1).read_to_end(&mut bytes);
+    let is_compressed = |object: &object::File<'_>| {
+        object.sections().any(|section| {
+            section.compressed_file_range().map_or(true, |range| range.format != CompressionFormat::None)
+        })
+    };
+    !read.is_ok_and(|length| length as u64 <= TOLD_MAX_BYTES)
+        || memmem::find(&bytes, path.strip_prefix(b"/").unwrap_or(path)).is_some()
+        || object::File::parse(&bytes[..]).is_ok_and(|object| is_compressed(&object))
 }
 
 #[derive(Default)]
@@ -156,7 +175,7 @@ fn refused(path: &[u8], why: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Read;
+    use std::io::{Seek, Write};
 
     use super::*;
 
@@ -198,5 +217,22 @@ mod tests {
         assert_eq!(collect(&scratch, &[b"/".to_vec()]).unwrap().len(), 2);
         holes(2);
         assert!(collect(&scratch, &[b"/".to_vec()]).is_err());
+    }
+
+    #[test]
+    fn a_path_is_found_in_what_can_be_looked_at() {
+        let check = |bytes: &[u8], expected| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file.rewind().unwrap();
+            assert_eq!(may_tell(file, b"/.distccd/tmp"), expected, "{bytes:?}");
+        };
+        check(b"\x7fELF .distccd /tmp", false);
+        check(b"/.distccd/tmp/a.S", true);
+        // -fdebug-prefix-map=/=x
+        check(b"x.distccd/tmp/a.S", true);
+        let empty = tempfile::tempfile().unwrap();
+        empty.set_len(TOLD_MAX_BYTES + 1).unwrap();
+        assert!(may_tell(empty, b"/.distccd/tmp"));
     }
 }

@@ -148,7 +148,11 @@ fn compile(
     let paths = made.iter().map(|made| made.path.clone()).collect();
     for made in made {
         let what = made.path.to_text();
-        let file = made.open(&scratch).map_err(|error| disk_refusal(&format!("take {what}"), &error))?;
+        let open = || made.open(&scratch).map_err(|error| disk_refusal(&format!("take {what}"), &error));
+        if job.tells_temporary && products::may_tell(open()?, temporary().as_bytes()) {
+            return Err(Refusal::TellsTemporary { detail: what });
+        }
+        let file = open()?;
         product.parts.push(packer.pack(file, OUTPUT_MAX_BYTES, &what)?);
     }
     product.kind = ProductKind::Found { paths, audit };

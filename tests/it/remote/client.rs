@@ -248,6 +248,7 @@ impl Client {
             terminal: job.terminal,
             inputs,
             reads: job.reads.clone(),
+            tells_temporary: false,
         };
         self.link.send(&ToVolunteer::Compile {
             job: number,

@@ -221,6 +221,12 @@ fn a_newer_gcc_from_which_clang_takes_headers_is_noticed() {
     build.check(command, &found("11"));
     gcc(&build, "12");
     build.check(command, &found("12"));
+    // Its folder alone makes no gcc of it.
+    let sign = build.at("rt/usr/lib/gcc/x86_64-linux-gnu/12/crtbegin.o");
+    fs::rename(&sign, build.at("crtbegin.o")).expect("it goes");
+    build.check(command, &found("11"));
+    fs::rename(build.at("crtbegin.o"), &sign).expect("it comes");
+    build.check(command, &found("12"));
     fs::remove_dir_all(build.at("rt/usr/lib/gcc/x86_64-linux-gnu/12")).expect("it goes");
     build.check(command, &found("11"));
 }

@@ -94,6 +94,25 @@ fn how_floats_are_computed_is_known_of_every_clang() {
     }
 }
 
+/// What KDE's build files add, and with which Qt's headers stayed here.
+#[test]
+fn words_are_names_where_an_option_takes_them_for_no_operators() {
+    let directory = project();
+    let names = "#define bitor 0\n#if bitor\n#include \"one/one.h\"\n#else\n#include \"two/two.h\"\n#endif\n";
+    let operators = "#if 1 bitand 0\n#include \"one/one.h\"\n#else\n#include \"two/two.h\"\n#endif\n";
+    write(directory.path(), "names.cc", names.as_bytes());
+    write(directory.path(), "operators.cc", operators.as_bytes());
+    for compiler in ["g++", "clang++"] {
+        for argv in [
+            &[compiler, "-fno-operator-names", "-c", "names.cc"][..],
+            &[compiler, "-fno-operator-names", "-foperator-names", "-c", "operators.cc"],
+        ] {
+            let files = scanned(argv, directory.path(), "X=").unwrap_or_else(|why| panic!("{argv:?}: {why}"));
+            assert_eq!(files, listed(argv, directory.path()), "{argv:?}");
+        }
+    }
+}
+
 #[test]
 fn a_precompiled_header_stands_beside_its_text() {
     let directory = project();

@@ -52,3 +52,17 @@ fn headers_of_a_sysroot_are_found_through_links() {
     }
     theatre.close();
 }
+
+/// gcc's warning was lost where it is the compiler that lists what is read.
+#[test]
+fn a_file_among_the_folders_of_headers_is_warned_of() {
+    let theatre = Theatre::bare();
+    for (command, reason) in [
+        ("gcc -Ip1 -c -Ip2 -finput-charset=latin1 a.c", "option"),
+        ("gcc --sysroot=. -I=/p1 -c -Ip2 a.c", "no-text-compiler"),
+    ] {
+        let scene = Scene::new(command).file("a.c", "#include \"h.h\"\nint a;\n").file("p2/h.h", "int h;\n");
+        theatre.check(Place::Local(reason), &scene.file("p1", "x\n"));
+    }
+    theatre.close();
+}

@@ -143,6 +143,36 @@ pub fn searched<'a>(words: &'a [Bytes], cwd: &'a [u8]) -> impl Iterator<Item = B
     named.map(|path| absolute(cwd, path))
 }
 
+/// The same as gcc takes them, with those that the environment names: `=` and `$SYSROOT` stand for the folder in which
+/// it looks for the system's (gcc's manual, 3.16 and 3.21).
+pub fn searched_by_gcc(words: &[Bytes], env: &[Bytes], cwd: &[u8]) -> Vec<Bytes> {
+    let behind = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    let roots = words.iter().zip(behind).filter_map(|(word, next)| match &word[..] {
+        b"--sysroot" | b"-isysroot" => Some(next),
+        word => word.strip_prefix(b"--sysroot=").or_else(|| word.strip_prefix(b"-isysroot")),
+    });
+    let root = roots.last().unwrap_or_default();
+    let whole = |path: Bytes| {
+        let rest = [&b"/="[..], b"/$SYSROOT"].iter().find_map(|sign| {
+            let rest = path.strip_prefix(cwd)?.strip_prefix(*sign)?;
+            (!root.is_empty()).then(|| absolute(cwd, &[root, rest].concat()))
+        });
+        rest.unwrap_or(path)
+    };
+    let lists = env.iter().filter_map(|entry| {
+        let names = [
+            "CPATH=",
+            "C_INCLUDE_PATH=",
+            "CPLUS_INCLUDE_PATH=",
+            "OBJC_INCLUDE_PATH=",
+            "OBJCPLUS_INCLUDE_PATH=",
+        ];
+        names.iter().find_map(|name| entry.strip_prefix(name.as_bytes()))
+    });
+    let listed = lists.flat_map(|list| list.split(|&byte| byte == b':')).filter(|path| !path.is_empty());
+    searched(words, cwd).map(whole).chain(listed.map(|path| absolute(cwd, path))).collect()
+}
+
 /// The headers that a command names.
 pub fn included(words: &[Bytes]) -> impl Iterator<Item = Bytes> {
     let words = words.iter().filter(|word| word[..] != *b"-Xclang");
@@ -190,6 +220,19 @@ mod tests {
         let words = words("-Ia -I b -isystem c -idirafterd -iquote /e -DI=x -c u.c");
         let expected = ["/w/a", "/w/b", "/w/c", "/w/d", "/e"].map(Bytes::from);
         assert_eq!(searched(&words, b"/w").collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn folders_below_a_sysroot_and_of_the_environment_are_gccs_too() {
+        let check = |line: &str, expected: &[&str]| {
+            let env = ["CPATH=a:/b:", "OBJC_INCLUDE_PATH=c", "PATH=/p"].map(Bytes::from);
+            let mut expected: Vec<Bytes> = expected.iter().copied().map(Bytes::from).collect();
+            expected.extend(["/w/a", "/b", "/w/c"].map(Bytes::from));
+            assert_eq!(searched_by_gcc(&words(line), &env, b"/w"), expected, "{line}");
+        };
+        check("-I=/x -I y", &["/w/=/x", "/w/y"]);
+        check("--sysroot=/r -I=/x -isystem $SYSROOT/z -Iy", &["/r/x", "/r/z", "/w/y"]);
+        check("--sysroot /r -isysroot s -idirafter =x", &["/w/sx"]);
     }
 
     #[test]

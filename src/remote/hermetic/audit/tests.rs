@@ -31,6 +31,7 @@ fn job(command: &str) -> Resolved {
         terminal: None,
         inputs,
         reads: Some(MustRead::Listed(EXPECTED)),
+        tells_temporary: false,
     }
 }
 
