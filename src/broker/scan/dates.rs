@@ -20,7 +20,7 @@ const NAMES: [&[u8]; 3] = [b"__DATE__", b"__TIME__", b"__TIMESTAMP__"];
 /// Which of them are mentioned, and what `##` could make one of.
 ///
 /// Pieces count when all of a unit has them and something that pastes, in whatever file. A name that is put together
-/// out of two pieces has one that nothing else is called ([`Dates::WHOLE`]). Of three or more, the first or the last
+/// out of two pieces has one that nothing else is called ([`Dates::OF_NOW`], [`Dates::OF_FILE`]). Of three or more, the first or the last
 /// may be underscores alone, and what is between them an ordinary word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dates {
@@ -42,8 +42,8 @@ impl BitOrAssign for Dates {
 impl Dates {
     /// A macro that puts words together.
     const PASTES: u8 = 1;
-    /// A piece that only one of the names has: its beginning or its end, with a letter.
-    const WHOLE: u8 = 2;
+    /// A piece that nothing else has: the beginning or the end, with a letter, of `__DATE__` or `__TIME__`.
+    const OF_NOW: u8 = 2;
     /// Letters that could stand between underscores: `TIME`, `DATE`, or `IME` behind `__T`.
     const LETTERS: u8 = 4;
     /// Two underscores where they could be the last piece.
@@ -54,6 +54,8 @@ impl Dates {
     const LAST: u8 = 32;
     /// Letters of the time of a file that could stand between underscores: `TIMESTAMP`.
     const FILE_LETTERS: u8 = 64;
+    /// The beginning or the end of `__TIMESTAMP__`, with a letter.
+    const OF_FILE: u8 = 128;
 
     fn piece(piece: u8) -> Self {
         Dates { pieces: piece, ..Dates::default() }
@@ -74,7 +76,9 @@ impl Dates {
             b"_" | b"__" => Dates::default(),
             _ => match pieces(word) {
                 // The first half is the last word of what it stands in.
-                Dates::WHOLE if !word.ends_with(b"__") && !could_be_first(text, end) => Dates::default(),
+                piece if is_end(piece) && !word.ends_with(b"__") && !could_be_first(text, end) => {
+                    Dates::default()
+                }
                 Dates::LETTERS | Dates::FILE_LETTERS if !could_be_inner(text, start, end) => Dates::default(),
                 piece => Dates::piece(piece),
             },
@@ -122,9 +126,9 @@ impl Dates {
     pub fn settled(self) -> Self {
         let all = |these: u8| self.pieces & these == these;
         let pastes = all(Dates::PASTES);
-        let is_any = pastes && (all(Dates::WHOLE) || all(Dates::LETTERS_AND_ONE | Dates::LAST));
-        let is_now = is_any || pastes && all(Dates::LETTERS | Dates::END);
-        let is_of_file = is_any || pastes && all(Dates::FILE_LETTERS | Dates::END);
+        let is_any = pastes && all(Dates::LETTERS_AND_ONE | Dates::LAST);
+        let is_now = is_any || pastes && (all(Dates::OF_NOW) || all(Dates::LETTERS | Dates::END));
+        let is_of_file = is_any || pastes && (all(Dates::OF_FILE) || all(Dates::FILE_LETTERS | Dates::END));
         Dates { now: self.now || is_now, modified: self.modified || is_of_file, pieces: 0 }
     }
 
@@ -152,14 +156,21 @@ impl Dates {
     }
 }
 
+/// Whether a piece is the beginning or the end of a name.
+fn is_end(piece: u8) -> bool {
+    piece & (Dates::OF_NOW | Dates::OF_FILE) != 0
+}
+
 /// Which piece of a name a word could be.
 fn pieces(word: &[u8]) -> u8 {
     let has_letter = word.iter().any(|&byte| byte != b'_');
     // `__T` is a parameter of templates in headers of the C library.
     let begins = |name: &&[u8]| word.len() > 3 && name.starts_with(word);
     let ends = |name: &&[u8]| word.ends_with(b"__") && name.ends_with(word);
-    if has_letter && NAMES.iter().any(|name| begins(name) || ends(name)) {
-        return Dates::WHOLE;
+    let is_end = |name: &&[u8]| has_letter && (begins(name) || ends(name));
+    let [date, time, file] = NAMES.each_ref().map(is_end);
+    if date || time || file {
+        return if date || time { Dates::OF_NOW } else { 0 } | if file { Dates::OF_FILE } else { 0 };
     }
     let letters = word.strip_prefix(b"_").unwrap_or(word);
     if letters.len() < 2 {
@@ -315,6 +326,14 @@ mod tests {
         assert_eq!(["TIME", "DATE", "IME", "_TIME"].map(made), [(true, false); 4]);
         assert_eq!(["TIMESTAMP", "IMESTAMP"].map(made), [(false, true); 2]);
         assert_eq!(["TI", "MP", "TIMES", "x"].map(made), [(false, false); 4]);
+        let pasted = |words: &str| {
+            let dates = Dates::in_text(format!("#define W {words}\n").as_bytes()).settled();
+            (dates.now, dates.modified)
+        };
+        // As in wxWidgets' <wx/chartype.h>.
+        assert_eq!(["__ ## DATE__", "__ ## TIME__", "__DA##TE__"].map(pasted), [(true, false); 3]);
+        assert_eq!(["__ ## TIMESTAMP__", "_##_TIMES ## TAMP__"].map(pasted), [(false, true); 2]);
+        assert_eq!(["__TIME ## STAMP__", "__TI ## ME__"].map(pasted), [(true, true); 2]);
     }
 
     #[test]
