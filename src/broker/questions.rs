@@ -77,14 +77,21 @@ pub fn search_directories<'a>(answer: &'a [u8], name: &str) -> impl Iterator<Ite
     list.split(|&byte| byte == b':').filter(|folder| folder.starts_with(b"/"))
 }
 
-/// Where a driver for `target` looks for a program before it looks on `PATH`, by what `-print-search-dirs` printed:
-/// Debian's gcc and clang for the target's own first (`x86_64-linux-gnu-as`).
-pub fn program_places(answer: &[u8], target: &str, name: &str) -> Vec<PathBuf> {
-    let names = [format!("{target}-{name}"), name.to_owned()];
-    let folders: Vec<&[u8]> = search_directories(answer, "programs").collect();
-    let places =
-        folders.iter().flat_map(|folder| names.iter().map(|name| Bytes::from(*folder).as_path().join(name)));
-    places.collect()
+/// Where a driver for `target` looks for a program before it takes the one of this name on `PATH`: in the folders that
+/// `-print-search-dirs` printed, Debian's gcc and clang for the target's own first (`x86_64-linux-gnu-as`); for that one,
+/// clang on all of `PATH`, too.
+pub fn program_places(answer: &[u8], target: &str, name: &str, path: &[u8]) -> Vec<PathBuf> {
+    let prefixed = format!("{target}-{name}");
+    let named =
+        search_directories(answer, "programs").flat_map(|folder| [(folder, &prefixed[..]), (folder, name)]);
+    let on_path = path.split(|&byte| byte == b':').filter(|folder| folder.starts_with(b"/"));
+    let all = named.chain(on_path.map(|folder| (folder, &prefixed[..])));
+    let mut places: Vec<PathBuf> =
+        all.map(|(folder, name)| Bytes::from(folder).as_path().join(name)).collect();
+    // gcc names a folder once for each reason to look into it.
+    places.sort_unstable();
+    places.dedup();
+    places
 }
 
 #[cfg(test)]
@@ -111,8 +118,8 @@ mod tests {
 
     #[test]
     fn programs_may_come_to_be_in_each_folder_by_two_names() {
-        let answer = b"programs: =/a/:/b/../c/\nlibraries: =/d/\n";
-        let expected = ["/a/t-as", "/a/as", "/b/../c/t-as", "/b/../c/as"].map(PathBuf::from);
-        assert_eq!(program_places(answer, "t", "as"), expected);
+        let answer = b"programs: =/a/:/b/../c/:/a/\nlibraries: =/d/\n";
+        let expected = ["/a/as", "/a/t-as", "/b/../c/as", "/b/../c/t-as", "/p/t-as"].map(PathBuf::from);
+        assert_eq!(program_places(answer, "t", "as", b"rel:/p:"), expected);
     }
 }

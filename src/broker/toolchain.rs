@@ -364,18 +364,18 @@ async fn ask(
     let (_, said) = question_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
     let banner = read_banner(&text(&said))
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
+    // What comes there while it is asked is another part already.
+    let (folders, _) = question_in(program, &[OsStr::new("-print-search-dirs")], &around).await?;
+    let places = PARTS.iter().flat_map(|part| program_places(&folders, &banner.target, part, &absolute));
+    let places: Vec<_> = places.map(|place| (Stamp::at(&place), place)).collect();
     let mut parts = vec![Some(program.to_owned())];
     for asked in &QUESTIONS[1..] {
         let (answer, _) = question_in(program, &[OsStr::new(asked)], &around).await?;
         parts.push(find_part(answer.strip_suffix(b"\n").unwrap_or(&answer), path, cwd));
     }
-    let (folders, _) = question_in(program, &[OsStr::new("-print-search-dirs")], &around).await?;
-    let places = PARTS.iter().flat_map(|part| program_places(&folders, &banner.target, part));
-    let places: Vec<_> =
-        places.map(|place| (Stamp::at(&place), place)).map(|(stamp, place)| (place, stamp)).collect();
     let task = tokio::task::spawn_blocking(move || digest_parts(parts));
     let (digests, mut parts) = task.await.map_err(|error| error.to_string())?;
-    parts.extend(places);
+    parts.extend(places.into_iter().map(|(stamp, place)| (place, stamp)));
     let toolchain = describe(name, program, banner, &digests);
     tracing::info!(compiler = %name, id = %toolchain.id.short(), version = %toolchain.version, "new toolchain");
     Ok(Arc::new(Compiler {

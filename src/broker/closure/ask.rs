@@ -81,7 +81,7 @@ impl Answers {
         let names: &[&'static str] = if self.clang { &CLANG_PROGRAMS } else { &GCC_PROGRAMS };
         let (mut found, target) = (Vec::new(), self.target());
         for &name in names {
-            let places = program_places(self.to("search-dirs"), &target, name);
+            let places = program_places(self.to("search-dirs"), &target, name, &around.path);
             places.iter().for_each(|place| layout.watch(place));
             let said = Bytes::from(self.to(&format!("prog-name={name}")));
             // What is relative was made absolute, where anything is there (`Surroundings::of`).

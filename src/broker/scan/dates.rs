@@ -167,10 +167,12 @@ fn pieces(word: &[u8]) -> u8 {
     // `__T` is a parameter of templates in headers of the C library.
     let begins = |name: &&[u8]| word.len() > 3 && name.starts_with(word);
     let ends = |name: &&[u8]| word.ends_with(b"__") && name.ends_with(word);
-    let is_end = |name: &&[u8]| has_letter && (begins(name) || ends(name));
-    let [date, time, file] = NAMES.each_ref().map(is_end);
-    if date || time || file {
-        return if date || time { Dates::OF_NOW } else { 0 } | if file { Dates::OF_FILE } else { 0 };
+    let of = NAMES.each_ref().map(|name| has_letter && (begins(name) || ends(name)));
+    match (of[0] || of[1], of[2]) {
+        (true, true) => return Dates::OF_NOW | Dates::OF_FILE,
+        (true, false) => return Dates::OF_NOW,
+        (false, true) => return Dates::OF_FILE,
+        (false, false) => {}
     }
     let letters = word.strip_prefix(b"_").unwrap_or(word);
     if letters.len() < 2 {

@@ -26,8 +26,8 @@ const THINGS_MAX: usize = 4 * PRODUCTS_MAX;
 /// each byte is read.
 const ALL_MAX_BYTES: u64 = 2 * OUTPUT_MAX_BYTES;
 
-/// Files that are searched for a path, in bytes: what is assembled by hand is no larger.
-const TOLD_MAX_BYTES: u64 = 64 << 20;
+/// Files that are searched for a path, in bytes, each held in memory meanwhile: what is assembled by hand is no larger.
+const TOLD_MAX_BYTES: u64 = 16 << 20;
 
 /// A file that a compile made.
 #[derive(Debug)]

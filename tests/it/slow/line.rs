@@ -30,10 +30,12 @@ impl Kind {
     pub const HOME: Kind = Kind { round_trip: Duration::from_millis(100), up: 625_000, down: 6_250_000 };
 }
 
-/// What went through, in bytes.
+/// What went through, in bytes, and whether anything may.
 #[derive(Debug, Default)]
 pub struct Counts {
     up: AtomicU64,
+    /// Nothing goes up.
+    held: AtomicBool,
 }
 
 /// A line, until it is dropped.
@@ -67,6 +69,11 @@ impl Line {
         Line { port: near, counts, stop, thread: Some(thread) }
     }
 
+    /// Holds back what goes up, or lets it go.
+    pub fn hold(&self, held: bool) {
+        self.counts.held.store(held, Ordering::Release);
+    }
+
     /// What went up so far, in bytes.
     pub fn up(&self) -> u64 {
         self.counts.up.load(Ordering::Relaxed)
@@ -76,6 +83,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.hold(false);
         TcpStream::connect(("127.0.0.1", self.port)).ok();
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
@@ -121,6 +129,9 @@ fn give(
         // It leaves when the line is free, and arrives half a round trip later.
         free = free.max(taken) + Duration::from_secs_f64((piece.len() + 40) as f64 / rate as f64);
         std::thread::sleep((free + half).saturating_duration_since(Instant::now()));
+        while is_up && counts.held.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if to.write_all(&piece).is_err() {
             break;
         }

@@ -134,43 +134,44 @@ pub fn directories(messages: &[u8], cwd: &[u8]) -> Option<Told> {
 
 /// The directories of headers that a command names.
 pub fn searched<'a>(words: &'a [Bytes], cwd: &'a [u8]) -> impl Iterator<Item = Bytes> + 'a {
-    let behind = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
-    let named = words.iter().zip(behind).filter_map(|(word, next)| {
+    named(words).map(|path| absolute(cwd, path))
+}
+
+fn named(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
+    with_next(words).filter_map(|(word, next)| {
         let options = [&b"-isystem"[..], b"-iquote", b"-idirafter", b"-I"];
         let joined = options.iter().find_map(|option| word.strip_prefix(*option))?;
         Some(if joined.is_empty() { next } else { joined })
-    });
-    named.map(|path| absolute(cwd, path))
+    })
+}
+
+fn with_next(words: &[Bytes]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let behind = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
+    words.iter().map(|word| &word[..]).zip(behind)
 }
 
 /// The same as gcc takes them, with those that the environment names: `=` and `$SYSROOT` stand for the folder in which
 /// it looks for the system's (gcc's manual, 3.16 and 3.21).
 pub fn searched_by_gcc(words: &[Bytes], env: &[Bytes], cwd: &[u8]) -> Vec<Bytes> {
-    let behind = words.iter().skip(1).map(|word| &word[..]).chain([&b""[..]]);
-    let roots = words.iter().zip(behind).filter_map(|(word, next)| match &word[..] {
+    const LISTS: [&[u8]; 5] = [
+        b"CPATH=",
+        b"C_INCLUDE_PATH=",
+        b"CPLUS_INCLUDE_PATH=",
+        b"OBJC_INCLUDE_PATH=",
+        b"OBJCPLUS_INCLUDE_PATH=",
+    ];
+    let root = with_next(words).filter_map(|(word, next)| match word {
         b"--sysroot" | b"-isysroot" => Some(next),
         word => word.strip_prefix(b"--sysroot=").or_else(|| word.strip_prefix(b"-isysroot")),
     });
-    let root = roots.last().unwrap_or_default();
-    let whole = |path: Bytes| {
-        let rest = [&b"/="[..], b"/$SYSROOT"].iter().find_map(|sign| {
-            let rest = path.strip_prefix(cwd)?.strip_prefix(*sign)?;
-            (!root.is_empty()).then(|| absolute(cwd, &[root, rest].concat()))
-        });
-        rest.unwrap_or(path)
+    let root = root.last().unwrap_or_default();
+    let below = |path: &[u8]| match path.strip_prefix(b"=").or_else(|| path.strip_prefix(b"$SYSROOT")) {
+        Some(rest) if !root.is_empty() => absolute(cwd, &[root, rest].concat()),
+        _ => absolute(cwd, path),
     };
-    let lists = env.iter().filter_map(|entry| {
-        let names = [
-            "CPATH=",
-            "C_INCLUDE_PATH=",
-            "CPLUS_INCLUDE_PATH=",
-            "OBJC_INCLUDE_PATH=",
-            "OBJCPLUS_INCLUDE_PATH=",
-        ];
-        names.iter().find_map(|name| entry.strip_prefix(name.as_bytes()))
-    });
+    let lists = env.iter().filter_map(|entry| LISTS.iter().find_map(|name| entry.strip_prefix(*name)));
     let listed = lists.flat_map(|list| list.split(|&byte| byte == b':')).filter(|path| !path.is_empty());
-    searched(words, cwd).map(whole).chain(listed.map(|path| absolute(cwd, path))).collect()
+    named(words).map(below).chain(listed.map(|path| absolute(cwd, path))).collect()
 }
 
 /// The headers that a command names.
