@@ -331,7 +331,6 @@ impl Session {
             }
             Command::Send { host, name, link, classic, slot, deadline } => {
                 self.start_attempt(host, name, Way { link, classic, _slot: slot }, deadline);
-                self.due.at_once(&mut self.stream).await?;
             }
             Command::Cancel { host } => {
                 self.attempts.retain(|attempt| {

@@ -27,15 +27,6 @@ impl Due {
         self.0 = None;
     }
 
-    /// Writes it now if it was not written: the answer will not be there soon, and whoever runs just now
-    /// need not be woken later for it.
-    pub async fn at_once(&mut self, stream: &mut Stream) -> io::Result<()> {
-        match self.0.take() {
-            Some(_) => write(stream, Kind::Ack, &[]).await,
-            None => Ok(()),
-        }
-    }
-
     /// What `work` comes to, with the `Ack` written meanwhile when it is due.
     pub async fn during<T>(&mut self, stream: &mut Stream, work: impl Future<Output = T>) -> io::Result<T> {
         let mut work = pin!(work);

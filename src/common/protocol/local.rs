@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shim ── Compile ──▶ broker            shim ── Control ──▶ broker
-//!      ◀── Ack ──  (see ACK_DELAY)           ◀── ControlReply ──
+//!      ◀── Ack ──  (after ACK_DELAY)         ◀── ControlReply ──
 //!      ── Ping ──▶ ◀── Ack ──  (each PING_INTERVAL while waiting)
 //!      ◀── Run │ Done │ Busy │ OtherBuild ──
 //! ```
@@ -23,8 +23,8 @@ use crate::common::limits::LOCAL_FRAME_MAX_BYTES;
 /// The protocol of this build. Raised when a body's layout or meaning changes.
 pub const VERSION: u16 = 3;
 
-/// When a broker says that it has a request, if it has neither answered it nor sent it to a volunteer by then: what is
-/// done sooner is not told twice, which would wake the shim for nothing, and what has left is not done soon.
+/// When a broker says that it has a request, if it has not answered it by then: what is done sooner is not told
+/// twice, which would wake the shim for nothing.
 pub const ACK_DELAY: Duration = Duration::from_millis(100);
 
 /// How long a shim waits for the first `Ack`, or the answer. A broker that is well is no later than
