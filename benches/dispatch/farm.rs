@@ -27,23 +27,70 @@ const JOBS: usize = 3072;
 /// Files that they write in turn: as many as are ever written at once.
 const OUTPUTS: usize = 1024;
 
+/// They divide the outputs, so that one is always made of the same source, as in a build.
+const SOURCES: usize = 64;
+
 /// One kind of job.
 struct Kind {
     name: &'static str,
     compiler: &'static str,
     suffix: &'static str,
+    /// Headers of the project, small ones.
     headers: usize,
+    /// What is included of the compiler's own.
+    system: &'static [&'static str],
+    /// Whether each compile has been seen once before, as in a build that is not the day's first.
+    warm: bool,
     /// Of which the object that is handed out is made.
     object_source: fn() -> String,
     arguments: &'static [&'static str],
 }
 
-const KINDS: [Kind; 2] = [
+/// All of C++'s library: some 400 headers.
+const LIBRARY: &[&str] = &["bits/stdc++.h"];
+
+/// What a program of networks includes of C's library and the system's: some 200 headers.
+const C_LIBRARY: &[&str] = &[
+    "arpa/inet.h",
+    "ctype.h",
+    "dirent.h",
+    "errno.h",
+    "fcntl.h",
+    "limits.h",
+    "locale.h",
+    "math.h",
+    "netdb.h",
+    "netinet/tcp.h",
+    "poll.h",
+    "pthread.h",
+    "pwd.h",
+    "semaphore.h",
+    "signal.h",
+    "stdio.h",
+    "stdlib.h",
+    "string.h",
+    "sys/epoll.h",
+    "sys/mman.h",
+    "sys/resource.h",
+    "sys/socket.h",
+    "sys/stat.h",
+    "sys/time.h",
+    "sys/un.h",
+    "sys/wait.h",
+    "termios.h",
+    "time.h",
+    "unistd.h",
+    "wchar.h",
+];
+
+const KINDS: [Kind; 5] = [
     Kind {
         name: "C, 200 headers",
         compiler: "gcc",
         suffix: "c",
         headers: 200,
+        system: &[],
+        warm: false,
         object_source: plain_object,
         arguments: &["-O2", "-nostdinc"],
     },
@@ -52,8 +99,40 @@ const KINDS: [Kind; 2] = [
         compiler: "g++",
         suffix: "cc",
         headers: 500,
+        system: &[],
+        warm: false,
         object_source: large_object,
         arguments: &["-O2", "-g", "-nostdinc", "-nostdinc++"],
+    },
+    Kind {
+        name: "C, the library and 100 headers, seen before",
+        compiler: "gcc",
+        suffix: "c",
+        headers: 100,
+        system: C_LIBRARY,
+        warm: true,
+        object_source: plain_object,
+        arguments: &["-O2"],
+    },
+    Kind {
+        name: "C++, the library and 100 headers, seen before",
+        compiler: "g++",
+        suffix: "cc",
+        headers: 100,
+        system: LIBRARY,
+        warm: true,
+        object_source: plain_object,
+        arguments: &["-O2"],
+    },
+    Kind {
+        name: "C++ -g, the library and 100 headers, seen before",
+        compiler: "g++",
+        suffix: "cc",
+        headers: 100,
+        system: LIBRARY,
+        warm: true,
+        object_source: large_object,
+        arguments: &["-O2", "-g"],
     },
 ];
 
@@ -83,7 +162,6 @@ fn run(command: &mut Command) -> io::Result<()> {
 
 /// The sleeping compiler in `bin`, and sources in `work`; returns the sources, and the object's size.
 fn build(kind: &Kind, bin: &Path, work: &Path) -> io::Result<(Vec<PathBuf>, u64)> {
-    const SOURCES: usize = 40;
     fs::create_dir_all(bin)?;
     fs::create_dir_all(work)?;
     let (made_of, object) = (bin.join(format!("object.{}", kind.suffix)), bin.join("object.o"));
@@ -110,13 +188,26 @@ fn build(kind: &Kind, bin: &Path, work: &Path) -> io::Result<(Vec<PathBuf>, u64)
         fs::write(work.join(format!("h{at}.h")), text)?;
         includes += &format!("#include \"h{at}.h\"\n");
     }
+    let library: String = kind.system.iter().map(|name| format!("#include <{name}>\n")).collect();
+    let listed = if library.is_empty() { library.clone() } else { listed(kind, &library, work)? };
     let mut sources = Vec::new();
     for at in 0..SOURCES {
         let source = work.join(format!("s{at}.{}", kind.suffix));
-        fs::write(&source, format!("{includes}int main{at}(void) {{ return v0; }}\n"))?;
+        let text = format!("{library}{includes}{listed}int main{at}(void) {{ return v0; }}\n");
+        fs::write(&source, text)?;
         sources.push(source);
     }
     Ok((sources, fs::metadata(&object)?.len()))
+}
+
+/// What the real compiler reads of its own, for [`ready.c`], in lines that are not compiled.
+fn listed(kind: &Kind, library: &str, work: &Path) -> io::Result<String> {
+    let source = work.join(format!("library.{}", kind.suffix));
+    fs::write(&source, library)?;
+    let told = Command::new(kind.compiler).args(kind.arguments).arg("-M").arg(&source).output()?;
+    let told = String::from_utf8_lossy(&told.stdout);
+    let read = told.split_whitespace().filter(|word| word.starts_with('/') && Path::new(word) != source);
+    Ok(format!("#if 0\n{}#endif\n", read.map(|path| format!("#include \"{path}\"\n")).collect::<String>()))
 }
 
 /// This process and those that it starts from now on, on these processors.
@@ -162,23 +253,22 @@ fn report(slots: u32, workload: &Workload, measured: &Measured) {
     );
 }
 
-/// Prints the curve for each kind of job, or for the one that `compiler` compiles.
+/// Prints the curve for each kind of job, or for those of a compiler, or with a name in which `wanted` is.
 ///
 /// # Errors
 ///
-/// Fails when compiler or volunteer cannot be set up, or when no jobs are `compiler`'s.
-pub fn run_all(temporary: &Path, compiler: Option<&str>) -> io::Result<usize> {
-    let known = KINDS.map(|kind| kind.compiler);
-    if let Some(wanted) = compiler.filter(|wanted| !known.contains(wanted)) {
-        return Err(io::Error::other(format!(
-            "no jobs of {wanted} here; there are those of {}",
-            known.join(", ")
-        )));
+/// Fails when compiler or volunteer cannot be set up, or when no jobs are `wanted`.
+pub fn run_all(temporary: &Path, wanted: Option<&str>) -> io::Result<usize> {
+    let is_wanted =
+        |kind: &&Kind| wanted.is_none_or(|wanted| kind.compiler == wanted || kind.name.contains(wanted));
+    if !KINDS.iter().any(|kind| is_wanted(&kind)) {
+        let names = KINDS.map(|kind| kind.name).join("; ");
+        return Err(io::Error::other(format!("no such jobs here; there are those of gcc and g++: {names}")));
     }
     let (mine, others) = processors()?;
     let mut failed = 0;
-    for kind in KINDS.iter().filter(|kind| compiler.is_none_or(|wanted| wanted == kind.compiler)) {
-        let place = temporary.join(kind.compiler);
+    for (at, kind) in KINDS.iter().filter(is_wanted).enumerate() {
+        let place = temporary.join(at.to_string());
         let (bin, work) = (place.join("bin"), place.join("work"));
         let (sources, size) = build(kind, &bin, &work)?;
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
@@ -202,7 +292,7 @@ pub fn run_all(temporary: &Path, compiler: Option<&str>) -> io::Result<usize> {
                 jobs: JOBS,
                 outputs: OUTPUTS,
                 in_flight: slots as usize,
-                warm_up: sources.len().min(4),
+                warm_up: if kind.warm { OUTPUTS } else { 4 },
             };
             let measured = measure(&rig, &workload)?;
             failed += measured.failed;

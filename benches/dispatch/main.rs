@@ -21,6 +21,7 @@ mod rig;
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,25 +52,15 @@ struct Measured {
     failed: usize,
 }
 
-/// Runs the workload's jobs, so many at once, and measures.
-fn measure(rig: &Rig, workload: &Workload) -> io::Result<Measured> {
-    // One job first: it starts the broker, connects, and asks the compiler who it is.
-    compile(rig, workload, 0)?;
-    for job in 1..workload.warm_up {
-        compile(rig, workload, job)?;
-    }
-    let broker = rig.broker();
-    let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
-    let (before, broker_before, remote_before) =
-        (Cpu::of(std::process::id())?, cpu_of(broker)?, rig.remote());
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let start = Instant::now();
+/// Runs some of the workload's jobs, so many at once as it has in flight; how many failed.
+fn compile_all(rig: &Rig, workload: &Workload, jobs: Range<usize>) -> usize {
+    let (next, failed) = (AtomicUsize::new(jobs.start), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..workload.in_flight {
             scope.spawn(|| {
                 loop {
                     let job = next.fetch_add(1, Ordering::Relaxed);
-                    if job >= workload.jobs {
+                    if job >= jobs.end {
                         break;
                     }
                     if !compile(rig, workload, job).unwrap_or(false) {
@@ -79,11 +70,25 @@ fn measure(rig: &Rig, workload: &Workload) -> io::Result<Measured> {
             });
         }
     });
+    failed.into_inner()
+}
+
+/// Runs the workload's jobs, so many at once, and measures.
+fn measure(rig: &Rig, workload: &Workload) -> io::Result<Measured> {
+    // One job first: it starts the broker, connects, and asks the compiler who it is.
+    compile(rig, workload, 0)?;
+    compile_all(rig, workload, 1..workload.warm_up);
+    let broker = rig.broker();
+    let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
+    let (before, broker_before, remote_before) =
+        (Cpu::of(std::process::id())?, cpu_of(broker)?, rig.remote());
+    let start = Instant::now();
+    let failed = compile_all(rig, workload, 0..workload.jobs);
     let wall = start.elapsed();
     let clients = Cpu::of(std::process::id())?.since(before).children;
     let broker = cpu_of(broker)?.zip(broker_before).map(|(now, then)| now.since(then));
     let remote = rig.remote().zip(remote_before).map(|(now, then)| now - then);
-    Ok(Measured { wall, clients, broker, remote, failed: failed.into_inner() })
+    Ok(Measured { wall, clients, broker, remote, failed })
 }
 
 fn compile(rig: &Rig, workload: &Workload, job: usize) -> io::Result<bool> {

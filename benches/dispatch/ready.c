@@ -2,7 +2,8 @@
  *
  * What it is asked about itself it has the real compiler answer, so a broker takes it for one, and follows the
  * source's headers as ever. Where it is told to list what it read (gcc's SUNPRO_DEPENDENCIES), it lists the source
- * and what the source includes: sources for it include nothing but "headers beside them", which include nothing.
+ * and what the source includes between quotes: "headers beside it" that include nothing, and, where they are not
+ * compiled, "/all/that/the/real/compiler/reads" of its library.
  *
  * Built with -DREAL='"/usr/bin/gcc"' -DREADY='"FILE"' -DSLEEP_MS=NUMBER. */
 #include <stdio.h>
@@ -38,7 +39,8 @@ static int list(const char *source, const char *object, const char *to)
     if (!in || !out) return 1;
     fprintf(out, "%s: %s", object, source);
     while (fgets(line, sizeof line, in))
-        if (sscanf(line, "#include \"%4000[^\"]\"", read) == 1) fprintf(out, " \\\n %.*s%s", folder, source, read);
+        if (sscanf(line, "#include \"%4000[^\"]\"", read) == 1)
+            fprintf(out, " \\\n %.*s%s", read[0] == '/' ? 0 : folder, source, read);
     fputc('\n', out);
     return fclose(in) | fclose(out);
 }
