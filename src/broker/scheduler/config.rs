@@ -25,6 +25,8 @@ pub struct Config {
     pub attempts_max: u32,
     /// How often one job may be turned away unread (full host, no toolchain) before it comes home.
     pub turned_away_max: u32,
+    /// How often one job may be turned away so while this machine has room for it.
+    pub turned_away_with_room: u32,
     /// How many jobs per second one host is sent.
     pub sends_per_second: u32,
     /// No attempt is given up sooner.
@@ -89,6 +91,7 @@ impl Default for Config {
             breath_max: Duration::from_secs(5),
             attempts_max: 3,
             turned_away_max: 8,
+            turned_away_with_room: 3,
             sends_per_second: 1000,
             deadline_min: Duration::from_secs(60),
             deadline_max: Duration::from_secs(30 * 60),

@@ -167,6 +167,13 @@ impl Scheduler {
         let Some(route) = job.route.as_mut() else { return };
         let why = note_failure(route, host, failure);
         let home = route.reason_for_home(why);
+        let has_room = route.fallback
+            && self.home.compile.is_empty()
+            && self.in_use.may_run(LocalKind::Compile, &job.local);
+        let patience = match has_room {
+            true => self.config.turned_away_with_room,
+            false => self.config.turned_away_max,
+        };
         if matches!(&job.phase, Phase::Remote { attempts, .. } if !attempts.is_empty()) {
             return;
         }
@@ -176,7 +183,7 @@ impl Scheduler {
         let enough = matches!(failure, Failure::Refused { .. })
             || route.deadlines >= 2
             || route.attempts >= self.config.attempts_max
-            || route.turned_away >= self.config.turned_away_max;
+            || route.turned_away >= patience;
         if enough || self.draining {
             self.bring_home(id, home, actions);
         } else {

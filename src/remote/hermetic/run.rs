@@ -66,7 +66,7 @@ pub fn run(
         });
     }
     let product = compile(job, &farm, hermetic, context, line, control, deadline);
-    if context.look().ok() != Some(epoch) || !farm.is_there() {
+    if context.look().ok() != Some(epoch) || !farm.is_whole() {
         // Whatever the compiler made of it: it is done again, with files that are asked for again.
         hermetic.pool.discard(farm);
         return Err(RunError::Lost);

@@ -196,7 +196,11 @@ impl Store {
             make_missing(directory, 0o755)?;
             watched.watch.add(directory, &key.name()[..2]);
         }
-        file.persist(&path).map_err(|error| error.error)?;
+        if let Err(error) = file.persist(&path) {
+            // A folder that somebody made in its place, while no daemon ran.
+            clear_away(&path);
+            error.path.persist(&path).map_err(|error| error.error)?;
+        }
         self.index().insert(*key, size, Some(inode), self.client);
         drop(watched);
         self.make_room();
@@ -259,11 +263,12 @@ impl Store {
                     watched.epoch += 1;
                 }
                 Change::Written(key) => self.changed_by_others(&key, watched),
-                Change::Renamed(key) => {
+                Change::Touched(key) => {
                     let proven = self.index().proven(&key);
-                    let inode = fs::symlink_metadata(self.path(&key)).map(|meta| meta.ino()).ok();
-                    // Not ours any more, or not yet ours: then its contents are looked at before it is used.
-                    if proven.is_some() && inode.is_some() && proven != inode {
+                    let there = fs::symlink_metadata(self.path(&key)).ok();
+                    let is_ours = |meta: &fs::Metadata| Some(meta.ino()) == proven && is_sealed(meta, &key);
+                    // What is not proven is looked at before it is used.
+                    if proven.is_some() && there.is_some_and(|meta| !is_ours(&meta)) {
                         self.changed_by_others(&key, watched);
                     }
                 }
@@ -275,16 +280,16 @@ impl Store {
         tracing::warn!(digest = %key.digest.short(), "a stored file was changed by others; it is removed");
         watched.epoch += 1;
         self.index().remove(key);
-        let _ = fs::remove_file(self.path(key));
+        clear_away(&self.path(key));
     }
 
     /// Looks whether a file that was found is what its name says.
     fn prove(&self, key: &Key) -> bool {
-        let is_sealed = |file: File| {
+        let when_sealed = |file: File| {
             let meta = file.metadata()?;
-            io::Result::Ok((meta.mtime() == AGE_ZERO + i64::from(key.age)).then_some((file, meta.ino())))
+            io::Result::Ok(is_sealed(&meta, key).then_some((file, meta.ino())))
         };
-        let sealed = self.read(key).and_then(is_sealed).ok().flatten();
+        let sealed = self.read(key).and_then(when_sealed).ok().flatten();
         let proven = sealed.and_then(|(file, inode)| {
             digest_of(file).is_ok_and(|digest| digest == key.digest).then_some(inode)
         });
@@ -316,7 +321,7 @@ impl Store {
 
     fn drop_file(&self, key: &Key) {
         if self.index().remove(key) {
-            let _ = fs::remove_file(self.path(key));
+            clear_away(&self.path(key));
         }
     }
 
@@ -357,10 +362,34 @@ pub fn is_no_link(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMLINK | libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
+/// Removes whatever has this name, where that can be.
+fn clear_away(path: &Path) {
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        let _ = fs::remove_dir_all(path);
+    } else {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// What may be done with a file.
+fn mode(key: &Key) -> u32 {
+    if key.executable { 0o555 } else { 0o444 }
+}
+
+/// How old it should be, in seconds since 1970.
+fn modified(key: &Key) -> i64 {
+    AGE_ZERO + i64::from(key.age)
+}
+
+/// Whether a file is as [`seal`] left it.
+fn is_sealed(meta: &fs::Metadata, key: &Key) -> bool {
+    meta.is_file() && meta.mode() & 0o7777 == mode(key) && meta.mtime() == modified(key)
+}
+
 /// Makes a file what a job sees: unchangeable, and as old as it should be.
 fn seal(file: &File, key: &Key) -> io::Result<()> {
-    file.set_permissions(fs::Permissions::from_mode(if key.executable { 0o555 } else { 0o444 }))?;
-    let modified = Timespec { tv_sec: AGE_ZERO + i64::from(key.age), tv_nsec: 0 };
+    file.set_permissions(fs::Permissions::from_mode(mode(key)))?;
+    let modified = Timespec { tv_sec: modified(key), tv_nsec: 0 };
     let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = Timestamps { last_access: now, last_modification: modified };
     rustix::fs::futimens(file.as_fd(), &times).map_err(io::Error::from)

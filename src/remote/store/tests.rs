@@ -202,6 +202,49 @@ fn what_others_change_goes_and_what_we_change_stays() {
     assert_eq!(content(&store, &keys[0]), Some(b"one".to_vec()));
 }
 
+/// A header that cannot be read any more is passed over by a compiler, or found wanting.
+#[test]
+fn a_file_whose_mode_or_time_others_change_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let keys = [&b"one"[..], b"two", b"three"].map(|text| put(&store, text));
+    let program = Key { executable: true, ..keys[2] };
+    assert!(store.has(&program));
+    let changed = |key: &Key, mode| fs::set_permissions(store.path(key), fs::Permissions::from_mode(mode));
+    changed(&keys[0], 0o000).unwrap();
+    changed(&program, 0o444).unwrap();
+    File::open(store.path(&keys[1])).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(store.look(), 3);
+    assert_eq!(keys.map(|key| store.has(&key)), [false, false, true]);
+    // Found by another daemon.
+    changed(&keys[2], 0o400).unwrap();
+    drop(store);
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    assert!(!store.has(&keys[2]));
+}
+
+/// Jobs that needed it were compiled elsewhere until the daemon was started again, and after.
+#[test]
+fn a_folder_in_the_place_of_a_file_gives_way() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), 1 << 20).unwrap();
+    let key = put(&store, b"text");
+    let replaced = || {
+        let _ = fs::remove_file(store.path(&key));
+        fs::create_dir_all(store.path(&key).join("full")).unwrap();
+    };
+    replaced();
+    assert!(store.look() > 0);
+    assert!(!store.has(&key));
+    put(&store, b"text");
+    assert_eq!(content(&store, &key).as_deref(), Some(&b"text"[..]));
+    replaced();
+    let next = Store::open(root.path(), 1 << 20).unwrap();
+    assert!(!next.has(&key));
+    put(&next, b"text");
+    assert_eq!(content(&next, &key).as_deref(), Some(&b"text"[..]));
+}
+
 #[test]
 fn a_store_that_was_removed_beneath_the_daemon_is_made_again_and_knows_nothing() {
     let root = tempfile::tempdir().unwrap();

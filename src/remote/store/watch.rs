@@ -1,7 +1,7 @@
 //! Whether anybody but this daemon changes stored files beneath it: the kernel tells.
 //!
 //! Files are written elsewhere and renamed to their place, so nothing is ever written to, or created,
-//! in the store's folders but by others; and of what is renamed, the inode tells. What is not told of:
+//! in the store's folders but by others; and of what is renamed or otherwise touched, inode, mode and time tell. What is not told of:
 //! changes by other names of a file (a job's links) and through maps of memory, and those on file
 //! systems that tell nothing.
 
@@ -22,8 +22,8 @@ const BUFFER_BYTES: usize = 16 << 10;
 pub enum Change {
     /// Somebody wrote to this file, or made one in its place.
     Written(Key),
-    /// A file was given this name.
-    Renamed(Key),
+    /// A file was given this name, or what is known of it apart from its contents is another.
+    Touched(Key),
     /// So much that not all is known.
     Anything,
 }
@@ -46,7 +46,8 @@ impl Watch {
     /// Hears of a folder from now on, whose name is `prefix`.
     pub fn add(&mut self, folder: &Path, prefix: &str) {
         let Some(inotify) = &self.inotify else { return };
-        let changes = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let touched = WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
+        let changes = WatchFlags::MODIFY | WatchFlags::CREATE | touched | WatchFlags::ONLYDIR;
         match inotify::add_watch(inotify, folder, changes) {
             Ok(watch) => drop(self.folders.insert(watch, prefix.to_owned())),
             Err(error) => tracing::debug!(%error, "changes of the store by others are not told"),
@@ -71,7 +72,7 @@ impl Watch {
             let Some(key) = key.and_then(|(prefix, name)| Key::of_name(prefix, name)) else { continue };
             changes.push(match flags.intersects(ReadFlags::MODIFY | ReadFlags::CREATE) {
                 true => Change::Written(key),
-                false => Change::Renamed(key),
+                false => Change::Touched(key),
             });
         }
         changes

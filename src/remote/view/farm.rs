@@ -21,6 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::catalogue::{Known, Set, difference};
+use super::seals::Seals;
 use super::tree::{Folders, parent};
 use crate::common::inputs::EntryKind;
 use crate::common::inputs::PRIVATE;
@@ -68,6 +69,7 @@ pub struct Farm {
     parked: Vec<u32>,
     set: Set,
     folders: Folders,
+    seals: Seals,
 }
 
 impl Drop for Farm {
@@ -104,7 +106,10 @@ impl Farm {
         let (set, mut folders) = (Arc::new([]), Folders::default());
         // It is there for good, and so may others be in it.
         folders.hold(b"dev", &mut Vec::new());
-        Ok(Farm { place, path, root, parking, parked: Vec::new(), set, folders })
+        let mut seals = Seals::default();
+        [&b""[..], b"dev"].into_iter().for_each(|folder| seals.open(folder));
+        seals.close(&root);
+        Ok(Farm { place, path, root, parking, parked: Vec::new(), set, folders, seals })
     }
 
     /// Where the tree of a farm is that is made there.
@@ -120,6 +125,11 @@ impl Farm {
     /// Whether it is where it was made; somebody may have removed it.
     pub fn is_there(&self) -> bool {
         is_file_at(&self.root, &self.path) && is_file_at(&self.parking, &self.place.join("parked"))
+    }
+
+    /// Whether it holds what it was made to hold, as far as names go; somebody may have changed it.
+    pub fn is_whole(&self) -> bool {
+        self.is_there() && self.seals.hold(&self.root)
     }
 
     /// What it holds.
@@ -148,6 +158,7 @@ impl Farm {
             }
         }
         self.clear()?;
+        self.seals.close(&self.root);
         self.set = Arc::clone(set);
         Ok(())
     }
@@ -161,6 +172,7 @@ impl Farm {
             self.folders.release(path);
             return Ok(());
         }
+        self.seals.open(parent(path));
         unlinkat(&self.root, path, AtFlags::empty()).map_err(io::Error::from)?;
         self.folders.release(parent(path));
         Ok(())
@@ -175,6 +187,7 @@ impl Farm {
             }
             return Err(FarmError::Contradiction(known.entry.path.to_text()));
         }
+        self.seals.open(parent(path));
         match &known.entry.kind {
             EntryKind::Folder => self.folder(path),
             EntryKind::Link { target } => {
@@ -223,6 +236,7 @@ impl Farm {
     }
 
     fn make_folder(&mut self, path: &[u8]) -> rustix::io::Result<()> {
+        [parent(path), path].into_iter().for_each(|folder| self.seals.open(folder));
         let Some(number) = self.parked.last() else {
             return mkdirat(&self.root, path, Mode::from_raw_mode(0o755));
         };
@@ -258,6 +272,7 @@ impl Farm {
 
     fn clear(&mut self) -> io::Result<()> {
         for folder in self.folders.clear() {
+            [parent(&folder), &folder].into_iter().for_each(|folder| self.seals.open(folder));
             let number = self.parked.len() as u32;
             let park =
                 |name| renameat_with(&self.root, &folder[..], &self.parking, name, RenameFlags::NOREPLACE);

@@ -52,7 +52,7 @@ impl Pool {
     /// Returns what making a new one returns.
     pub fn take(&self, set: &Set) -> io::Result<Farm> {
         while let Some(farm) = self.take_idle(set) {
-            if farm.is_there() {
+            if farm.is_whole() {
                 return Ok(farm);
             }
             self.discard(farm);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proptest::prelude::*;
 
@@ -194,6 +194,38 @@ fn a_file_is_the_stores_own_and_a_lost_one_is_told() {
     assert!(!place.store.has(&key));
 }
 
+/// Waits until whatever is changed gets a later time than what was changed before.
+fn next_tick() {
+    let now = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let then = now();
+    while now() == then {
+        std::thread::yield_now();
+    }
+}
+
+/// A single header was removed from a tree, and what asked for it with `__has_include` was compiled without.
+#[test]
+fn what_others_do_to_the_names_in_a_tree_is_seen() {
+    let others: [fn(&Path); 6] = [
+        |tree| fs::remove_file(tree.join("a/b")).unwrap(),
+        |tree| fs::remove_dir_all(tree.join("a/c")).unwrap(),
+        |tree| fs::remove_file(tree.join("dev/null")).unwrap(),
+        |tree| drop(File::create_new(tree.join("a/c/d/new")).unwrap()),
+        |tree| fs::rename(tree.join("a/c/d"), tree.join("a/e")).unwrap(),
+        |tree| fs::set_permissions(tree.join("a"), fs::Permissions::from_mode(0o700)).unwrap(),
+    ];
+    for (number, others) in others.into_iter().enumerate() {
+        let place = Place::new();
+        let mut farm = place.farm();
+        farm.hold(&place.set("/a/b=x /a/c/d>e"), &place.store).unwrap();
+        farm.hold(&place.set("/a/b=x /a/c/d/f=y"), &place.store).unwrap();
+        next_tick();
+        assert!(farm.is_whole(), "{number}");
+        others(farm.path());
+        assert!(!farm.is_whole(), "{number}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
@@ -212,6 +244,7 @@ proptest! {
                 break;
             }
             prop_assert_eq!(contents(&farm), contents(&fresh), "{}", words);
+            prop_assert!(farm.is_whole());
         }
     }
 }
