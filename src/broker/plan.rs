@@ -24,8 +24,8 @@ use crate::common::action::{Action, Argument, InputSet, OutputName};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{
     CompileJob, Destination, Existing, Family, Language, PreprocessArgument, Verdict, Writer,
-    clang_arguments, classify, environment_reason, expand_responses, hermetic_environment, is_of_the_process,
-    is_probe_directory, refuse_classic, remote_environment,
+    clang_arguments, classify_as, environment_reason, expand_responses, hermetic_environment,
+    is_of_the_process, is_probe_directory, refuse_classic, remote_environment,
 };
 use crate::common::hosts::HostList;
 use crate::common::invocation::{Invocation, Origin};
@@ -91,23 +91,17 @@ impl Planner<'_> {
             return Err(reason);
         }
         let cwd = invocation.cwd.as_path();
-        let job = match classify(&invocation.argv, &|file| read_response_file(cwd, file)) {
-            Verdict::Local(reason) => return Err(reason),
-            Verdict::Remote(job) => job,
-        };
-        if is_probe_directory(&invocation.cwd) {
-            return Err(LocalReason::Probe { source_name: job.source });
-        }
+        let mut job = judge(invocation, None)?;
         let hosts = self.host_lists.of(invocation)?;
-        let mut job = job;
-        if let Some(reason) = check_files(&job, invocation)? {
-            job.hermetic.needed.get_or_insert(reason);
-        }
         let path = invocation.variable("PATH").unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
         let compiler = self.compilers.resolve(&job.compiler, path, cwd).await?;
         let family = if compiler.toolchain.clang { Family::Clang } else { Family::Gcc };
         if job.family.is_some_and(|needed| needed != family) {
-            let why = "is of another kind than its name says".to_owned();
+            // Its name said something else.
+            job = judge(invocation, Some(family))?;
+        }
+        if job.family.is_some_and(|needed| needed != family) {
+            let why = "is not of the kind that its options are for".to_owned();
             return Err(LocalReason::Toolchain { compiler: job.compiler, why });
         }
         let words = invocation.argv.get(1..).unwrap_or_default();
@@ -143,6 +137,26 @@ impl Planner<'_> {
             task,
         })
     }
+}
+
+/// What the command means, to a compiler of this family or to one of which only the name is known.
+///
+/// # Errors
+///
+/// Returns why it stays here.
+fn judge(invocation: &Invocation, family: Option<Family>) -> Result<Box<CompileJob>, LocalReason> {
+    let cwd = invocation.cwd.as_path();
+    let mut job = match classify_as(&invocation.argv, family, &|file| read_response_file(cwd, file)) {
+        Verdict::Local(reason) => return Err(reason),
+        Verdict::Remote(job) => job,
+    };
+    if is_probe_directory(&invocation.cwd) {
+        return Err(LocalReason::Probe { source_name: job.source });
+    }
+    if let Some(reason) = check_files(&job, invocation)? {
+        job.hermetic.needed.get_or_insert(reason);
+    }
+    Ok(job)
 }
 
 impl Plan {

@@ -130,6 +130,23 @@ fn specs_that_come_later_are_known_to_the_scanner() {
     farm.finish();
 }
 
+/// Options that mean something else to gcc kept them here, with a warning for each: `cc` may be any compiler.
+#[test]
+fn clang_by_the_name_of_cc_is_judged_as_clang() {
+    let (farm, folder) = bare();
+    for name in ["cc", "gcc"] {
+        let compiler = farm.work().join(name);
+        let clang = fs::canonicalize("/usr/bin/clang").expect("clang");
+        std::os::unix::fs::symlink(clang, &compiler).expect("a link");
+        for options in
+            ["-save-temps", "-O1 -fsave-optimization-record", "-Wp,-MD,x.d -o a.o", "-x c-header -o a.o"]
+        {
+            check(&farm, &folder, &format!("{} {options} -c a.c", compiler.display()));
+        }
+    }
+    farm.finish();
+}
+
 /// They stayed here, or, where a file of that name was in the working directory, that one travelled in their place.
 #[test]
 fn specs_that_gcc_finds_in_its_own_folders_travel() {

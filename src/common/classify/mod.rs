@@ -110,7 +110,7 @@ pub struct CompileJob {
     /// replaces them by what the driver expands them to, or compiles here.
     pub native: Vec<usize>,
     /// The family for which alone this verdict holds, when gcc and clang would do different
-    /// things: with a compiler of the other family the job is compiled here.
+    /// things: with a compiler of the other family the command is judged again ([`classify_as`]).
     pub family: Option<Family>,
     /// What the command means where the client's own files are there.
     pub hermetic: Hermetic,
@@ -167,7 +167,16 @@ impl Driver {
 /// `argv[0]` is the compiler. `read_response_file` is given the name behind an `@` as it stands,
 /// relative to the invocation's working directory.
 pub fn classify(argv: &[Bytes], read_response_file: &ResponseReader<'_>) -> Verdict {
-    match job(argv, read_response_file) {
+    classify_as(argv, None, read_response_file)
+}
+
+/// The same where it is known what kind of compiler `argv[0]` is, whatever its name says: `cc` may be any.
+pub fn classify_as(
+    argv: &[Bytes],
+    family: Option<Family>,
+    read_response_file: &ResponseReader<'_>,
+) -> Verdict {
+    match job(argv, family, read_response_file) {
         Ok(job) => Verdict::Remote(Box::new(job)),
         Err(reason) => Verdict::Local(reason),
     }
@@ -183,13 +192,17 @@ pub fn expand_responses(words: &[Bytes], read: &ResponseReader<'_>) -> Result<Ve
 }
 
 /// [`classify`], with the reason as an error.
-fn job(argv: &[Bytes], read: &ResponseReader<'_>) -> Result<CompileJob, LocalReason> {
+fn job(argv: &[Bytes], family: Option<Family>, read: &ResponseReader<'_>) -> Result<CompileJob, LocalReason> {
     let (compiler, words) = argv.split_first().ok_or(LocalReason::NotACompile)?;
     let name = names::basename(compiler);
     if name.starts_with(b"clang-cl") || name == b"cl" || name == b"cl.exe" {
         return Err(LocalReason::Option { option: compiler.clone(), why: OptionRule::SideDoor });
     }
-    let driver = Driver::named(compiler);
+    let by_name = Driver::named(compiler);
+    let driver = match family {
+        Some(family) => Driver { clang: family == Family::Clang, ..by_name },
+        None => by_name,
+    };
     let response::Expanded { words, files } = response::expand(words, read)?;
     verdict::conclude(compiler, driver, scan::Scan::of(words, driver), &files, read)
 }

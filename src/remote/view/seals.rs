@@ -56,5 +56,9 @@ fn seal(root: impl AsFd, folder: &[u8]) -> Option<Seal> {
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::CTIME;
     let found = statx(root, name, AtFlags::SYMLINK_NOFOLLOW, wanted).ok()?;
     let (kind, at) = (FileType::from_raw_mode(found.stx_mode.into()), found.stx_ctime);
-    (kind == FileType::Directory).then_some(Seal { inode: found.stx_ino, seconds: at.tv_sec, nanoseconds: at.tv_nsec })
+    (kind == FileType::Directory).then_some(Seal {
+        inode: found.stx_ino,
+        seconds: at.tv_sec,
+        nanoseconds: at.tv_nsec,
+    })
 }
