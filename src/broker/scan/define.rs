@@ -46,7 +46,10 @@ impl Builder<'_> {
             if has(b"GCC target") || has(b"_options") || has(b"GCC optimize") {
                 self.push(Directive::Pragma(Pragma::TargetSomewhere));
             }
-            if has(b"\"once\"") || has(b"GCC poison") || has(b"GCC system_header") || has(b"dependency") {
+            if has(b"system_header") {
+                self.push(Directive::Pragma(Pragma::SystemSomewhere));
+            }
+            if has(b"\"once\"") || has(b"GCC poison") || has(b"dependency") {
                 self.push(Directive::Doubt("_Pragma in a macro"));
             }
         }

@@ -9,7 +9,7 @@ use super::files::{Answer, Content, Stat};
 use super::macros::Builtin;
 use super::paths::PathId;
 use super::search::{Around, Beside, Found, Hit, Outcome, Start};
-use super::symbols::Sym;
+use super::symbols::{self, Sym};
 use super::walk::{Name, Place, Walk};
 use super::{DEPTH_MAX, Declined, ENTRIES_MAX};
 use crate::common::bytes::Bytes;
@@ -110,11 +110,31 @@ impl Walk<'_> {
         }
         self.recorder.searched(index);
         match outcome {
-            Outcome::Hit(hit) => Ok((index, Some(hit))),
+            Outcome::Hit(hit) => {
+                if matches!(start, Start::Beside(_)) && hit.at.is_none() && !hit.system {
+                    self.check_name_beside(hit)?;
+                }
+                Ok((index, Some(hit)))
+            }
             Outcome::Missing => Ok((index, None)),
             Outcome::Unreadable(path) => {
                 Err(Declined::Unreadable(Bytes::from(self.memory.paths.bytes(path))))
             }
+        }
+    }
+
+    /// gcc knows what lies beside a system header by its real path, where that is shorter. Once there is a macro that may
+    /// make a system header of any file (`_Pragma("GCC system_header")`), that must not make a difference.
+    fn check_name_beside(&mut self, hit: Hit) -> Result<(), Declined> {
+        // It is looked up as a macro is, so what is remembered of a file holds only where it says the same.
+        if self.memory.table.get(symbols::SYSTEM_BY_MACRO).is_none() {
+            return Ok(());
+        }
+        let path = self.memory.paths.bytes(hit.path);
+        let real = self.files.real_path(path);
+        match real.is_some_and(|real| self.memory.chains.is_renamed(self.chain, path, hit.relative, &real)) {
+            true => Err(self.doubt("a _Pragma that may make a system header of a file that has two names")),
+            false => Ok(()),
         }
     }
 

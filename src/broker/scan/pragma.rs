@@ -11,6 +11,8 @@ pub enum Pragma {
     Once,
     /// `GCC system_header`.
     SystemHeader,
+    /// The same out of a macro: of which files, is not known.
+    SystemSomewhere,
     /// `push_macro("X")`.
     PushMacro(Sym),
     /// `pop_macro("X")`.
@@ -91,14 +93,12 @@ impl Builder<'_> {
             self.unit.directives.truncate(before as usize);
             let tokens = token::tokenise(text, self.mode, Headers::Never, self.symbols);
             let options = tokens.get(1).map(|token| self.symbols.text(token.sym));
-            let harmless = matches!(
-                options,
-                Some(b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options")
-            );
-            self.push(if harmless {
-                Directive::Pragma(Pragma::TargetSomewhere)
-            } else {
-                Directive::Doubt("a _Pragma that matters")
+            self.push(match options {
+                Some(b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options") => {
+                    Directive::Pragma(Pragma::TargetSomewhere)
+                }
+                Some(b"system_header") => Directive::Pragma(Pragma::SystemSomewhere),
+                _ => Directive::Doubt("a _Pragma that matters"),
             });
         }
     }

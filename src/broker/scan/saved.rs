@@ -13,8 +13,8 @@ use super::walk::Walk;
 /// Names that macros push and pop: libc++ has five. They are looked through for each definition.
 const NAMES_MAX: usize = 256;
 
-/// In the table, under the mark of a name: macros push it.
-const BY_MACROS: MacroId = 1;
+/// In the table, under the mark of a name: macros push it; or under that of system headers: macros make them.
+pub(super) const BY_MACROS: MacroId = 1;
 /// The same: a `#pragma` line pushed or popped it.
 const BY_LINES: MacroId = 2;
 

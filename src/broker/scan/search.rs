@@ -158,6 +158,11 @@ pub struct Around<'a> {
 }
 
 impl Chains {
+    /// Whether a file would have another name, if it lay in a system directory.
+    pub fn is_renamed(&self, chain: u32, path: &[u8], is_relative: bool, real: &[u8]) -> bool {
+        self.chains[chain as usize].renames(path, is_relative, real)
+    }
+
     /// The number of a chain, for a working directory that ends in a slash.
     pub fn number(&mut self, search: &Search, cwd: &[u8], family: Family, canonical: bool) -> u32 {
         let canonical = canonical && family == Family::Gcc;
@@ -388,6 +393,14 @@ impl Chains {
     }
 }
 
+impl Chain {
+    /// Whether gcc knows a file beneath a system directory by its real path.
+    fn renames(&self, path: &[u8], is_relative: bool, real: &[u8]) -> bool {
+        let length = if is_relative { path.len() - self.prefix } else { path.len() };
+        self.canonical && real.len() < length
+    }
+}
+
 fn hit(
     chain: &Chain,
     place: &Place,
@@ -399,8 +412,7 @@ fn hit(
     let via = paths.id(path);
     let mut hit = Hit { path: via, via, at: place.at, system: place.system, relative: place.relative, stat };
     if chain.canonical && place.system {
-        let length = if place.relative { path.len() - chain.prefix } else { path.len() };
-        if let Some(real) = files.real_path(path).filter(|real| real.len() < length) {
+        if let Some(real) = files.real_path(path).filter(|real| chain.renames(path, place.relative, real)) {
             hit.path = paths.id(&real);
             hit.relative = false;
         }

@@ -192,10 +192,8 @@ impl<'a> Lines<'a> {
         let length = rest.iter().position(|&byte| !token::goes_on(byte)).unwrap_or(rest.len());
         match &rest[..length] {
             b"dependency" | b"pch_preprocess" | b"module" => Some(Found::Doubt("a pragma that names a file")),
-            b"system_header" => Some(Found::Doubt("_Pragma of a macro")),
-            b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options" => {
-                Some(Found::Pragma([b"GCC ", &rest[..length]].concat()))
-            }
+            b"target" | b"optimize" | b"push_options" | b"pop_options" | b"reset_options"
+            | b"system_header" => Some(Found::Pragma([b"GCC ", &rest[..length]].concat())),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ known! {
     CARET = "^", AND_AND = "&&", OR_OR = "||", NOT = "!", TILDE = "~", QUESTION = "?", COLON = ":",
     W_AND = "and", W_AND_EQ = "and_eq", W_BITAND = "bitand", W_BITOR = "bitor", W_COMPL = "compl", W_NOT = "not",
     W_NOT_EQ = "not_eq", W_OR = "or", W_OR_EQ = "or_eq", W_XOR = "xor", W_XOR_EQ = "xor_eq",
-    STDC_HOSTED = "__STDC_HOSTED__", CLANG = "__clang__", CHAR_UNSIGNED = "__CHAR_UNSIGNED__",
+    STDC_HOSTED = "__STDC_HOSTED__", CLANG = "__clang__", CHAR_UNSIGNED = "__CHAR_UNSIGNED__", SYSTEM_BY_MACRO = "system by a macro",
 }
 
 /// Whether `sym` is one of the eleven words that C++ reads as operators.

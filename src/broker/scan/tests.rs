@@ -7,6 +7,7 @@ use super::walk::Setting;
 use super::*;
 
 mod askers;
+mod system;
 
 /// A file system that is a map of strings.
 #[derive(Default)]
@@ -415,16 +416,6 @@ fn settings_come_before_forced_includes() {
         ("/i/p", "#ifndef A\n#define Z F(2)\n#endif"),
     ];
     walks(&case, &files, &["/i/p", "/i/a"]);
-}
-
-#[test]
-fn system_headers_are_known_by_their_shorter_real_path() {
-    let files = [("/w/m.cc", "#include <../s/d/../x>\n"), ("/s/x", "")];
-    // Found in /i, which is no system directory: the name stays.
-    walks(&gcc(), &files, &["/i/../s/d/../x"]);
-    let files = [("/w/m.cc", "#include <d/../x>\n"), ("/s/x", "#include \"y\""), ("/s/y", "")];
-    let scan = gcc().scan(&files).unwrap();
-    assert!(names(&scan)[1] == "/s/x" || names(&scan)[1] == "/i/d/../x");
 }
 
 #[test]

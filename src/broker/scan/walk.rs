@@ -11,9 +11,9 @@ use super::macros::{MacroId, Macros, UNDEFINED};
 use super::modules::Mentioned;
 use super::paths::{PathId, Paths};
 use super::record::Recorder;
-use super::saved::Saved;
+use super::saved::{self, Saved};
 use super::search::{Chains, Hit, Start};
-use super::symbols::{QuickMap, QuickSet, Sym, Symbols};
+use super::symbols::{self, QuickMap, QuickSet, Sym, Symbols};
 use super::table::Table;
 use super::token::Mode;
 use super::value::Value;
@@ -411,6 +411,7 @@ impl Walk<'_> {
         match pragma {
             Pragma::Once => self.mark_once(),
             Pragma::SystemHeader => self.place.system = true,
+            Pragma::SystemSomewhere => self.memory.table.set(symbols::SYSTEM_BY_MACRO, saved::BY_MACROS),
             Pragma::PushMacro(name) | Pragma::PopMacro(name) if self.is_builtin(name) => {
                 return Err(self.doubt("push_macro of a macro that the compiler computes"));
             }
