@@ -411,11 +411,12 @@ fn hit(
 ) -> Hit {
     let via = paths.id(path);
     let mut hit = Hit { path: via, via, at: place.at, system: place.system, relative: place.relative, stat };
-    if chain.canonical && place.system {
-        if let Some(real) = files.real_path(path).filter(|real| chain.renames(path, place.relative, real)) {
-            hit.path = paths.id(&real);
-            hit.relative = false;
-        }
+    if chain.canonical
+        && place.system
+        && let Some(real) = files.real_path(path).filter(|real| chain.renames(path, place.relative, real))
+    {
+        hit.path = paths.id(&real);
+        hit.relative = false;
     }
     hit
 }

@@ -3,6 +3,7 @@
 mod acts;
 mod cast;
 mod directed;
+mod full;
 mod holds;
 mod makespan;
 mod rig;
