@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::family;
 use super::prepare::command;
 use super::toolchain::Compiler;
-use crate::common::classify::{CompileJob, PreprocessArgument};
+use crate::common::classify::{CompileJob, PreprocessArgument, takes_next};
 use crate::common::invocation::Invocation;
 use crate::common::limits::MESSAGES_MAX_BYTES;
 use crate::common::reason::LocalReason;
@@ -114,7 +114,13 @@ fn arguments(job: &CompileJob) -> Option<Vec<&std::ffi::OsStr>> {
             }
             b"-MF" | b"-MT" | b"-MQ" => drop(words.next()?),
             word if word.starts_with(b"-M") => {}
-            _ => arguments.push(word.as_os_str()),
+            _ => {
+                arguments.push(word.as_os_str());
+                if takes_next(word) {
+                    let PreprocessArgument::Plain(next) = words.next()? else { return None };
+                    arguments.push(next.as_os_str());
+                }
+            }
         }
     }
     replaced.then_some(arguments)

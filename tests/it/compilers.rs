@@ -147,6 +147,23 @@ fn clang_by_the_name_of_cc_is_judged_as_clang() {
     farm.finish();
 }
 
+/// An empty variable, as in `-I $(EMPTY) -d…`: the compiler was asked what it reads without that word, and took the
+/// next option for the directory. The object was made without the header.
+#[test]
+fn a_value_that_looks_like_an_option_is_a_value_when_the_compiler_lists_what_it_reads() {
+    let (farm, folder) = bare();
+    fs::create_dir(folder.join("odd")).expect("our own folder");
+    fs::write(folder.join("odd/d.h"), "int found;\n").expect("written");
+    let source = "#if __has_include(<d.h>)\n#include <d.h>\n#else\nint other;\n#endif\n";
+    fs::write(folder.join("a.c"), source).expect("written");
+    for options in ["-I -d", "-isystem -MD", "-iquote -MF"] {
+        for compiler in ["gcc", "clang"] {
+            check(&farm, &folder, &format!("{compiler} {options} --include-directory=odd -c a.c"));
+        }
+    }
+    farm.finish();
+}
+
 /// They stayed here, or, where a file of that name was in the working directory, that one travelled in their place.
 #[test]
 fn specs_that_gcc_finds_in_its_own_folders_travel() {

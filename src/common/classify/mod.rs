@@ -51,7 +51,7 @@ pub use products::DRIVEN;
 pub use remote::{clang_arguments, refuse_remote};
 pub use response::ResponseReader;
 pub use specs::plain_specs;
-pub use table::only_links;
+pub use table::{only_links, takes_next};
 pub use tree::{Place, TreeCommand, depth, in_tree};
 
 /// What becomes of an invocation, as far as its command line tells.

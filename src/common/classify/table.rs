@@ -182,6 +182,11 @@ pub(super) fn find(word: &[u8]) -> Option<(&'static Entry, Value<'_>)> {
     })
 }
 
+/// Whether a word is an option whose value is the next word, whatever that looks like.
+pub fn takes_next(word: &[u8]) -> bool {
+    matches!(find(word), Some((_, Value::Next)))
+}
+
 /// Whether an option is for the linker alone; then, whether its value is the next word.
 pub fn only_links(word: &[u8]) -> Option<bool> {
     let (row, value) = find(word)?;

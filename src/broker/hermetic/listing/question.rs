@@ -1,6 +1,7 @@
 //! The command that makes a compiler list what it reads, and its answer.
 
 use crate::common::bytes::Bytes;
+use crate::common::classify::takes_next;
 use crate::common::dependencies::absolute;
 
 /// What a compiler tells.
@@ -28,6 +29,17 @@ const WITH_NEXT: [&[u8]; 14] = [
     b"-dumpbase-ext",
     b"-dumpdir",
     b"-Xassembler",
+];
+
+/// Those of clang's own front end, which are passed on to it one by one.
+const CLANGS_WITH_NEXT: [&[u8]; 7] = [
+    b"-o",
+    b"-dependency-file",
+    b"-dependency-dot",
+    b"-diagnostic-log-file",
+    b"-header-include-file",
+    b"-serialize-diagnostic-file",
+    b"-stats-file",
 ];
 
 /// Words that go.
@@ -85,12 +97,29 @@ pub fn question(words: &[Bytes]) -> Vec<Bytes> {
             rest.next();
         } else if word.starts_with(b"-Wp,") {
             asked.extend(without_dependencies(word));
-        } else if !ALONE.contains(&&word[..]) && !BEGINNINGS.iter().any(|begin| word.starts_with(begin)) {
+        } else if word[..] == *b"-Xclang" {
+            let Some(passed) = rest.next() else { break };
+            if CLANGS_WITH_NEXT.contains(&&passed[..]) {
+                // What it takes is passed on as well.
+                rest.next();
+                rest.next();
+            } else if !goes(passed) {
+                asked.extend([word.clone(), passed.clone()]);
+            }
+        } else if !goes(word) {
             asked.push(word.clone());
+            if takes_next(word) {
+                asked.extend(rest.next().cloned());
+            }
         }
     }
     asked.extend(["-M", "-v"].map(Bytes::from));
     asked
+}
+
+/// Whether a word goes that is no other's value.
+fn goes(word: &[u8]) -> bool {
+    ALONE.contains(&word) || BEGINNINGS.iter().any(|begin| word.starts_with(begin))
 }
 
 /// `-Wp,…` without what it says of dependencies.
@@ -103,7 +132,12 @@ fn without_dependencies(word: &[u8]) -> Option<Bytes> {
                 pieces.next_if(|next| !next.starts_with(b"-"));
             }
             _ if piece.starts_with(b"-M") => {}
-            _ => kept.push(piece),
+            _ => {
+                kept.push(piece);
+                if takes_next(piece) {
+                    kept.extend(pieces.next());
+                }
+            }
         }
     }
     let list = || [&b"-Wp,"[..], &kept.join(&b',')].concat().into();
@@ -214,6 +248,23 @@ mod tests {
             "-Xclang -include-pch -Xclang x.pch -MJ x.json -c a.cc",
             "-Xclang -include-pch -Xclang x.pch a.cc -M -v",
         );
+        check("-Xclang -dependency-file -Xclang x.d -Xclang -dwarf-ext-refs -c a.cc", "a.cc -M -v");
+    }
+
+    /// `-I $(EMPTY) -d`: the compiler was asked with `-I` alone, which took the next option for its directory.
+    #[test]
+    fn what_looks_like_an_option_and_is_anothers_value_stays() {
+        let check =
+            |line: &str, expected: &str| assert_eq!(question(&words(line)), words(expected), "{line}");
+        for option in
+            ["-I", "-isystem", "-iquote", "-idirafter", "-include", "-imacros", "-D", "-U", "-isysroot"]
+        {
+            for value in ["-d", "-MD", "-o", "-c", "-MF", "-fdump-x", "-Wp,-MD"] {
+                let same = format!("{option} {value} -Ii a.c");
+                check(&format!("{same} -c -MD"), &format!("{same} -M -v"));
+            }
+        }
+        check("-Wp,-I,-MD,-MD,x.d a.c", "-Wp,-I,-MD a.c -M -v");
     }
 
     #[test]
