@@ -21,7 +21,7 @@ use super::prepare::Prepared;
 use super::scan::{Dates, Declined, InputLink, Question, SharedScanner};
 use crate::common::action::Blob;
 use crate::common::bytes::Bytes;
-use crate::common::classify::{Destination, Place, PreprocessArgument, in_tree};
+use crate::common::classify::{Destination, INCLUDE_LISTS, Place, PreprocessArgument, in_tree};
 use crate::common::invocation::Invocation;
 use crate::common::limits::CLASSIC_FILES_MAX_BYTES;
 use crate::common::protocol::classic::lzo;
@@ -38,9 +38,6 @@ const PREINCLUDE: &[u8] = b"/stdc-predef.h";
 
 /// What tells a compile its own file's name.
 const NAMES_ITSELF: [&[u8]; 3] = [b"__FILE__", b"__BASE_FILE__", b"__builtin_FILE"];
-
-/// Environment variables that name directories of headers.
-const PATH_VARIABLES: [&str; 4] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"];
 
 /// What lies at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +119,7 @@ fn words(plan: &Plan, invocation: &Invocation) -> Result<Vec<Bytes>, NoSet> {
     if job.preprocessed || !job.native.is_empty() || has_debug(&plan.arguments) {
         return Err(NoSet::Shows("the volunteer's folder would show in the object"));
     }
-    if PATH_VARIABLES.iter().any(|name| invocation.variable(name).is_some()) {
+    if INCLUDE_LISTS.iter().any(|name| invocation.variable(name).is_some()) {
         return Err(NoSet::Shows("the environment names directories of headers"));
     }
     if let (Some(Destination::File(_) | Destination::Stdout), true) =

@@ -11,9 +11,9 @@ use crate::common::dependencies::absolute;
 /// Variables with which a client says itself what a volunteer would.
 const VARIABLES: [&str; 3] = ["SUNPRO_DEPENDENCIES", "DEPENDENCIES_OUTPUT", "CCC_OVERRIDE_OPTIONS"];
 
-/// Options whose lists leave something out, or that do nothing but list.
-const PARTIAL: [&[u8]; 6] =
-    [b"-MMD", b"-M", b"-MM", b"--dependencies", b"--user-dependencies", b"--write-user-dependencies"];
+/// Options whose lists leave something out, or have names between quotes of NMake's (`-MV`), or that do nothing but list.
+const PARTIAL: [&[u8]; 7] =
+    [b"-MMD", b"-MV", b"-M", b"-MM", b"--dependencies", b"--user-dependencies", b"--write-user-dependencies"];
 
 /// Where a compile lists all that it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_whole_is_none() {
-        for options in ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-M", "@file", "-MD @file"] {
+        for options in
+            ["-MMD", "-MMD -MF a.d", "-MD -MMD", "-Wp,-MMD,a.d", "-MD -MV", "-M", "@file", "-MD @file"]
+        {
             check(&format!("gcc {options} -c a.c"), "nowhere");
         }
         for options in [

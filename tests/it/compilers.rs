@@ -164,6 +164,24 @@ fn a_value_that_looks_like_an_option_is_a_value_when_the_compiler_lists_what_it_
     farm.finish();
 }
 
+/// clang looks whether it is there, and then knows the folder above it: the line table named the source in another way.
+#[test]
+fn a_folder_that_the_environment_names_for_another_language_is_there() {
+    let (farm, folder) = bare();
+    fs::create_dir(folder.join("c")).expect("our own folder");
+    fs::write(folder.join("a.cc"), "int f(int c) { return c + 1; }\n").expect("written");
+    for name in ["C_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "OBJCPLUS_INCLUDE_PATH"] {
+        let listed = format!("env {name}={}", folder.join("c").display());
+        for command in ["clang++ -g -c a.cc", "g++ -g -c a.cc"] {
+            compare(&farm, &folder, &format!("{listed} {command}"), &format!("{listed} {SHIM} {command}"));
+        }
+    }
+    fs::write(folder.join("a b.h"), "int q;\n").expect("written");
+    fs::write(folder.join("a.cc"), "#include \"a b.h\"\n").expect("written");
+    check(&farm, &folder, "clang++ -MD -MV -c a.cc");
+    farm.finish();
+}
+
 /// They stayed here, or, where a file of that name was in the working directory, that one travelled in their place.
 #[test]
 fn specs_that_gcc_finds_in_its_own_folders_travel() {

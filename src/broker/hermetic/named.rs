@@ -17,7 +17,7 @@ use crate::broker::plan::{Plan, working_directory};
 use crate::broker::scan::layout::Layout;
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
-use crate::common::classify::{DRIVEN, Read};
+use crate::common::classify::{DRIVEN, INCLUDE_LISTS, Read};
 use crate::common::invocation::Invocation;
 use crate::common::limits::{INPUT_MAX_BYTES, INPUTS_MAX};
 use crate::common::toolchain::Digest;
@@ -83,7 +83,11 @@ pub fn folders(plan: &Plan, invocation: &Invocation) -> Vec<Bytes> {
         let common = gcc::SYSROOT_FOLDERS.map(|name| sysroot.join(name));
         common.into_iter().chain([for_target]).map(Bytes::from_path)
     });
-    pwd.into_iter().chain(places).chain(searched).collect()
+    // clang looks at those for other languages, too, and with a folder it knows the folders above.
+    let lists = INCLUDE_LISTS.iter().filter(|_| toolchain.clang).filter_map(|name| invocation.variable(name));
+    let listed = lists.flat_map(|list| list.split(|&byte| byte == b':').filter(|path| !path.is_empty()));
+    let listed = listed.map(|path| Bytes::from_path(cwd.join(Bytes::from(path).as_path())));
+    pwd.into_iter().chain(places).chain(searched).chain(listed).collect()
 }
 
 /// What `--sysroot` and `-isysroot` name.

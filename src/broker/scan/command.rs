@@ -14,6 +14,7 @@ use super::options::CommandLine;
 use super::symbols::Quick;
 use super::{Declined, Directory, Facts, Search};
 use crate::common::bytes::Bytes;
+use crate::common::classify::INCLUDE_LISTS;
 use crate::common::toolchain::Digest;
 
 /// Further variables that decide which programs run, and how.
@@ -207,7 +208,7 @@ fn named(search: &Search, listed: &Listed, line: &CommandLine, cwd: &[u8], env: 
 /// The directories that a command names, but for those of `-I`.
 fn others(line: &CommandLine, cwd: &[u8], env: &[Bytes]) -> Vec<Vec<u8>> {
     let named = line.quote_directories.iter().chain(&line.system_directories);
-    let lists = LISTS.iter().filter_map(|name| lookup(env, name)).filter(|list| !list.is_empty());
+    let lists = INCLUDE_LISTS.iter().filter_map(|name| lookup(env, name)).filter(|list| !list.is_empty());
     let listed = lists.flat_map(|list| directories_in(list, cwd));
     named.map(|path| directory(path, cwd)).chain(listed).collect()
 }
@@ -245,16 +246,13 @@ fn directory(path: &[u8], cwd: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Variables that list directories of headers.
-const LISTS: [&str; 4] = ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH"];
-
 fn directories_in(list: &[u8], cwd: &[u8]) -> Vec<Vec<u8>> {
     list.split(|&byte| byte == b':').map(|path| directory(path, cwd)).collect()
 }
 
 /// The directories that an environment lists, but for `CPATH`.
 fn listed_by_environment(environment: &[(Bytes, Bytes)], cwd: &[u8]) -> Vec<Vec<u8>> {
-    let is_list = |name: &[u8]| LISTS[1..].iter().any(|list| list.as_bytes() == name);
+    let is_list = |name: &[u8]| INCLUDE_LISTS[1..].iter().any(|list| list.as_bytes() == name);
     let lists = environment.iter().filter(|(name, _)| is_list(name));
     lists.flat_map(|(_, list)| directories_in(list, cwd)).collect()
 }

@@ -24,11 +24,12 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
 
 /// Variables that change what a driver says.
-pub const ENVIRONMENT: [&str; 10] = [
+pub const ENVIRONMENT: [&str; 11] = [
     "CPATH",
     "C_INCLUDE_PATH",
     "CPLUS_INCLUDE_PATH",
     "OBJC_INCLUDE_PATH",
+    "OBJCPLUS_INCLUDE_PATH",
     "GCC_EXEC_PREFIX",
     "COMPILER_PATH",
     "CCC_OVERRIDE_OPTIONS",

@@ -100,6 +100,10 @@ const GOES_ALONG: [&str; 26] = [
     "VTE_VERSION",
 ];
 
+/// Those of them that list directories of headers; the first does so for all languages.
+pub const INCLUDE_LISTS: [&str; 5] =
+    ["CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "OBJC_INCLUDE_PATH", "OBJCPLUS_INCLUDE_PATH"];
+
 /// Variables that make the C library under the compiler read files of which nothing is known.
 const OF_THE_LIBRARY: [&str; 5] = ["GCONV_PATH", "LOCPATH", "NLSPATH", "TZDIR", "TERMINFO"];
 

@@ -42,7 +42,7 @@ use crate::common::bytes::Bytes;
 use crate::common::reason::{LocalReason, OptionRule};
 
 pub use classic::refuse_classic;
-pub use environment::{environment_reason, hermetic_environment, remote_environment};
+pub use environment::{INCLUDE_LISTS, environment_reason, hermetic_environment, remote_environment};
 pub use existing::{Existing, Writer};
 pub use hermetic::{Hermetic, Products, Read, refuse_hermetic};
 pub use modules::Modules;

@@ -1,7 +1,7 @@
 //! The command that makes a compiler list what it reads, and its answer.
 
 use crate::common::bytes::Bytes;
-use crate::common::classify::takes_next;
+use crate::common::classify::{INCLUDE_LISTS, takes_next};
 use crate::common::dependencies::absolute;
 
 /// What a compiler tells.
@@ -187,13 +187,6 @@ fn with_next(words: &[Bytes]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// The same as gcc takes them, with those that the environment names: `=` and `$SYSROOT` stand for the folder in which
 /// it looks for the system's (gcc's manual, 3.16 and 3.21).
 pub fn searched_by_gcc(words: &[Bytes], env: &[Bytes], cwd: &[u8]) -> Vec<Bytes> {
-    const LISTS: [&[u8]; 5] = [
-        b"CPATH=",
-        b"C_INCLUDE_PATH=",
-        b"CPLUS_INCLUDE_PATH=",
-        b"OBJC_INCLUDE_PATH=",
-        b"OBJCPLUS_INCLUDE_PATH=",
-    ];
     let root = with_next(words).filter_map(|(word, next)| match word {
         b"--sysroot" | b"-isysroot" => Some(next),
         word => word.strip_prefix(b"--sysroot=").or_else(|| word.strip_prefix(b"-isysroot")),
@@ -203,7 +196,9 @@ pub fn searched_by_gcc(words: &[Bytes], env: &[Bytes], cwd: &[u8]) -> Vec<Bytes>
         Some(rest) if !root.is_empty() => absolute(cwd, &[root, rest].concat()),
         _ => absolute(cwd, path),
     };
-    let lists = env.iter().filter_map(|entry| LISTS.iter().find_map(|name| entry.strip_prefix(*name)));
+    let lists = env.iter().filter_map(|entry| {
+        INCLUDE_LISTS.iter().find_map(|name| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    });
     let listed = lists.flat_map(|list| list.split(|&byte| byte == b':')).filter(|path| !path.is_empty());
     named(words).map(below).chain(listed.map(|path| absolute(cwd, path))).collect()
 }
