@@ -25,7 +25,7 @@ pub struct Config {
     pub attempts_max: u32,
     /// How often one job may be turned away unread (full host, no toolchain) before it comes home.
     pub turned_away_max: u32,
-    /// How often one job may be turned away so while this machine has room for it.
+    /// How often, while this machine has room for it and no host has.
     pub turned_away_with_room: u32,
     /// How many jobs per second one host is sent.
     pub sends_per_second: u32,

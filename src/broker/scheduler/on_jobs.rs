@@ -167,13 +167,6 @@ impl Scheduler {
         let Some(route) = job.route.as_mut() else { return };
         let why = note_failure(route, host, failure);
         let home = route.reason_for_home(why);
-        let has_room = route.fallback
-            && self.home.compile.is_empty()
-            && self.in_use.may_run(LocalKind::Compile, &job.local);
-        let patience = match has_room {
-            true => self.config.turned_away_with_room,
-            false => self.config.turned_away_max,
-        };
         if matches!(&job.phase, Phase::Remote { attempts, .. } if !attempts.is_empty()) {
             return;
         }
@@ -183,12 +176,24 @@ impl Scheduler {
         let enough = matches!(failure, Failure::Refused { .. })
             || route.deadlines >= 2
             || route.attempts >= self.config.attempts_max
-            || route.turned_away >= patience;
-        if enough || self.draining {
+            || route.turned_away >= self.config.turned_away_max;
+        let is_full = matches!(failure, Failure::Overloaded { .. });
+        if enough || self.draining || is_full && self.is_better_here(id) {
             self.bring_home(id, home, actions);
         } else {
             self.enter(id, Phase::Ready);
         }
+    }
+
+    /// Whether a job that was turned away again and again need not wait: there is room here, and no host has any now.
+    fn is_better_here(&self, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        let Some(route) = &job.route else { return false };
+        route.fallback
+            && route.turned_away >= self.config.turned_away_with_room
+            && self.home.compile.is_empty()
+            && self.in_use.may_run(LocalKind::Compile, &job.local)
+            && self.choose(&route.lane()).is_none()
     }
 
     pub(super) fn on_delivered(&mut self, id: JobId) {

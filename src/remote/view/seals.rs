@@ -1,8 +1,8 @@
 //! Whether a tree is as it was left: by the time at which each of its folders was changed last.
 //!
-//! A folder's status changes with each name that comes to it or goes from it, and when its mode does (stat(2), `st_ctim`). It cannot be
-//! set back, and reading leaves it alone. So whatever somebody else does to the names of a tree shows, but for what they do
-//! within the same tick of the kernel's clock as we (some milliseconds).
+//! A folder's status changes with each name that comes to it or goes from it, and when its mode does (stat(2), `st_ctim`). That time
+//! cannot be set back, and reading leaves it alone. So whatever somebody else does to the names of a tree shows, but for what they do
+//! to a folder while we change it ourselves, or in the same tick of the kernel's clock (some milliseconds).
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
@@ -11,13 +11,8 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
 use crate::common::bytes::Bytes;
 
-/// When a folder was changed, and which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seal {
-    inode: u64,
-    seconds: i64,
-    nanoseconds: u32,
-}
+/// When a folder was changed, in seconds and nanoseconds. Another folder of its name would have changed the one around it.
+type Seal = (i64, u32);
 
 /// The seals of a tree's folders, by their paths from its root.
 #[derive(Debug, Default)]
@@ -53,12 +48,7 @@ impl Seals {
 
 fn seal(root: impl AsFd, folder: &[u8]) -> Option<Seal> {
     let name = if folder.is_empty() { b"." } else { folder };
-    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::CTIME;
-    let found = statx(root, name, AtFlags::SYMLINK_NOFOLLOW, wanted).ok()?;
+    let found = statx(root, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE | StatxFlags::CTIME).ok()?;
     let (kind, at) = (FileType::from_raw_mode(found.stx_mode.into()), found.stx_ctime);
-    (kind == FileType::Directory).then_some(Seal {
-        inode: found.stx_ino,
-        seconds: at.tv_sec,
-        nanoseconds: at.tv_nsec,
-    })
+    (kind == FileType::Directory).then_some((at.tv_sec, at.tv_nsec))
 }

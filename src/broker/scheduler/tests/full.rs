@@ -41,3 +41,15 @@ fn a_job_that_is_turned_away_again_and_again_comes_home_where_there_is_room() {
     }
     assert_eq!(rig.fails(1, 0, Failure::Overloaded { why: String::new() }), "run 1: no-volunteer");
 }
+
+#[test]
+fn a_job_that_was_turned_away_goes_to_a_host_that_has_room_rather_than_home() {
+    let full = || Failure::Overloaded { why: String::new() };
+    let mut rig = Rig::up(&[4, 4]);
+    rig.ready();
+    assert_eq!(rig.fails(1, 0, full()), "send 1 to 1");
+    assert_eq!(rig.fails(1, 1, full()), "");
+    assert_eq!(rig.wait(Duration::from_secs(1)), "send 1 to 0");
+    assert_eq!(rig.fails(1, 0, full()), "send 1 to 1", "the third time");
+    assert_eq!(rig.fails(1, 1, full()), "run 1: no-volunteer");
+}
