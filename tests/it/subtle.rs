@@ -334,3 +334,14 @@ fn headers_that_paste_underscores_and_words_like_date_make_no_time() {
     theatre.check(Place::Remote, &scene("clang -c a.c", &plain));
     theatre.close();
 }
+
+/// gcc follows it where it compiles, not where it lists: a volunteer found other files read than were listed.
+#[test]
+fn a_header_that_asks_by_an_operator_to_be_read_once_is_no_audits_matter() {
+    let theatre = Theatre::bare();
+    let once = "_Pragma(\"once\")\n#ifdef SEEN\n#include \"there.h\"\n#endif\n#define SEEN\n";
+    let twice = "int spl\\\nit;\n#include \"once.h\"\n#include \"once.h\"\n";
+    let scene = Scene::new("gcc -MD -c a.c").file("a.c", twice).file("once.h", once).file("there.h", "");
+    theatre.check(Place::Local("no-text-compiler"), &scene);
+    theatre.close();
+}

@@ -273,6 +273,12 @@ impl Memory {
             if let Some(what) = looked.mentions.unclear {
                 return Err(NoList::Unclear { what, path: path.clone() });
             }
+            if looked.mentions.operates && !plan.compiler.toolchain.clang {
+                return Err(NoList::Unclear {
+                    what: "_Pragma that gcc does not follow where it lists",
+                    path: path.clone(),
+                });
+            }
             set.clock |= looked.mentions.clock;
             pieces |= looked.mentions.pieces;
             work.mention(path, &looked, set.files.is_empty());

@@ -34,6 +34,8 @@ pub struct Mentions {
     pub pieces: Pieces,
     /// Something whose name cannot be told.
     pub unclear: Option<&'static str>,
+    /// Whether it has a `_Pragma` that says what is read: gcc leaves out all that is no directive where it lists.
+    pub operates: bool,
 }
 
 pub(super) fn has(text: &[u8], word: &[u8]) -> bool {
@@ -65,6 +67,7 @@ fn look_through(text: &[u8], mentions: &mut Mentions) {
     if memmem::find_iter(text, b"dependency").any(|at| is_pragma(&text[..at])) {
         mentions.unclear = Some("#pragma GCC dependency");
     }
+    mentions.operates |= memmem::find_iter(text, b"_Pragma").any(|at| is_operator(&text[at..]));
     for behind in behind_hashes(text) {
         mentions.included.extend(directive(behind));
         match shown(behind) {
@@ -87,6 +90,18 @@ fn is_pragma(before: &[u8]) -> bool {
         before = memmem::rfind(rest, b"/*").map_or(&b""[..], |at| &rest[..at]).trim_ascii_end();
     }
     before.ends_with(b"GCC") || before.ends_with(b"clang")
+}
+
+/// Whether a text begins with `_Pragma("once")`, or one that says what macros mean.
+fn is_operator(text: &[u8]) -> bool {
+    let said = || {
+        let text = skip_comments(skip_comments(text.strip_prefix(b"_Pragma")?).strip_prefix(b"(")?);
+        let quote = memchr::memchr(b'"', text).filter(|at| *at <= 2)?;
+        Some(text[quote + 1..].trim_ascii_start())
+    };
+    said().is_some_and(|words| {
+        [&b"once"[..], b"push_macro", b"pop_macro"].iter().any(|word| words.starts_with(word))
+    })
 }
 
 /// The text with lines that go on in the next put together, blanks behind the backslash or not.
@@ -253,6 +268,20 @@ pub(super) mod tests {
             check(text, &[], true);
         }
         check("int a_dependency; // GCC has a dependency\n", &[], false);
+    }
+
+    #[test]
+    fn operators_that_say_what_is_read_are_noted() {
+        for text in [
+            "_Pragma(\"once\")",
+            "x _Pragma /* */ ( L\" pop_macro(\\\"X\\\")\")",
+            "_Prag\\\nma(\"push_macro(\\\"X\\\")\")",
+        ] {
+            assert!(mentions(text.as_bytes()).operates, "{text}");
+        }
+        for text in ["_Pragma(\"GCC diagnostic push\")", "_Pragma(#x) \"once\"", "_Pragma", "#pragma once"] {
+            assert!(!mentions(text.as_bytes()).operates, "{text}");
+        }
     }
 
     #[test]
