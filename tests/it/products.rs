@@ -16,7 +16,7 @@ use distcc::common::bytes::Bytes;
 use distcc::common::classify::{CompileJob, Verdict, classify};
 
 /// What lies in the folder before a command runs.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     (
         "a.c",
         "#include \"h.h\"\nint g(int);\nint f(int x) { int s = 0; for (int i = 0; i < x; i++) s += g(i); return s + H; }\n\
@@ -32,6 +32,7 @@ const FILES: [(&str, &str); 14] = [
     ("a.i", "int f(int x) { return x + 1; }\n"),
     ("list", "fun:*f*\n"),
     ("args", "-fstack-usage -c a.c"),
+    ("searched", "-Is -Io"),
     ("quiet.specs", "*cc1_options:\n+ %{!fpie:-fno-pie}\n"),
     ("o/keep", ""),
     ("o.d/keep", ""),

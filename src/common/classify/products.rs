@@ -37,6 +37,8 @@ pub(super) struct Compile<'a> {
     pub dependencies: Option<&'a Bytes>,
     /// Whether clang runs GNU's assembler.
     pub assembles_outside: bool,
+    /// Whether some of it was said in response files.
+    pub responded: bool,
     /// Whose rules hold.
     pub clang: bool,
 }
@@ -271,7 +273,15 @@ impl Compile<'_> {
         let bitcode = (self.clang && self.language != Language::Assembler).then_some(".bc");
         let assembly = (self.emit == Emit::Object).then_some(".s");
         let endings: Vec<&str> = [preprocessed, bitcode, assembly].into_iter().flatten().collect();
-        with(&self.temporary_stems(effects), &endings)
+        let stems = self.temporary_stems(effects);
+        let mut names = with(&stems, &endings);
+        if self.responded && !self.clang {
+            // What it searches, for its compiler proper. With `-o` it leaves the name of one of these out.
+            let nameless = stems.iter().map(|stem| Bytes::from(folder(stem)));
+            let all: Vec<Bytes> = nameless.chain([self.source_here()]).chain(stems.iter().cloned()).collect();
+            names.extend(with(&all, &[".args.0"]));
+        }
+        names
     }
 
     /// What a dump option makes: `value` is what follows `-fdump`, or the letters behind `-d`.

@@ -64,6 +64,7 @@ pub(super) fn conclude(
             Some(Destination::Stdout) | None => None,
         },
         assembles_outside: scan.assembles_outside,
+        responded: !files.is_empty(),
         clang: driver.clang,
     };
     if facts.mixes_logs(&scan.effects) {
