@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::toolchain::question;
+use super::questions::question;
 use crate::common::bytes::Bytes;
 
 /// Answers that are remembered of one compiler; beyond it the memory starts afresh.

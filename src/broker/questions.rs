@@ -1,8 +1,8 @@
-//! What a driver says where a job's own command would run, with the job's own words.
+//! What a driver says: where a job's own command would run with the job's own words, or by itself.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -37,6 +37,63 @@ pub async fn ask(program: &Path, words: &[Bytes], invocation: &Invocation, quest
     let output = timeout(QUESTION_TIMEOUT, family::output(&mut command)).await.ok()?.ok()?;
     let out = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
     output.status.success().then(|| Answer { out: out.into(), err: output.stderr.into() })
+}
+
+/// Runs the compiler with `arguments` and gives its stdout and stderr, as far as they are text.
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(super) async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
+    let (out, err) = question_in(program, arguments, &[]).await?;
+    Ok((text(&out), text(&err)))
+}
+
+/// As [`question`], with variables of the environment besides the broker's own; in bytes, as paths are.
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(super) async fn question_in(
+    program: &Path,
+    arguments: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+) -> Result<(Bytes, Bytes), String> {
+    answer_in(program, arguments, environment).await.and_then(succeeded)
+}
+
+/// As [`question_in`], whether the driver fails or not.
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(super) async fn answer_in(
+    program: &Path,
+    arguments: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+) -> Result<Output, String> {
+    let mut command = Command::new(program);
+    command.envs(environment.iter().copied());
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
+    match timeout(QUESTION_TIMEOUT, family::output(&mut command)).await {
+        Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),
+        Ok(output) => output.map_err(|error| error.to_string()),
+    }
+}
+
+/// What was printed on stdout and stderr, unless the driver failed: what it says then is not what it says when
+/// nothing is wrong.
+///
+/// # Errors
+///
+/// Says so.
+pub(super) fn succeeded(output: Output) -> Result<(Bytes, Bytes), String> {
+    if output.status.success() {
+        return Ok((output.stdout.into(), output.stderr.into()));
+    }
+    let said = text(&output.stderr);
+    let error = said.lines().find(|line| line.contains("error")).or_else(|| said.lines().next_back());
+    Err(format!("fails when it is asked ({}): {}", output.status, error.unwrap_or_default()))
 }
 
 /// Whether nothing but the compiler, what is said of the machine, and files of specs decide where it looks.
@@ -94,6 +151,10 @@ pub fn program_places(answer: &[u8], target: &str, name: &str, path: &[u8]) -> V
     places
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +182,15 @@ mod tests {
         let answer = b"programs: =/a/:/b/../c/:/a/\nlibraries: =/d/\n";
         let expected = ["/a/as", "/a/t-as", "/b/../c/as", "/b/../c/t-as", "/p/t-as"].map(PathBuf::from);
         assert_eq!(program_places(answer, "t", "as", b"rel:/p:"), expected);
+    }
+
+    /// What clang said with a broken configuration file, which was no word of that file, was taken for all that it is made
+    /// of until the program was another one.
+    #[tokio::test]
+    async fn a_driver_that_fails_when_it_is_asked_has_said_nothing() {
+        let ask = async |script| question(Path::new("/bin/sh"), &["-c", script].map(OsStr::new)).await;
+        assert_eq!(ask("echo said >&2").await, Ok((String::new(), "said\n".to_owned())));
+        let why = ask("echo error: no >&2; echo said >&2; exit 3").await.expect_err("it fails");
+        assert!(why.contains('3') && why.ends_with(": error: no"), "{why}");
     }
 }

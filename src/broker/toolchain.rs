@@ -8,20 +8,16 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::process::Command;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
-use super::family;
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
 use super::plugins::PluginFolders;
-use super::questions::program_places;
+use super::questions::{answer_in, program_places, question, question_in, succeeded};
 use super::spec_files::SpecFiles;
 use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
@@ -361,9 +357,10 @@ async fn ask(
 ) -> Result<Arc<Compiler>, AskError> {
     let absolute = absolute_path(path, cwd);
     let around = [("PATH", absolute.as_os_str())];
-    let (_, said) = question_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
-    let banner = read_banner(&text(&said))
+    let said = answer_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
+    let banner = read_banner(&String::from_utf8_lossy(&said.stderr))
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
+    succeeded(said)?;
     // What comes there while it is asked is another part already.
     let (folders, _) = question_in(program, &[OsStr::new("-print-search-dirs")], &around).await?;
     let places = PARTS.iter().flat_map(|part| program_places(&folders, &banner.target, part, &absolute));
@@ -439,38 +436,4 @@ fn digest_parts(parts: Vec<Option<PathBuf>>) -> Digested {
         })
         .collect();
     (digests, stamps)
-}
-
-/// Runs the compiler with `arguments` and gives its stdout and stderr, as far as they are text.
-///
-/// # Errors
-///
-/// Why there is no answer.
-pub(super) async fn question(program: &Path, arguments: &[&OsStr]) -> Result<(String, String), String> {
-    let (out, err) = question_in(program, arguments, &[]).await?;
-    Ok((text(&out), text(&err)))
-}
-
-/// As [`question`], with variables of the environment besides the broker's own; in bytes, as paths are.
-///
-/// # Errors
-///
-/// Why there is no answer.
-pub(super) async fn question_in(
-    program: &Path,
-    arguments: &[&OsStr],
-    environment: &[(&str, &OsStr)],
-) -> Result<(Bytes, Bytes), String> {
-    let mut command = Command::new(program);
-    command.envs(environment.iter().copied());
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).current_dir("/");
-    match timeout(QUESTION_TIMEOUT, family::output(&mut command)).await {
-        Err(_) => Err(format!("does not answer within {}s", QUESTION_TIMEOUT.as_secs())),
-        Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(output)) => Ok((output.stdout.into(), output.stderr.into())),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -7,8 +7,7 @@ use tokio::task::JoinSet;
 
 use super::layout::Layout;
 use super::{NotClosed, Surroundings};
-use crate::broker::questions::{program_places, search_directories};
-use crate::broker::toolchain::question_in;
+use crate::broker::questions::{program_places, question_in, search_directories};
 use crate::common::bytes::Bytes;
 use crate::common::program::candidates;
 use crate::common::toolchain::read_banner;

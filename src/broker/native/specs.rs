@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::would_run;
-use crate::broker::toolchain::question;
+use crate::broker::questions::question;
 use crate::common::bytes::Bytes;
 
 /// What begins a question about this machine in gcc's specs.
