@@ -4,8 +4,9 @@
 //! unchanged (device, inode, size, times); an upgraded compiler is another toolchain at the next
 //! job. Nothing here decides: a compiler that cannot be asked is a [`LocalReason`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 use super::closure::{Closure, Digests, NotClosed, Surroundings, closure_of};
 use super::lookout::{Lookout, Seen};
 use super::native::Natives;
+use super::plain_file;
 use super::plugins::PluginFolders;
 use super::questions::{answer_in, program_places, question, question_in, succeeded};
 use super::spec_files::SpecFiles;
@@ -23,7 +25,10 @@ use super::stamp::Stamp;
 use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
 use crate::common::reason::LocalReason;
-use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
+use crate::common::toolchain::{
+    Banner, Digest, QUESTIONS, Settings, Toolchain, identify, is_setting, read_banner, read_settings,
+    setting_digest,
+};
 
 /// How long one question to a compiler may take.
 pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -360,7 +365,7 @@ async fn ask(
     let said = answer_in(program, &[OsStr::new(QUESTIONS[0])], &around).await?;
     let banner = read_banner(&String::from_utf8_lossy(&said.stderr))
         .ok_or_else(|| AskError { why: "is neither gcc nor clang".to_owned(), lasting: true })?;
-    succeeded(said)?;
+    let (_, said) = succeeded(said)?;
     // What comes there while it is asked is another part already.
     let (folders, _) = question_in(program, &[OsStr::new("-print-search-dirs")], &around).await?;
     let places = PARTS.iter().flat_map(|part| program_places(&folders, &banner.target, part, &absolute));
@@ -370,7 +375,12 @@ async fn ask(
         let (answer, _) = question_in(program, &[OsStr::new(asked)], &around).await?;
         parts.push(find_part(answer.strip_suffix(b"\n").unwrap_or(&answer), path, cwd));
     }
-    let task = tokio::task::spawn_blocking(move || digest_parts(parts));
+    let (settings, own) = (read_settings(&said), banner.clang.then(|| program.to_owned()));
+    let task = tokio::task::spawn_blocking(move || {
+        let (mut digests, mut parts) = digest_parts(parts);
+        add_settings(&settings, own.as_deref(), &mut digests, &mut parts);
+        (digests, parts)
+    });
     let (digests, mut parts) = task.await.map_err(|error| error.to_string())?;
     parts.extend(places.into_iter().map(|(stamp, place)| (place, stamp)));
     let toolchain = describe(name, program, banner, &digests);
@@ -387,6 +397,30 @@ async fn ask(
         maker: OnceCell::new(),
         closures: Mutex::default(),
     }))
+}
+
+/// Adds what a driver is told besides its command line: by the same name on a volunteer it may be told something else.
+fn add_settings(
+    settings: &Settings,
+    clang: Option<&Path>,
+    digests: &mut Vec<Option<Digest>>,
+    parts: &mut Vec<(PathBuf, Option<Stamp>)>,
+) {
+    let own = clang.and_then(|program| std::fs::canonicalize(program).ok()?.parent().map(Path::to_owned));
+    let mut files: BTreeSet<PathBuf> = settings.files.iter().map(|path| path.as_path().to_owned()).collect();
+    for folder in settings.folders.iter().map(|path| path.as_path().to_owned()).chain(own) {
+        parts.push((folder.clone(), Stamp::at(&folder)));
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        files.extend(
+            entries.filter(|entry| is_setting(entry.file_name().as_bytes())).map(|entry| entry.path()),
+        );
+    }
+    for file in files {
+        let (stamp, text) = (Stamp::at(&file), plain_file::read(&file).unwrap_or_default());
+        let name = file.file_name().unwrap_or_default().as_bytes();
+        digests.push(Some(setting_digest(name, &text, "client")));
+        parts.push((file, stamp));
+    }
 }
 
 fn describe(name: &Bytes, program: &Path, banner: Banner, digests: &[Option<Digest>]) -> Toolchain {

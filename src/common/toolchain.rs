@@ -93,8 +93,49 @@ pub fn read_banner(stderr: &str) -> Option<Banner> {
     Some(Banner { version, target, clang })
 }
 
+/// What a driver is told besides its command line, as far as its answer to `-v` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Files that it has read: gcc's specs, clang's configuration files.
+    pub files: Vec<Bytes>,
+    /// Folders besides its own in which clang looks for files of other targets and modes (its user's manual,
+    /// "Configuration files").
+    pub folders: Vec<Bytes>,
+}
+
+/// Reads what the driver's answer to `-v` says of its settings.
+pub fn read_settings(stderr: &[u8]) -> Settings {
+    let after = |labels: [&str; 2]| -> Vec<Bytes> {
+        let lines = stderr.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+        let named =
+            lines.filter_map(|line| labels.iter().find_map(|label| line.strip_prefix(label.as_bytes())));
+        named.filter(|path| path.starts_with(b"/")).map(Bytes::from).collect()
+    };
+    Settings {
+        files: after(["Reading specs from ", "Configuration file: "]),
+        folders: after(["System configuration file directory: ", "User configuration file directory: "]),
+    }
+}
+
+/// Whether a file of this name in one of clang's folders is read for some command.
+pub fn is_setting(name: &[u8]) -> bool {
+    name.ends_with(b".cfg")
+}
+
+/// The digest of a setting for [`identify`], by its name without folders. Where it includes others, which nobody follows
+/// for this, it is no other machine's: `of` says whose it is.
+pub fn setting_digest(name: &[u8], text: &[u8], of: &str) -> Digest {
+    let includes = text.contains(&b'@') || text.windows(8).any(|word| word == b"%include");
+    let of = if includes { of } else { "" };
+    let mut hasher = blake3::Hasher::new_derive_key("distcc setting 1");
+    for part in [of.as_bytes(), name, text] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
 /// Makes the identity of a toolchain from its banner and the digests of its programs, in the
-/// order driver, cc1, cc1plus, as; a program that is not there is `None`.
+/// order driver, cc1, cc1plus, as, a program that is not there is `None`; and, by name, of its settings.
 pub fn identify(banner: &Banner, programs: &[Option<Digest>]) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("distcc toolchain identity 1");
     for text in [&banner.version, &banner.target] {
@@ -135,6 +176,26 @@ mod tests {
             read_banner("Debian clang version 14.0.6\nTarget: x86_64-pc-linux-gnu\nThread model: posix\n");
         let banner = banner.expect("a banner");
         assert_eq!((banner.target.as_str(), banner.clang), ("x86_64-pc-linux-gnu", true));
+    }
+
+    #[test]
+    fn settings_are_read_from_the_banner() {
+        let said = b"Reading specs from /s/specs\nConfiguration file: /b/clang.cfg\n\
+                     User configuration file directory: /home/u\nSystem configuration file directory: \n";
+        let settings = read_settings(said);
+        assert_eq!(settings.files, [Bytes::from("/s/specs"), Bytes::from("/b/clang.cfg")]);
+        assert_eq!(settings.folders, [Bytes::from("/home/u")]);
+        assert_eq!(read_settings(b"Using built-in specs.\n"), Settings::default());
+    }
+
+    #[test]
+    fn settings_that_include_others_are_no_other_machines() {
+        let of = |text: &str, of| setting_digest(b"a.cfg", text.as_bytes(), of);
+        assert_eq!(of("-O2", "here"), of("-O2", "there"));
+        assert_ne!(of("-O2", "here"), of("-O1", "here"));
+        for text in ["-O2\n@more", "%include <more>"] {
+            assert_ne!(of(text, "here"), of(text, "there"), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! Blocking: to be called from threads that may wait. Answers are kept while no program's file
 //! changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -23,9 +23,13 @@ use super::guard::Guard;
 use super::process::{self, Control, Limits, Program, Watch};
 use super::stamp::Stamp;
 use crate::common::action::Ended;
+use crate::common::bytes::Bytes;
 use crate::common::program::{basename, candidates};
 use crate::common::protocol::link::Refusal;
-use crate::common::toolchain::{Banner, Digest, QUESTIONS, Toolchain, identify, read_banner};
+use crate::common::toolchain::{
+    Banner, Digest, QUESTIONS, Settings, Toolchain, identify, is_setting, read_banner, read_settings,
+    setting_digest,
+};
 
 /// How long a compiler may think about one question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +54,10 @@ pub struct Toolchains {
 /// What is known of one compiler, while its files are unchanged.
 #[derive(Clone, Debug)]
 struct Known {
+    /// Of the compiler, of the programs that it starts, and of what it is told besides.
     stamps: Vec<(PathBuf, Stamp)>,
+    /// How many of them are programs.
+    programs: usize,
     nature: Option<Nature>,
 }
 
@@ -93,7 +100,7 @@ impl Toolchains {
     /// Returns [`Refusal::NoSuchToolchain`] with what there is instead, or
     /// [`Refusal::Forbidden`] for names that are no names.
     pub fn find(&self, wanted: &Toolchain, guard: &Guard) -> Result<Compiler, Refusal> {
-        let bad = |name: &&crate::common::bytes::Bytes| {
+        let bad = |name: &&Bytes| {
             name.is_empty() || name.contains(&b'/') || name.contains(&0) || name.starts_with(b".")
         };
         if let Some(name) = wanted.names.iter().find(bad) {
@@ -141,21 +148,25 @@ impl Toolchains {
             return Ok(known.nature.clone());
         }
         let mut stamps = vec![(path.to_owned(), stamp(path)?)];
-        let nature = self.ask(path, guard, &mut stamps)?;
+        let mut settings = Vec::new();
+        let nature = self.ask(path, guard, &mut stamps, &mut settings)?;
         if let Some(Nature { id, banner }) = &nature {
             tracing::info!(path = %path.display(), id = %id.short(), version = banner.version, "compiler found");
         }
-        known.insert(path.to_owned(), Known { stamps, nature: nature.clone() });
+        let programs = stamps.len();
+        stamps.extend(settings);
+        known.insert(path.to_owned(), Known { stamps, programs, nature: nature.clone() });
         Ok(nature)
     }
 
-    /// Finds out what a program is; the stamps of further files that the answer depends on go to
-    /// `stamps`.
+    /// Finds out what a program is; the stamps of the programs that it starts go to `stamps`, those of what it is told
+    /// besides its command line to `settings`.
     fn ask(
         &self,
         path: &Path,
         guard: &Guard,
         stamps: &mut Vec<(PathBuf, Stamp)>,
+        settings: &mut Vec<(PathBuf, Stamp)>,
     ) -> io::Result<Option<Nature>> {
         let real = path.canonicalize()?;
         if basename(real.as_os_str().as_bytes()) == b"distcc" {
@@ -173,6 +184,8 @@ impl Toolchains {
             }
             digests.push(program.map(|program| digest(&program)).transpose()?);
         }
+        let own = real.parent().filter(|_| banner.clang);
+        digests.extend(settings_of(&read_settings(&answer.stderr), own, settings)?.into_iter().map(Some));
         Ok(Some(Nature { id: identify(&banner, &digests), banner }))
     }
 
@@ -212,8 +225,34 @@ impl Toolchains {
     }
 }
 
+/// The digests of what a driver is told besides its command line, `own` being the folder of a clang.
+fn settings_of(
+    settings: &Settings,
+    own: Option<&Path>,
+    stamps: &mut Vec<(PathBuf, Stamp)>,
+) -> io::Result<Vec<Digest>> {
+    let mut files: BTreeSet<PathBuf> = settings.files.iter().map(|path| path.as_path().to_owned()).collect();
+    for folder in settings.folders.iter().map(Bytes::as_path).chain(own).filter(|folder| folder.is_dir()) {
+        stamps.push((folder.to_owned(), stamp(folder)?));
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if is_setting(entry.file_name().as_bytes()) {
+                files.insert(entry.path());
+            }
+        }
+    }
+    let digest_of = |file: PathBuf| {
+        let text = if file.is_file() { fs::read(&file).unwrap_or_default() } else { Vec::new() };
+        let digest = setting_digest(basename(file.as_os_str().as_bytes()), &text, "volunteer");
+        // A link that leads nowhere says nothing until it leads somewhere.
+        stamps.extend(stamp(&file).map(|stamp| (file, stamp)));
+        digest
+    };
+    Ok(files.into_iter().map(digest_of).collect())
+}
+
 fn with_programs(path: PathBuf, known: &HashMap<PathBuf, Known>) -> Compiler {
-    let stamps = known.get(&path).map(|known| &known.stamps[..]).unwrap_or_default();
+    let stamps = known.get(&path).map(|known| &known.stamps[..known.programs]).unwrap_or_default();
     // The first is the compiler's own.
     let programs = stamps.iter().skip(1).map(|(path, _)| path.clone()).collect();
     Compiler { path, programs }

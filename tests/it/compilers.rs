@@ -2,6 +2,7 @@
 //! behind links and scripts.
 
 mod noticed;
+mod settings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::ask::Answers;
 use super::layout::{Found, Layout};
 use super::loader::Loader;
-use super::{NotClosed, Surroundings};
+use super::{NotClosed, Surroundings, settings};
 use crate::common::bytes::Bytes;
 
 /// Files that tell the distribution.
@@ -36,10 +36,6 @@ const GCC_NAMES: [&str; 2] = ["gcc", "gcc-cross"];
 const MARK: &str = "crtbegin.o";
 /// How deep an installation's variants of a machine are.
 const VARIANT_DEPTH: usize = 4;
-/// Configuration files that include each other.
-const CONFIGURATIONS_MAX: usize = 64;
-/// The largest configuration file that is looked into.
-const CONFIGURATION_MAX_BYTES: u64 = 1 << 20;
 
 /// Adds all that, and what clang has of its own.
 ///
@@ -56,7 +52,7 @@ pub fn add(
         loader.program(layout, &path)?;
     }
     add_resources(layout, Bytes::from(answers.to("resource-dir")).as_path())?;
-    add_configurations(layout, answers)?;
+    settings::add(layout, answers)?;
     for path in RELEASES {
         layout.add(Path::new(path))?;
     }
@@ -240,50 +236,4 @@ fn folders(layout: &mut Layout, folder: &Path) -> Vec<PathBuf> {
 fn is_triple(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.iter().filter(|&&byte| byte == b'-').count() >= 2 && name.iter().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Adds the configuration files that `-v` names, those that they include, and watches the places
-/// where others would be.
-fn add_configurations(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
-    let named = |label: &str| -> Vec<PathBuf> {
-        let lines = answers.banner.split(|&byte| byte == b'\n');
-        let named = lines.filter_map(|line| line.trim_ascii().strip_prefix(label.as_bytes()));
-        named.map(|path| Bytes::from(path.trim_ascii()).as_path().to_owned()).collect()
-    };
-    for label in ["System configuration file directory:", "User configuration file directory:"] {
-        for directory in named(label) {
-            layout.watch(&directory);
-        }
-    }
-    layout_watch_parent(layout, &answers.program);
-    let mut ahead = named("Configuration file:");
-    let mut known = ahead.clone();
-    while let Some(path) = ahead.pop() {
-        let Some(real) = layout.file_if_there(&path)? else { continue };
-        for included in included(&path, &real) {
-            if known.len() < CONFIGURATIONS_MAX && !known.contains(&included) {
-                known.push(included.clone());
-                ahead.push(included);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A configuration file beside the real program would be taken.
-fn layout_watch_parent(layout: &mut Layout, program: &Path) {
-    let real = std::fs::canonicalize(program).ok();
-    if let Some(folder) = real.as_deref().and_then(Path::parent) {
-        layout.watch(folder);
-    }
-}
-
-/// The files that a configuration file names with `@`; relative ones are beside it.
-fn included(path: &Path, real: &Path) -> Vec<PathBuf> {
-    let small = std::fs::metadata(real).is_ok_and(|found| found.len() <= CONFIGURATION_MAX_BYTES);
-    let text = if small { std::fs::read(real).unwrap_or_default() } else { Vec::new() };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let words = text.split(|byte| byte.is_ascii_whitespace());
-    let names = words.filter_map(|word| word.strip_prefix(b"@")).map(Bytes::from);
-    names.map(|name| folder.join(name.as_path())).collect()
 }

@@ -21,6 +21,7 @@ mod imports;
 mod layout;
 mod loader;
 mod locale;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -258,6 +259,14 @@ pub enum NotClosed {
         what: String,
         /// What happened instead.
         why: String,
+    },
+    /// A configuration file says what does not hold elsewhere.
+    #[error("{path} sets {what}")]
+    Set {
+        /// Which.
+        path: Bytes,
+        /// What it says.
+        what: String,
     },
     /// Programs lie in a directory that no `PATH` can name.
     #[error("{path} has a colon in it, and programs of the compiler")]

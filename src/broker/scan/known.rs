@@ -125,6 +125,7 @@ pub(super) const PLAIN: &[(&[u8], Use)] = &[
     (b"--save-temps", Use::Ignore),
     (b"-save-temps=cwd", Use::Ignore),
     (b"-save-temps=obj", Use::Ignore),
+    (b"--no-default-config", Use::Base),
     (b"--trace-includes", Use::Ignore),
     (b"-no-integrated-cpp", Use::Ignore),
     (b"--no-integrated-cpp", Use::Ignore),

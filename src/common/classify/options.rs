@@ -52,6 +52,7 @@ pub(super) static OPTIONS: &[Entry] = &[
     entry("--include-directory-after", Long, Include, Preprocess),
     entry("--language", Long, Nothing, Language),
     entry("--ld-path=", Joined, Nothing, Link),
+    entry("--no-default-config", Alone, Nothing, Kept),
     among("--no-integrated-cpp", Alone, ChangesPreprocessing, Effect::Nothing),
     among("--no-line-commands", Alone, ChangesPreprocessing, Effect::Nothing),
     entry("--no-standard-includes", Alone, Nothing, Preprocess),
