@@ -2,6 +2,7 @@
 //! headers, files that assemblers read, what the include scanner does not follow and the compiler lists.
 
 mod library;
+mod textless;
 
 use crate::farm::{COMMAND_MAX, Farm, SHIM, run};
 use crate::scene::{Place, Scene, Theatre};

@@ -44,7 +44,11 @@ impl Hermetic {
     ) -> Result<Arc<FilesJob>, NotHermetic> {
         tracing::debug!(source = %plan.job.source, why = %declined, "the compiler is asked what it reads");
         let began = Instant::now();
-        let answer = listing::ask(plan, invocation).await;
+        let textless = match &declined {
+            Declined::Textless(path) => Some(path),
+            _ => None,
+        };
+        let answer = listing::ask(plan, invocation, textless).await;
         let answer = answer.map_err(|why| NotHermetic::Unlisted(declined.clone(), why))?;
         let second = self.off_the_loop(closure, plan, invocation, move |hermetic, plan, invocation| {
             let set = hermetic.listed.assemble(&answer, plan, invocation);
@@ -90,7 +94,7 @@ impl Hermetic {
         found: Arc<InputSet>,
     ) -> Result<Arc<FilesJob>, NotHermetic> {
         let unlisted = |why| NotHermetic::Unlisted(Declined::Precompiled(plan.job.source.clone()), why);
-        let answer = listing::ask(plan, invocation).await.map_err(unlisted)?;
+        let answer = listing::ask(plan, invocation, None).await.map_err(unlisted)?;
         self.inside.learn(&found, &answer);
         self.off_the_loop(closure, plan, invocation, move |_, _, _| Ok(found)).await
     }

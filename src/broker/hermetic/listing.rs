@@ -79,7 +79,11 @@ pub fn is_worth_asking(why: &Declined) -> bool {
         // Modules are read by names that no list has.
         Declined::Doubt { what, .. } => !what.contains("module"),
         Declined::Source(what) => *what != "the source is standard input",
-        Declined::Option(_) | Declined::Compiler(_) | Declined::Precompiled(_) | Declined::Limit(_) => true,
+        Declined::Option(_)
+        | Declined::Compiler(_)
+        | Declined::Precompiled(_)
+        | Declined::Textless(_)
+        | Declined::Limit(_) => true,
     }
 }
 
@@ -189,12 +193,13 @@ pub struct Answer {
     began: SystemTime,
 }
 
-/// Asks the compiler of a plan.
+/// Asks the compiler of a plan. Where a precompiled header stands for its text, gcc reads it (`textless`), and
+/// lists what it was made of.
 ///
 /// # Errors
 ///
-/// Returns [`NoList::Compiler`] when it does not tell.
-pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList> {
+/// Returns [`NoList::Compiler`] when it does not tell, or [`NoList::Unclear`] for a precompiled header that does not.
+pub async fn ask(plan: &Plan, invocation: &Invocation, textless: Option<&Bytes>) -> Result<Answer, NoList> {
     let began = SystemTime::now();
     let source = absolute(&invocation.cwd, &plan.job.source);
     if plan.job.preprocessed {
@@ -206,11 +211,18 @@ pub async fn ask(plan: &Plan, invocation: &Invocation) -> Result<Answer, NoList>
     if !plan.compiler.toolchain.clang && folders().iter().any(is_file) {
         return Err(NoList::Compiler);
     }
-    let words = question::question(&plan.expanded[1..]);
+    let mut words = question::question(&plan.expanded[1..]);
+    if textless.is_some() {
+        words.extend(["-fpch-preprocess", "-fpch-deps"].map(Bytes::from));
+    }
     let answer = run_quietly(&plan.compiler.program, &words, invocation).await;
     let (list, messages) = answer.map_err(|_| NoList::Compiler)?;
     // The source is among them at the least.
-    let names = prerequisites(&list).filter(|names| !names.is_empty()).ok_or(NoList::Compiler)?;
+    let rules = question::without_pragmas(&list);
+    let names = prerequisites(rules).filter(|names| !names.is_empty()).ok_or(NoList::Compiler)?;
+    if let Some(path) = textless.filter(|path| !question::names_text_of(&names, path)) {
+        return Err(NoList::Unclear { what: "it does not say what it was made of", path: path.clone() });
+    }
     let mut told = question::directories(&messages, &invocation.cwd).ok_or(NoList::Compiler)?;
     // clang tells one of a directory's names, whichever it opens what is in it by.
     for path in question::searched(&plan.expanded, &invocation.cwd) {

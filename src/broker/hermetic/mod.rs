@@ -204,7 +204,7 @@ impl Hermetic {
             }
             done => return done,
         };
-        if !self.costs.prefer_list(plan) {
+        if !matches!(declined, Declined::Textless(_)) && !self.costs.prefer_list(plan) {
             return Err(NotHermetic::Declined(declined));
         }
         self.as_listed(&closure, plan, invocation, declined).await

@@ -172,7 +172,12 @@ impl Walk<'_> {
                 return self.cover(from);
             }
         }
-        let Some(hit) = hit else { return Err(self.missing(name)) };
+        let Some(hit) = hit else {
+            return Err(match self.precompiled.first() {
+                Some((path, _)) => Declined::Textless(Bytes::from(self.memory.paths.bytes(*path))),
+                None => self.missing(name),
+            });
+        };
         let Found { done_in, entered_by, guard, .. } = *self.memory.chains.get(index);
         if done_in == self.number {
             self.recorder.once_asked(self.once_key(hit.stat), true);

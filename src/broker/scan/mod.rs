@@ -110,6 +110,9 @@ pub enum Declined {
     /// A precompiled header lies where the compiler looks for one.
     #[error("{0}: a precompiled header")]
     Precompiled(Bytes),
+    /// A precompiled header of gcc's lies there, and its text is nowhere: what macros it makes, only gcc can tell.
+    #[error("{0}: a precompiled header without its text")]
+    Textless(Bytes),
     /// A precompiled header is older than the text in it, and may say something else.
     #[error("{0}: a precompiled header that is older than its text")]
     Stale(Bytes),
@@ -132,6 +135,7 @@ impl Declined {
             Declined::Unreadable(_) => "unreadable file".to_owned(),
             Declined::Doubt { what, .. } => (*what).to_owned(),
             Declined::Precompiled(_) => "precompiled header".to_owned(),
+            Declined::Textless(_) => "precompiled header without its text".to_owned(),
             Declined::Stale(_) => "stale precompiled header".to_owned(),
             Declined::Changed(_) => "file changed".to_owned(),
         }

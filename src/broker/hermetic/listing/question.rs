@@ -3,6 +3,7 @@
 use crate::common::bytes::Bytes;
 use crate::common::classify::{INCLUDE_LISTS, takes_next};
 use crate::common::dependencies::absolute;
+use crate::common::program::basename;
 
 /// What a compiler tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,6 +116,22 @@ pub fn question(words: &[Bytes]) -> Vec<Bytes> {
     }
     asked.extend(["-M", "-v"].map(Bytes::from));
     asked
+}
+
+/// A list without what gcc says in front of it of a precompiled header that it reads (`-fpch-preprocess`).
+pub fn without_pragmas(list: &[u8]) -> &[u8] {
+    let mut list = list;
+    while list.starts_with(b"#pragma GCC pch_preprocess") {
+        list = memchr::memchr(b'\n', list).map_or(&b""[..], |end| &list[end + 1..]);
+    }
+    list
+}
+
+/// Whether a header is among names for which there is that precompiled one: `-fpch-deps` lists what it was made of where it
+/// was made with a list of its own.
+pub fn names_text_of(names: &[Bytes], precompiled: &[u8]) -> bool {
+    let header = basename(precompiled.strip_suffix(b".gch").unwrap_or(precompiled));
+    names.iter().any(|name| basename(name) == header)
 }
 
 /// Whether a word goes that is no other's value.
@@ -300,5 +317,14 @@ mod tests {
         };
         check("gcc -include a.h -imacrosb.h --include=c.h -c x.c", &["a.h", "b.h", "c.h"]);
         check("clang -Xclang -include-pch -Xclang p.pch -Xclang -include -Xclang p", &["p"]);
+    }
+
+    #[test]
+    fn lists_of_precompiled_headers_are_read() {
+        let list = b"#pragma GCC pch_preprocess \"p/a.h.gch\"\na.o: a.c ../a.h\n";
+        assert_eq!(without_pragmas(list), b"a.o: a.c ../a.h\n");
+        assert_eq!(without_pragmas(b"#pragma GCC pch_preprocess"), b"");
+        let names = ["/w/a.c", "../a.h"].map(Bytes::from);
+        assert!(names_text_of(&names, b"/w/p/a.h.gch") && !names_text_of(&names, b"/w/p/b.h.gch"));
     }
 }
