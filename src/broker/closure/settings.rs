@@ -27,11 +27,15 @@ pub fn add(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
     let settings = read_settings(&answers.banner);
     let mut ahead: Vec<PathBuf> = settings.files.iter().map(|path| path.as_path().to_owned()).collect();
     for folder in settings.folders.iter().map(|path| path.as_path().to_owned()).chain(own_folders(answers)) {
-        let names = layout.list(&folder)?.into_iter();
-        ahead.extend(names.filter(|path| is_setting(path.as_os_str().as_encoded_bytes()) && path.is_file()));
+        layout.watch(&folder);
+        ahead.extend(within(&folder));
     }
     let mut known = ahead.clone();
     while let Some(path) = ahead.pop() {
+        // What may not be read here, clang does not read here.
+        if rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_err() {
+            continue;
+        }
         let Some(real) = layout.file_if_there(&path)? else { continue };
         let text = read(&real);
         if let Some(what) = reaches_out(&answers.program, &text) {
@@ -48,6 +52,13 @@ pub fn add(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
         }
     }
     Ok(())
+}
+
+/// The configuration files in a folder, which may be one of all programs.
+fn within(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| is_setting(entry.file_name().as_encoded_bytes()));
+    named.map(|entry| entry.path()).take(CONFIGURATIONS_MAX)
 }
 
 /// Where clang itself is: behind links, or before them if a command says `-no-canonical-prefixes`.
