@@ -209,7 +209,11 @@ impl Source {
         if let Some(reason) = &plan.job.hermetic.needed {
             return Err(reason.clone());
         }
-        let workshop = Workshop { program: &plan.compiler.program, scratch: &self.shared.config.scratch };
+        let workshop = Workshop {
+            program: &plan.compiler.program,
+            clang: plan.compiler.toolchain.clang,
+            scratch: &self.shared.config.scratch,
+        };
         let began = Instant::now();
         let prepared = prepare::prepare(workshop, &self.invocation, &plan.job).await?;
         self.shared.hermetic.costs.text(began.elapsed());

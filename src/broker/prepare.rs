@@ -51,6 +51,8 @@ pub struct Prepared {
 pub struct Workshop<'a> {
     /// The compiler's program.
     pub program: &'a Path,
+    /// Whether that is clang.
+    pub clang: bool,
     /// A directory of the broker's own, for the dependency file.
     pub scratch: &'a Path,
 }
@@ -93,7 +95,14 @@ pub async fn prepare(
         Some(file) => Some(std::fs::read(file.path()).map_err(broker)?),
         None => None,
     };
-    Ok(Prepared { input: pack(text, Markers::Trusted).await?, stderr, dependencies, set: None })
+    // A compile of C++ does not follow them, either: it has read all of its source by then.
+    let passes_over = !workshop.clang && matches!(job.language, Language::C | Language::ObjC);
+    Ok(Prepared {
+        input: pack(text, Markers::Trusted { passes_over }).await?,
+        stderr,
+        dependencies,
+        set: None,
+    })
 }
 
 /// How much of a text is looked at for the files that it begins with.

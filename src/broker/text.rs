@@ -27,7 +27,11 @@ const WHOLE_MAX_BYTES: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Markers {
     /// It comes from a preprocessor that writes line markers.
-    Trusted,
+    Trusted {
+        /// Whether that passes over pragmas that set options, as gcc's does for C: of the macros that these change it
+        /// has made something else than the compile would.
+        passes_over: bool,
+    },
     /// It was given as a source: without a line marker its debug names would be the volunteer's.
     Required,
 }
@@ -116,7 +120,7 @@ fn rewind(file: &mut &File) -> io::Result<()> {
 }
 
 fn check_markers(text: &[u8], markers: Markers) -> Result<(), LocalReason> {
-    match markers == Markers::Trusted || text.starts_with(b"# ") {
+    match markers != Markers::Required || text.starts_with(b"# ") {
         true => Ok(()),
         false => Err(LocalReason::NoLineMarkers),
     }
@@ -135,6 +139,10 @@ struct Search {
     raw_strings: bool,
     /// Whether the text may hold directives: no preprocessor of ours has seen it.
     directives: bool,
+    /// Whether pragmas that set options were passed over in it.
+    passes_over: bool,
+    /// Whether the last line marker so far was that of a header of gcc's own.
+    in_gccs_own: bool,
 }
 
 /// A longer line is looked at in pieces, with this much kept from the piece before.
@@ -148,7 +156,8 @@ const OF_THE_PROCESS: [&[u8]; 2] = [b"\"/dev/", b"\"/proc/"];
 
 impl Search {
     fn of(markers: Markers) -> Search {
-        Search { directives: markers == Markers::Required, ..Search::default() }
+        let passes_over = markers == Markers::Trusted { passes_over: true };
+        Search { directives: markers == Markers::Required, passes_over, ..Search::default() }
     }
 
     /// Looks at what comes after the last line's end.
@@ -198,11 +207,35 @@ impl Search {
         if OF_THE_PROCESS.iter().any(|name| is_in_marker(lines, name)) {
             return refused(TextRule::ProcessFile);
         }
+        if self.passes_over && self.sets_options(lines) {
+            return refused(TextRule::Options);
+        }
         if self.directives && lines.split(|&byte| byte == b'\n').any(is_directive) {
             return refused(TextRule::Directive);
         }
         Ok(())
     }
+}
+
+impl Search {
+    /// Whether a pragma sets options, but for those in headers of gcc's own: these (`<immintrin.h>`) take back what they
+    /// set, and ask for nothing that it changes.
+    fn sets_options(&mut self, lines: &[u8]) -> bool {
+        const PRAGMAS: [&[u8]; 2] = [b"#pragma GCC target", b"#pragma GCC optimize"];
+        let found = PRAGMAS.iter().flat_map(|pragma| memchr::memmem::find_iter(lines, *pragma));
+        let sets = found.into_iter().any(|at| !is_in_gccs_own(&lines[..at]).unwrap_or(self.in_gccs_own));
+        self.in_gccs_own = is_in_gccs_own(lines).unwrap_or(self.in_gccs_own);
+        sets
+    }
+}
+
+/// Whether the last line marker of a text is that of a header of gcc's own; `None` where it has none.
+fn is_in_gccs_own(text: &[u8]) -> Option<bool> {
+    let after_newline = memchr::memmem::rfind(text, b"\n# ").map(|at| at + 1);
+    let marker = &text[after_newline.or_else(|| text.starts_with(b"# ").then_some(0))?..];
+    let marker = &marker[..memchr::memchr(b'\n', marker).unwrap_or(marker.len())];
+    let folder = find(marker, b"/gcc/", 0).filter(|at| find(marker, b"/include/", *at).is_some());
+    Some(folder.is_some())
 }
 
 fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
@@ -291,6 +324,22 @@ mod tests {
     }
 
     #[test]
+    fn options_that_a_pragma_sets_keep_a_text_here_where_they_were_passed_over() {
+        let leaves = |chunks: &[&str], passes_over| {
+            let mut search = Search::of(Markers::Trusted { passes_over });
+            chunks.iter().all(|chunk| search.look(chunk.as_bytes()).is_ok())
+        };
+        for text in ["# 1 \"a.c\"\n#pragma GCC target(\"avx2\")\n", "#pragma GCC optimize 3\n"] {
+            assert!(!leaves(&[text], true) && leaves(&[text], false), "{text}");
+        }
+        let own = "# 1 \"/usr/lib/gcc/x86_64-linux-gnu/12/include/avxintrin.h\" 1 3 4\n";
+        let sets = "int a;\n#pragma GCC target(\"avx\")\n";
+        assert!(leaves(&[own, sets, "# 3 \"a.c\"\nint b;\n"], true));
+        assert!(!leaves(&[own, "# 3 \"a.c\"\n", sets], true));
+        assert!(leaves(&["#pragma GCC push_options\n#pragma GCC diagnostic push\n"], true));
+    }
+
+    #[test]
     fn a_file_that_only_the_process_has_keeps_the_job_here() {
         check(&["# 1 \"/dev/stdin\" 1\nint x;\n"], false);
         check(&["# 1 \"/dev/shm/a.h\" 1\nint x;\n"], true);
@@ -346,6 +395,6 @@ mod tests {
     fn a_source_without_line_markers_stays_here() {
         let packed = pack_whole(&file_of(b"int a;\n"), 7, Markers::Required);
         assert_eq!(packed.expect_err("no markers"), LocalReason::NoLineMarkers);
-        assert!(pack_whole(&file_of(b""), 0, Markers::Trusted).is_ok());
+        assert!(pack_whole(&file_of(b""), 0, Markers::Trusted { passes_over: false }).is_ok());
     }
 }

@@ -251,6 +251,8 @@ pub enum OptionRule {
     RecordsPlaces,
     #[error("is about a dependency file, and none is asked for")]
     NoDependencies,
+    #[error("warns of comments, which preprocessed text has not")]
+    WarnsOfComments,
 }
 
 /// What a compile has to do with modules that keeps it here; completes "modules: …".
@@ -283,6 +285,8 @@ pub enum TextRule {
     ProcessFile,
     #[error("includes another file still")]
     Directive,
+    #[error("sets options by a pragma (GCC target, GCC optimize), which this preprocessor does not follow")]
+    Options,
 }
 
 impl LocalReason {

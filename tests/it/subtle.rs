@@ -345,3 +345,37 @@ fn a_header_that_asks_by_an_operator_to_be_read_once_is_no_audits_matter() {
     theatre.check(Place::Local("no-text-compiler"), &scene);
     theatre.close();
 }
+
+/// gcc follows them as it compiles C, and not as it preprocesses or lists: the macros that they change were those of
+/// another program, with another object.
+#[test]
+fn pragmas_that_set_options_change_macros_in_compiles_alone() {
+    let asks = |pragma: &str, name: &str| {
+        format!("{pragma}\n#ifdef {name}\nint a = 1;\n#else\nint b = 2;\n#endif\n")
+    };
+    let scenes = || {
+        [
+            ("gcc -O2", "#pragma GCC target(\"avx2\")", "__AVX2__"),
+            ("gcc -O2", "#pragma GCC optimize(\"O0\")", "__OPTIMIZE__"),
+            ("gcc", "_Pragma(\"GCC optimize(\\\"fast-math\\\")\")", "__FAST_MATH__"),
+        ]
+        .map(|(gcc, pragma, name)| scene(&format!("{gcc} -c a.c"), &asks(pragma, name)))
+    };
+    let optimize = asks("#pragma GCC optimize(\"O0\")", "__OPTIMIZE__");
+    let cxx = Scene::new("g++ -O2 -c a.cc").file("a.cc", &optimize);
+    let mut all: Vec<(Place, Scene)> = scenes().map(|scene| (Place::Local("text"), scene)).into();
+    all.extend([
+        (Place::Remote, cxx),
+        (Place::Remote, scene("clang -O2 -c a.c", &optimize)),
+        (Place::Remote, scene("gcc -c a.c", "#include <immintrin.h>\nint x;\n")),
+    ]);
+    check_all(&all);
+    let theatre = Theatre::bare();
+    // Which branch is compiled, the scanner need not know where nothing is included there.
+    for scene in scenes() {
+        theatre.check(Place::Remote, &scene);
+    }
+    let headers = "#pragma GCC optimize(\"O0\")\n#include <stdio.h>\n#include <stdlib.h>\n";
+    theatre.check(Place::Local("text"), &scene("gcc -O2 -c a.c", headers));
+    theatre.close();
+}

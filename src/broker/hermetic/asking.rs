@@ -26,7 +26,7 @@ impl Hermetic {
         why: NotHermetic,
     ) -> Result<Arc<FilesJob>, NotHermetic> {
         match why {
-            NotHermetic::Declined(declined) if listing::is_worth_asking(&declined) => {
+            NotHermetic::Declined(declined) if listing::is_worth_asking(&declined, plan) => {
                 let closure = self.closure(plan, invocation).await?;
                 self.as_listed(&closure, plan, invocation, declined).await
             }

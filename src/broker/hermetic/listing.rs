@@ -19,14 +19,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use memchr::memmem;
+
 use super::named;
 use crate::broker::plain_file;
 use crate::broker::plan::{Plan, has_debug};
 use crate::broker::prepare::run_quietly;
 use crate::broker::scan::layout::Layout;
-use crate::broker::scan::{Declined, InputFile, InputSet};
+use crate::broker::scan::{Declined, InputFile, InputSet, OPTIONS_DOUBT};
 use crate::broker::stamp::Stamp;
 use crate::common::bytes::Bytes;
+use crate::common::classify::Language;
 use crate::common::dependencies::{absolute, prerequisites};
 use crate::common::invocation::Invocation;
 use crate::common::limits::{INPUT_MAX_BYTES, INPUTS_MAX};
@@ -69,9 +72,10 @@ pub enum NoList {
     TooMany(&'static str),
 }
 
-/// Whether a compiler is asked at all when the scanner said this.
-pub fn is_worth_asking(why: &Declined) -> bool {
+/// Whether the compiler of a plan is asked at all when the scanner said this.
+pub fn is_worth_asking(why: &Declined, plan: &Plan) -> bool {
     match why {
+        Declined::Doubt { what: OPTIONS_DOUBT, .. } => !passes_over_options(plan),
         // The compile will fail, or meets files that are being written.
         Declined::Missing { .. } | Declined::Unreadable(_) | Declined::Changed(_) | Declined::Stale(_) => {
             false
@@ -85,6 +89,12 @@ pub fn is_worth_asking(why: &Declined) -> bool {
         | Declined::Textless(_)
         | Declined::Limit(_) => true,
     }
+}
+
+/// Whether the compiler follows pragmas that set options as it compiles, and not as it lists or preprocesses: gcc for C. For
+/// C++ it does neither, having read all of the source by then.
+fn passes_over_options(plan: &Plan) -> bool {
+    !plan.compiler.toolchain.clang && matches!(plan.job.language, Language::C | Language::ObjC)
 }
 
 /// Toolchains of which it is remembered that their texts are not taken.
@@ -285,11 +295,11 @@ impl Memory {
             if let Some(what) = looked.mentions.unclear {
                 return Err(NoList::Unclear { what, path: path.clone() });
             }
-            if looked.mentions.operates && !plan.compiler.toolchain.clang {
-                return Err(NoList::Unclear {
-                    what: "_Pragma that gcc does not follow where it lists",
-                    path: path.clone(),
-                });
+            let Mentions { operates, sets_options, .. } = looked.mentions;
+            let passes_over = sets_options && passes_over_options(plan) && !is_gccs_own(path);
+            if passes_over || operates && !plan.compiler.toolchain.clang {
+                let what = "a pragma that gcc does not follow where it lists";
+                return Err(NoList::Unclear { what, path: path.clone() });
             }
             set.clock |= looked.mentions.clock;
             pieces |= looked.mentions.pieces;
@@ -342,6 +352,11 @@ impl Memory {
         }
         Some(looked)
     }
+}
+
+/// Whether a header is one of gcc's own, which take back what they set.
+fn is_gccs_own(path: &[u8]) -> bool {
+    memmem::find(path, b"/gcc/").is_some_and(|at| memmem::find(&path[at..], b"/include/").is_some())
 }
 
 /// A set that is being put together.

@@ -198,7 +198,7 @@ impl Hermetic {
             return self.with_modules(&closure, plan, invocation, first.await).await;
         }
         let declined = match first.await {
-            Err(NotHermetic::Declined(declined)) if listing::is_worth_asking(&declined) => declined,
+            Err(NotHermetic::Declined(declined)) if listing::is_worth_asking(&declined, plan) => declined,
             Err(NotHermetic::Precompiled(found)) => {
                 return self.with_its_files(&closure, plan, invocation, found).await;
             }

@@ -65,7 +65,7 @@ pub use disk::DiskReport;
 pub use files::{Answer, Content, Files, Identity, Stat, Trail};
 pub use scanner::{Inputs, Report, Scanner, scan_command};
 pub use shared::{InputFile, InputLink, InputSet, Question, SharedScanner};
-pub use walk::{Memory, Request, scan};
+pub use walk::{Memory, OPTIONS_DOUBT, Request, scan};
 
 use crate::common::bytes::Bytes;
 

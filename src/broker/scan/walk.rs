@@ -293,6 +293,9 @@ fn walk_once(
     walked
 }
 
+/// A doubt that gcc's preprocessor does not clear up for C: it passes over such pragmas.
+pub const OPTIONS_DOUBT: &str = "a predefined macro that #pragma GCC target may have changed";
+
 impl Walk<'_> {
     pub(super) fn gcc(&self) -> bool {
         self.request.facts.family == Family::Gcc
@@ -402,7 +405,7 @@ impl Walk<'_> {
     /// The macro in force; a doubt if a pragma may have changed it behind our back.
     pub(super) fn macro_of(&mut self, name: Sym) -> Result<Option<MacroId>, Declined> {
         if self.doubts_target && !self.inert && self.is_of_target(name) {
-            return Err(self.doubt("a predefined macro that #pragma GCC target may have changed"));
+            return Err(self.doubt(OPTIONS_DOUBT));
         }
         Ok(self.memory.table.get(name))
     }

@@ -19,7 +19,7 @@ use super::table::Takes::{Alone, Either, Joined, Long, Prefix, Separate};
 use super::table::{DependencyOption, Emit, Entry, among, entry, here};
 use crate::common::reason::OptionRule::{
     ChangesPreprocessing, NotACompile, NotReproducible, OtherModules, Prints, ReadsFiles, Records, RunsCode,
-    SeveralTargets, SideDoor, WritesFiles,
+    SeveralTargets, SideDoor, WarnsOfComments, WritesFiles,
 };
 
 /// Sorted by name, each name once: a test holds it so, and the search relies on it.
@@ -123,6 +123,8 @@ pub(super) static OPTIONS: &[Entry] = &[
     entry("-T", Separate, Nothing, Link),
     entry("-U", Either, Define, Preprocess),
     entry("-Wa,", Joined, Nothing, AssemblerWords),
+    among("-Wdocumentation", Prefix, WarnsOfComments, Effect::Nothing),
+    among("-Weverything", Alone, WarnsOfComments, Effect::Nothing),
     entry("-Wl,", Joined, Nothing, Link),
     entry("-Wp,", Joined, Nothing, PreprocessorWords),
     here("-X", Prefix, SideDoor),

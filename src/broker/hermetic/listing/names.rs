@@ -36,6 +36,8 @@ pub struct Mentions {
     pub unclear: Option<&'static str>,
     /// Whether it has a `_Pragma` that says what is read: gcc leaves out all that is no directive where it lists.
     pub operates: bool,
+    /// Whether a pragma of either kind sets options, and with them macros: for C, gcc passes over it where it lists.
+    pub sets_options: bool,
 }
 
 pub(super) fn has(text: &[u8], word: &[u8]) -> bool {
@@ -67,8 +69,15 @@ fn look_through(text: &[u8], mentions: &mut Mentions) {
     if memmem::find_iter(text, b"dependency").any(|at| is_pragma(&text[..at])) {
         mentions.unclear = Some("#pragma GCC dependency");
     }
-    mentions.operates |= memmem::find_iter(text, b"_Pragma").any(|at| is_operator(&text[at..]));
+    let operators = memmem::find_iter(text, b"_Pragma").filter_map(|at| operator(&text[at..]));
+    for said in operators {
+        mentions.operates |=
+            [&b"once"[..], b"push_macro", b"pop_macro"].iter().any(|word| said.starts_with(word));
+        mentions.sets_options |= sets_options(said);
+    }
     for behind in behind_hashes(text) {
+        mentions.sets_options |=
+            behind.strip_prefix(b"pragma").is_some_and(|said| sets_options(skip_comments(said)));
         mentions.included.extend(directive(behind));
         match shown(behind) {
             Named::File(name) => mentions.shown.push(Bytes(name)),
@@ -92,16 +101,17 @@ fn is_pragma(before: &[u8]) -> bool {
     before.ends_with(b"GCC") || before.ends_with(b"clang")
 }
 
-/// Whether a text begins with `_Pragma("once")`, or one that says what macros mean.
-fn is_operator(text: &[u8]) -> bool {
-    let said = || {
-        let text = skip_comments(skip_comments(text.strip_prefix(b"_Pragma")?).strip_prefix(b"(")?);
-        let quote = memchr::memchr(b'"', text).filter(|at| *at <= 2)?;
-        Some(text[quote + 1..].trim_ascii_start())
-    };
-    said().is_some_and(|words| {
-        [&b"once"[..], b"push_macro", b"pop_macro"].iter().any(|word| words.starts_with(word))
-    })
+/// What a `_Pragma("…")` says with which a text begins.
+fn operator(text: &[u8]) -> Option<&[u8]> {
+    let text = skip_comments(skip_comments(text.strip_prefix(b"_Pragma")?).strip_prefix(b"(")?);
+    let quote = memchr::memchr(b'"', text).filter(|at| *at <= 2)?;
+    Some(text[quote + 1..].trim_ascii_start())
+}
+
+/// Whether what a pragma says sets options of the compiler.
+fn sets_options(said: &[u8]) -> bool {
+    let said = said.strip_prefix(b"GCC").map(skip_comments).unwrap_or_default();
+    said.starts_with(b"target") || said.starts_with(b"optimize")
 }
 
 /// The text with lines that go on in the next put together, blanks behind the backslash or not.
@@ -281,6 +291,25 @@ pub(super) mod tests {
         }
         for text in ["_Pragma(\"GCC diagnostic push\")", "_Pragma(#x) \"once\"", "_Pragma", "#pragma once"] {
             assert!(!mentions(text.as_bytes()).operates, "{text}");
+        }
+    }
+
+    #[test]
+    fn pragmas_that_set_options_are_noted() {
+        for text in [
+            "#pragma GCC target(\"x\")",
+            " # pragma /* */ GCC optimize 3",
+            "_Pragma(\"GCC optimize(\\\"O0\\\")\")",
+        ] {
+            assert!(mentions(text.as_bytes()).sets_options, "{text}");
+        }
+        for text in [
+            "#pragma GCC push_options",
+            "_Pragma(\"GCC diagnostic push\")",
+            "#pragma target",
+            "// GCC target",
+        ] {
+            assert!(!mentions(text.as_bytes()).sets_options, "{text}");
         }
     }
 
