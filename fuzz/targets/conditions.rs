@@ -88,6 +88,7 @@ pub fn run(data: &[u8]) {
             imacros: &[],
             includes: &[],
             included_plainly: 0,
+            made: None,
             precompiled: None,
             quotes_elsewhere: false,
         };

@@ -28,6 +28,15 @@ pub fn leading_includes(text: &[u8]) -> Vec<Bytes> {
     files
 }
 
+/// Whether a header is one of gcc's own: `…/gcc/TARGET/VERSION/include/NAME`.
+pub fn is_gccs_own(path: &[u8]) -> bool {
+    let mut parts = path.rsplit(|&byte| byte == b'/').skip(1);
+    let is_include = parts.next() == Some(b"include");
+    let is_version = parts.next().is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit));
+    let is_target = parts.next().is_some_and(|target| target.contains(&b'-') || target == b"avr");
+    is_include && is_version && is_target && parts.next() == Some(b"gcc")
+}
+
 /// `# 7 "file" 1 3`
 struct Marker {
     file: Bytes,

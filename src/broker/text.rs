@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use super::link::PackedBlob;
+use super::markers::is_gccs_own;
 use crate::common::action::Blob;
 use crate::common::classify::is_of_the_process;
 use crate::common::limits::PREPROCESSED_MAX_BYTES;
@@ -234,8 +235,7 @@ fn is_in_gccs_own(text: &[u8]) -> Option<bool> {
     let after_newline = memchr::memmem::rfind(text, b"\n# ").map(|at| at + 1);
     let marker = &text[after_newline.or_else(|| text.starts_with(b"# ").then_some(0))?..];
     let marker = &marker[..memchr::memchr(b'\n', marker).unwrap_or(marker.len())];
-    let folder = find(marker, b"/gcc/", 0).filter(|at| find(marker, b"/include/", *at).is_some());
-    Some(folder.is_some())
+    Some(is_gccs_own(marker.split(|&byte| byte == b'"').nth(1).unwrap_or_default()))
 }
 
 fn find(text: &[u8], word: &[u8], from: usize) -> Option<usize> {
@@ -335,6 +335,8 @@ mod tests {
         let own = "# 1 \"/usr/lib/gcc/x86_64-linux-gnu/12/include/avxintrin.h\" 1 3 4\n";
         let sets = "int a;\n#pragma GCC target(\"avx\")\n";
         assert!(leaves(&[own, sets, "# 3 \"a.c\"\nint b;\n"], true));
+        let other = own.replace("/lib/gcc/x86_64-linux-gnu/12", "/gcc/lib");
+        assert!(!leaves(&[&other, sets], true));
         assert!(!leaves(&[own, "# 3 \"a.c\"\n", sets], true));
         assert!(leaves(&["#pragma GCC push_options\n#pragma GCC diagnostic push\n"], true));
     }

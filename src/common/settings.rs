@@ -77,6 +77,8 @@ impl Settings {
 pub enum CacheSetting {
     /// Nowhere.
     Off,
+    /// It says what nobody can read: nothing is kept.
+    Unclear,
     /// In a directory.
     On {
         /// Which; `None` where neither the variable nor the environment leads to one.
@@ -87,18 +89,18 @@ pub enum CacheSetting {
 }
 
 /// Reads `DISTCC_CACHE`: `off`, an absolute directory, a size such as `10G`, or both with a comma
-/// between them. Without it, or with something else, results are kept below `$XDG_CACHE_HOME` or
-/// `~/.cache`.
+/// between them. Without it, results are kept below `$XDG_CACHE_HOME` or `~/.cache`; with something else, nowhere.
 pub fn cache_setting(invocation: &Invocation) -> CacheSetting {
     let set = invocation.variable("DISTCC_CACHE").unwrap_or_default();
-    if matches!(set, b"off" | b"0") {
-        return CacheSetting::Off;
-    }
     let (mut directory, mut size) = (None, None);
-    for word in set.split(|&byte| byte == b',') {
-        match word {
-            [b'/', ..] => directory = Some(Bytes::from(word)),
-            _ => size = read_size(word).or(size),
+    for word in set.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty()) {
+        match (word, read_size(word)) {
+            ([b'/', ..], _) => directory = Some(Bytes::from(word)),
+            (_, Some(bytes)) if bytes > 0 => size = Some(bytes),
+            _ if [&b"off"[..], b"0", b"no", b"none", b"false"].contains(&&word.to_ascii_lowercase()[..]) => {
+                return CacheSetting::Off;
+            }
+            _ => return CacheSetting::Unclear,
         }
     }
     CacheSetting::On { directory: directory.or_else(|| default_cache(invocation)), size }
@@ -168,7 +170,16 @@ mod tests {
             of(&["DISTCC_CACHE=500M", "HOME=/h"]),
             on(Some("/h/.cache/distcc/results"), Some(500 << 20))
         );
-        assert_eq!(of(&["DISTCC_CACHE=99999999999999T"]), on(None, None));
+        for off in ["OFF", " off ", "0", "none", "no"] {
+            assert_eq!(of(&[&format!("DISTCC_CACHE={off}"), "HOME=/h"]), CacheSetting::Off, "{off}");
+        }
+        for unclear in ["99999999999999T", "5x", "-1", "~/x", "/x,lots"] {
+            assert_eq!(
+                of(&[&format!("DISTCC_CACHE={unclear}"), "HOME=/h"]),
+                CacheSetting::Unclear,
+                "{unclear}"
+            );
+        }
     }
 
     fn of(environment: &[&str]) -> Settings {

@@ -13,7 +13,7 @@ mod mark;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub struct Caches {
     to_write: mpsc::Sender<Kept>,
     distrusted: Arc<Distrusted>,
     counts: Counts,
+    /// Whether it was said that a setting makes no sense.
+    complained: AtomicBool,
 }
 
 /// What has been asked for.
@@ -102,13 +104,22 @@ impl Caches {
     pub fn new(keys: Option<&Path>) -> (Self, ToWrite) {
         let (to_write, waiting) = mpsc::channel(WAITING_MAX);
         let distrusted = Arc::new(Distrusted::listed_in(keys.map(|keys| keys.join("distrusted"))));
-        (Caches { open: Mutex::default(), to_write, distrusted, counts: Counts::default() }, waiting)
+        let (open, counts, complained) = (Mutex::default(), Counts::default(), AtomicBool::default());
+        (Caches { open, to_write, distrusted, counts, complained }, waiting)
     }
 
     /// Where the result of a job is, if it is anywhere: `None` when its environment wants no cache.
     pub fn slot(&self, job: &FilesJob, invocation: &Invocation) -> Option<Slot> {
         let (directory, size) = match cache_setting(invocation) {
             CacheSetting::Off => return None,
+            CacheSetting::Unclear => {
+                if !self.complained.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "DISTCC_CACHE is neither off, an absolute directory nor a size: no results are kept"
+                    );
+                }
+                return None;
+            }
             CacheSetting::On { directory, size } => (directory?, size.unwrap_or(SIZE_DEFAULT)),
         };
         let directory = directory.as_path().to_owned();

@@ -113,6 +113,20 @@ fn prefixes(layout: &mut Layout, answers: &Answers) -> Result<Vec<PathBuf>, NotC
     Ok(prefixes)
 }
 
+/// Adds what may be looked for below `sysroot`, as it is below `/`.
+pub fn add_sysroot(layout: &mut Layout, sysroot: &Path) -> Result<(), NotClosed> {
+    for path in layout.list(&sysroot.join("etc/env.d/gcc"))? {
+        layout.file_if_there(&path)?;
+    }
+    let sets = layout.list(&sysroot.join("opt/rh"))?;
+    let prefixes = ["usr", "usr/local", ""].map(|prefix| sysroot.join(prefix));
+    let mut seen = BTreeSet::new();
+    for prefix in prefixes.into_iter().chain(sets.iter().map(|set| set.join("root/usr"))) {
+        add_prefix(layout, &prefix, &mut seen)?;
+    }
+    Ok(())
+}
+
 /// Adds what may be looked for below `prefix`; `seen` are the plain paths of libraries that were
 /// looked into, as `/lib` may be `/usr/lib`.
 pub fn add_prefix(layout: &mut Layout, prefix: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), NotClosed> {

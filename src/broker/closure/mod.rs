@@ -15,6 +15,7 @@ mod cache;
 mod clang;
 mod digests;
 pub mod elf;
+pub mod elsewhere;
 pub mod gcc;
 mod habits;
 mod imports;
@@ -23,7 +24,6 @@ mod loader;
 mod locale;
 mod settings;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -384,17 +384,6 @@ impl Closure {
     /// The paths that [`Closure::is_unchanged`] looks at.
     pub fn watched(&self) -> impl Iterator<Item = &Path> {
         self.watched.iter().map(|(path, _)| path.as_path())
-    }
-
-    /// What clang looks at in the gcc below `prefix`, which `--gcc-toolchain=` names.
-    ///
-    /// # Errors
-    ///
-    /// As [`close`].
-    pub fn of_gcc(prefix: &Path, digests: &Digests) -> Result<Vec<Entry>, NotClosed> {
-        let mut layout = Layout::default();
-        clang::add_prefix(&mut layout, prefix, &mut BTreeSet::new())?;
-        Ok(layout.finish(digests)?.0)
     }
 
     /// The program at `path`, which an option has the driver run, with the libraries that it needs.

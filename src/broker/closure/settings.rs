@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::NotClosed;
 use super::ask::Answers;
 use super::layout::Layout;
+use super::{NotClosed, clang};
 use crate::common::bytes::Bytes;
 use crate::common::classify::{Family, Hermetic, Verdict, classify_as};
 use crate::common::reason::LocalReason;
@@ -40,6 +40,9 @@ pub fn add(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
         let text = read(&real);
         if let Some(what) = reaches_out(&answers.program, &text) {
             return Err(NotClosed::Set { path: Bytes::from_path(path), what });
+        }
+        for sysroot in sysroots(&path, &text) {
+            clang::add_sysroot(layout, &sysroot)?;
         }
         for included in included(&path, &text) {
             if known.len() >= CONFIGURATIONS_MAX {
@@ -107,6 +110,22 @@ fn reaches_out(program: &Path, text: &[u8]) -> Option<String> {
     }
 }
 
+/// The roots of systems that a configuration file names. `<CFGDIR>` is where it lies itself.
+fn sysroots(path: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        let Some(rest) = word.strip_prefix(b"--sysroot") else { continue };
+        let named = rest.strip_prefix(b"=").or_else(|| words.next().filter(|_| rest.is_empty()));
+        found.extend(named.map(|named| match named.strip_prefix(b"<CFGDIR>/") {
+            Some(beside) => folder.join(Bytes::from(beside).as_path()),
+            None => folder.join(Bytes::from(named).as_path()),
+        }));
+    }
+    found
+}
+
 /// The files that a configuration file names with `@`; relative ones are beside it.
 fn included(path: &Path, text: &[u8]) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -142,6 +161,15 @@ mod tests {
         ] {
             assert_eq!(found(text).as_deref(), Some(what), "{text}");
         }
+    }
+
+    #[test]
+    fn sysroots_are_found_in_each_spelling() {
+        let found = sysroots(
+            Path::new("/c/a.cfg"),
+            b"--sysroot=/s --sysroot <CFGDIR>/../t\n--sysroot=<CFGDIR>/u --sysroots=x",
+        );
+        assert_eq!(found, ["/s", "/c/../t", "/c/u"].map(PathBuf::from));
     }
 
     #[test]

@@ -19,9 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use memchr::memmem;
-
 use super::named;
+use crate::broker::markers::is_gccs_own;
 use crate::broker::plain_file;
 use crate::broker::plan::{Plan, has_debug};
 use crate::broker::prepare::run_quietly;
@@ -352,11 +351,6 @@ impl Memory {
         }
         Some(looked)
     }
-}
-
-/// Whether a header is one of gcc's own, which take back what they set.
-fn is_gccs_own(path: &[u8]) -> bool {
-    memmem::find(path, b"/gcc/").is_some_and(|at| memmem::find(&path[at..], b"/include/").is_some())
 }
 
 /// A set that is being put together.

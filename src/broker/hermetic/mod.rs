@@ -27,6 +27,7 @@ use self::jobs::{Basis, Jobs};
 use self::modules::Unknown;
 pub use self::refusal::NotHermetic;
 use self::set::{File, Inode, SetBuilder};
+use super::closure::elsewhere::Places;
 use super::closure::{self, Closure, Locale, Part, Surroundings, charset_needs_tables};
 use super::link::supply::{Bundle, ToPack};
 use super::plan::Plan;
@@ -59,6 +60,7 @@ pub struct Hermetic {
     modules: modules::Memory,
     large: bundle::Large,
     zones: moment::Zones,
+    places: Places,
     /// Digests of programs and their libraries.
     programs: Arc<closure::Digests>,
 }
@@ -326,9 +328,12 @@ impl Hermetic {
         plan: &Plan,
         invocation: &Invocation,
     ) -> Result<(), NotHermetic> {
-        for prefix in named::gcc_prefixes(&plan.expanded) {
-            let prefix = invocation.cwd.as_path().join(Bytes::from(prefix).as_path());
-            Closure::of_gcc(&prefix, &self.programs)?.iter().for_each(|entry| builder.entry(entry));
+        if plan.compiler.toolchain.clang {
+            for (kind, path) in named::places(&plan.expanded) {
+                let path = invocation.cwd.as_path().join(Bytes::from(path).as_path());
+                let place = self.places.at(kind, &path, &self.programs)?;
+                place.entries.iter().for_each(|entry| builder.entry(entry));
+            }
         }
         for read in &plan.job.hermetic.reads {
             let path = invocation.cwd.as_path().join(read.path.as_path());

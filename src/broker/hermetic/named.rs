@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::NotHermetic;
 use super::set::{File, Inode, SetBuilder};
+use crate::broker::closure::elsewhere::Kind;
 use crate::broker::closure::gcc;
 use crate::broker::plain_file;
 use crate::broker::plan::{Plan, working_directory};
@@ -189,9 +190,10 @@ fn is_executable(found: &Metadata) -> bool {
     found.mode() & 0o111 != 0
 }
 
-/// What `--gcc-toolchain` names.
-pub fn gcc_prefixes(words: &[Bytes]) -> impl Iterator<Item = &[u8]> {
-    values(words, b"--gcc-toolchain", b"=")
+/// Where a command has clang look for a gcc, and for headers.
+pub fn places(words: &[Bytes]) -> impl Iterator<Item = (Kind, &[u8])> {
+    let gccs = values(words, b"--gcc-toolchain", b"=").map(|path| (Kind::Gcc, path));
+    gccs.chain(sysroots(words).map(|path| (Kind::Sysroot, path)))
 }
 
 /// The values of an option, in the word itself behind `joint`, or in the next one.

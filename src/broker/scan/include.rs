@@ -13,6 +13,7 @@ use super::symbols::{self, Sym};
 use super::walk::{Name, Place, Walk};
 use super::{DEPTH_MAX, Declined, ENTRIES_MAX};
 use crate::common::bytes::Bytes;
+use crate::common::dependencies::absolute;
 
 /// What became of an include.
 pub(super) enum Entered {
@@ -198,17 +199,21 @@ impl Walk<'_> {
     }
 
     /// gcc looks for `X.gch` beside every path that it tries for the first include, and takes the first
-    /// that fits the compile.
+    /// that fits the compile. The one that is made itself it has emptied by then.
     pub(super) fn note_precompiled(&mut self, index: u32) -> Result<(), Declined> {
         if !self.gcc() {
             return Ok(());
         }
         let memory = &mut *self.memory;
+        let made = self.request.made.map(|made| absolute(self.request.cwd, made));
         let (symbols, paths) = (&mut memory.symbols, &mut memory.paths);
         let mut around = Around { symbols, paths, files: self.files, scan: self.number };
         let (mut vain, mut rejected, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         let marked = &mut memory.marked;
-        let found = memory.chains.endings(index, b".gch", &mut around, &mut |path, answer, files| {
+        let found = memory.chains.endings(index, b".gch", &mut around, &mut |(path, name), answer, files| {
+            if made.as_ref().is_some_and(|made| *made == absolute(b"", name)) {
+                return true;
+            }
             let stat = match answer {
                 Answer::Absent => {
                     vain.push(path);

@@ -14,6 +14,8 @@ pub(super) enum Use {
     Include,
     /// The same past the driver: behind those that it is given itself.
     IncludeLast,
+    /// What is made.
+    Output,
     /// A precompiled header of clang's.
     Precompiled,
     Imacros,
@@ -44,7 +46,7 @@ pub(super) const WITH_VALUE: &[(&[u8], Use)] = &[
     (b"-iwithprefix", Use::Prefixed),
     (b"-I", Use::Path),
     (b"-x", Use::Language),
-    (b"-o", Use::Ignore),
+    (b"-o", Use::Output),
     (b"-MF", Use::Ignore),
     (b"-MT", Use::Ignore),
     (b"-MQ", Use::Ignore),

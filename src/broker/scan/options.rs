@@ -50,6 +50,8 @@ pub struct CommandLine {
     pub includes: Vec<Bytes>,
     /// So many of the last in `includes` are clang's compiler's proper: of those it looks for no precompiled form.
     pub included_plainly: usize,
+    /// What `-o` names.
+    pub output: Option<Bytes>,
     /// `-include-pch`.
     pub precompiled: Option<Bytes>,
     /// Arguments that may change predefined macros or default directories.
@@ -86,6 +88,7 @@ pub fn read(argv: &[Bytes]) -> Result<CommandLine, Declined> {
             settings: Vec::new(),
             imacros: Vec::new(),
             includes: Vec::new(),
+            output: None,
             precompiled: None,
             included_plainly: 0,
             base: Vec::new(),
@@ -226,6 +229,7 @@ impl Reader {
                 return Err(Declined::Option(whole[0].clone()));
             }
             Use::Precompiled => self.line.precompiled = Some(value.clone()),
+            Use::Output => self.line.output = Some(value.clone()),
             Use::Imacros => self.line.imacros.push(value.clone()),
             Use::Language => self.language = Some(value.clone()),
             Use::Preprocessor => self.past_driver(value, whole[0])?,

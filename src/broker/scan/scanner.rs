@@ -234,6 +234,7 @@ impl Scanner {
             imacros: &line.imacros,
             includes: &line.includes,
             included_plainly: line.included_plainly,
+            made: line.output.as_ref(),
             precompiled: line.precompiled.as_ref(),
             quotes_elsewhere: line.quotes_elsewhere,
         };

@@ -374,7 +374,7 @@ impl Chains {
         index: u32,
         ending: &[u8],
         around: &mut Around<'_>,
-        each: &mut dyn FnMut(PathId, Answer, &mut dyn Files) -> bool,
+        each: &mut dyn FnMut((PathId, &[u8]), Answer, &mut dyn Files) -> bool,
     ) -> Option<Vec<u8>> {
         let found = &self.found[index as usize];
         let text = around.symbols.text(found.name);
@@ -385,7 +385,7 @@ impl Chains {
             let path = [around.paths.bytes(place.path), &name].concat();
             let id = around.paths.id(&path);
             let answer = around.files.look(lane.trail, at, &name);
-            if !each(id, answer, around.files) {
+            if !each((id, &path), answer, around.files) {
                 return Some(path);
             }
         }

@@ -156,6 +156,7 @@ impl Case {
             chain: memory.chain(&search, b"/w", &facts),
             settings: &self.settings,
             imacros: &[],
+            made: None,
             precompiled: None,
             includes: &self.includes,
             included_plainly: 0,

@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub includes: &'a [Bytes],
     /// So many of the last of them have no precompiled form that would be taken.
     pub included_plainly: usize,
+    /// What is made. gcc empties it before it looks for precompiled headers.
+    pub made: Option<&'a Bytes>,
     /// Headers that stand in front of those, in the form of this precompiled one (clang).
     pub precompiled: Option<&'a Bytes>,
     /// `-I-`: quotes do not look beside their file.

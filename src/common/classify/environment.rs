@@ -10,7 +10,7 @@ use crate::common::reason::LocalReason;
 /// Those that the preprocessor alone reads (`CPATH` and its like) are not here: it runs on the
 /// client, with the whole environment. Nor are those that only shape diagnostics (`GCC_COLORS`):
 /// a compile that prints is done again on the client.
-const DECISIVE: [&str; 19] = [
+const DECISIVE: [&str; 21] = [
     "CCC_ADD_ARGS",
     "CCC_OVERRIDE_OPTIONS",
     "CLANG_MODULE_CACHE_PATH",
@@ -18,10 +18,12 @@ const DECISIVE: [&str; 19] = [
     "COMPILER_PATH",
     "CXX_MODULE_MAPPER",
     "DEPENDENCIES_OUTPUT",
+    "FORCE_CLANG_DIAGNOSTICS_CRASH",
     "GCC_COMPARE_DEBUG",
     "GCC_EXEC_PREFIX",
     "GCC_ROOT",
     "IPHONEOS_DEPLOYMENT_TARGET",
+    "LD_TRACE_LOADED_OBJECTS",
     "MACOSX_DEPLOYMENT_TARGET",
     "QA_OVERRIDE_GCC3_OPTIONS",
     "RC_DEBUG_OPTIONS",

@@ -53,6 +53,30 @@ fn headers_of_a_sysroot_are_found_through_links() {
     theatre.close();
 }
 
+/// clang looks below a sysroot for a gcc, as Debian's and others have one there, and takes that one's headers: on a volunteer
+/// there was none.
+#[test]
+fn the_gcc_in_a_sysroot_is_clangs_guide_there_as_it_is_here() {
+    let theatre = Theatre::bare();
+    let of = |command: &str| {
+        let scene = Scene::new(command).file("q.cc", "#if __has_include(<own>)\nint has;\n#endif\nint k;\n");
+        let scene = scene.file("q.c", "#if __has_include(<own.h>)\nint has;\n#endif\nint k;\n");
+        let scene =
+            scene.file("f.cc", "#include <own>\nint k;\n").file("s/usr/include/c++/12/own", "int own;\n");
+        let scene = scene.file("s/usr/lib/gcc/x86_64-linux-gnu/12/crtbegin.o", "");
+        scene.file("s/usr/x86_64-linux-gnu/include/own.h", "int own;\n")
+    };
+    for command in [
+        "clang++ --sysroot=s -c q.cc",
+        "clang++ --sysroot s -g -MD -c f.cc",
+        "clang --sysroot=s -c q.c",
+        "clang++ --target=x86_64-linux-gnu --sysroot=./s/ -c f.cc",
+    ] {
+        theatre.check(Place::Remote, &of(command));
+    }
+    theatre.close();
+}
+
 /// gcc's warning was lost where it is the compiler that lists what is read.
 #[test]
 fn a_file_among_the_folders_of_headers_is_warned_of() {
