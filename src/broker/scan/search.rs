@@ -374,7 +374,7 @@ impl Chains {
         index: u32,
         ending: &[u8],
         around: &mut Around<'_>,
-        each: &mut dyn FnMut((PathId, &[u8]), Answer, &mut dyn Files) -> bool,
+        each: &mut EachEnding<'_>,
     ) -> Option<Vec<u8>> {
         let found = &self.found[index as usize];
         let text = around.symbols.text(found.name);
@@ -392,6 +392,9 @@ impl Chains {
         None
     }
 }
+
+/// What is done with each path that has an ending: its number and its bytes, and what is there. Whether to go on.
+pub type EachEnding<'a> = dyn FnMut((PathId, &[u8]), Answer, &mut dyn Files) -> bool + 'a;
 
 impl Chain {
     /// Whether gcc knows a file beneath a system directory by its real path.
