@@ -34,6 +34,10 @@ const LIBRARY_NAMES: [&str; 5] = ["lib", "lib64", "lib32", "libx32", "libexec"];
 const GCC_NAMES: [&str; 2] = ["gcc", "gcc-cross"];
 /// The file by which an installation is known.
 const MARK: &str = "crtbegin.o";
+/// Which variants of its libraries a system without an operating system has (clang 17 and later).
+const VARIANTS: &str = "multilib.yaml";
+/// What Apple's say of themselves: their versions are in objects.
+const SDK: &str = "SDKSettings.json";
 /// How deep an installation's variants of a machine are.
 const VARIANT_DEPTH: usize = 4;
 
@@ -62,6 +66,7 @@ pub fn add(
     let mut seen = BTreeSet::new();
     for prefix in prefixes(layout, answers)? {
         add_prefix(layout, &prefix, &mut seen)?;
+        add_file(layout, &prefix.join("lib/clang-runtimes").join(VARIANTS))?;
     }
     for name in answers.directories("libraries").iter().chain(&answers.directories("programs")) {
         layout.add(name)?;
@@ -113,10 +118,24 @@ fn prefixes(layout: &mut Layout, answers: &Answers) -> Result<Vec<PathBuf>, NotC
     Ok(prefixes)
 }
 
+/// Adds a file that may come to be there later.
+fn add_file(layout: &mut Layout, path: &Path) -> Result<(), NotClosed> {
+    match path.is_file() {
+        true => layout.file(path).map(drop),
+        false => {
+            layout.watch(path);
+            Ok(())
+        }
+    }
+}
+
 /// Adds what may be looked for below `sysroot`, as it is below `/`.
 pub fn add_sysroot(layout: &mut Layout, sysroot: &Path) -> Result<(), NotClosed> {
     for path in layout.list(&sysroot.join("etc/env.d/gcc"))? {
         layout.file_if_there(&path)?;
+    }
+    for name in [VARIANTS, SDK] {
+        add_file(layout, &sysroot.join(name))?;
     }
     let sets = layout.list(&sysroot.join("opt/rh"))?;
     let prefixes = ["usr", "usr/local", ""].map(|prefix| sysroot.join(prefix));

@@ -3,6 +3,7 @@
 //! Which of them it takes depends on the command's target and mode (Clang's user's manual, "Configuration
 //! files"), so all that lie where it looks go along, with those that they include.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ask::Answers;
@@ -41,8 +42,11 @@ pub fn add(layout: &mut Layout, answers: &Answers) -> Result<(), NotClosed> {
         if let Some(what) = reaches_out(&answers.program, &text) {
             return Err(NotClosed::Set { path: Bytes::from_path(path), what });
         }
-        for sysroot in sysroots(&path, &text) {
+        for sysroot in values(&path, &text, b"--sysroot") {
             clang::add_sysroot(layout, &sysroot)?;
+        }
+        for prefix in values(&path, &text, b"--gcc-toolchain") {
+            clang::add_prefix(layout, &prefix, &mut BTreeSet::new())?;
         }
         for included in included(&path, &text) {
             if known.len() >= CONFIGURATIONS_MAX {
@@ -110,17 +114,17 @@ fn reaches_out(program: &Path, text: &[u8]) -> Option<String> {
     }
 }
 
-/// The roots of systems that a configuration file names. `<CFGDIR>` is where it lies itself.
-fn sysroots(path: &Path, text: &[u8]) -> Vec<PathBuf> {
+/// The folders that a configuration file names by an option. `<CFGDIR>` is where it lies itself.
+fn values(path: &Path, text: &[u8], option: &[u8]) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let mut found = Vec::new();
     while let Some(word) = words.next() {
-        let Some(rest) = word.strip_prefix(b"--sysroot") else { continue };
+        let Some(rest) = word.strip_prefix(option) else { continue };
         let named = rest.strip_prefix(b"=").or_else(|| words.next().filter(|_| rest.is_empty()));
-        found.extend(named.map(|named| match named.strip_prefix(b"<CFGDIR>/") {
-            Some(beside) => folder.join(Bytes::from(beside).as_path()),
-            None => folder.join(Bytes::from(named).as_path()),
+        found.extend(named.map(|named| {
+            let unquoted: Vec<u8> = named.iter().copied().filter(|byte| !b"\"'".contains(byte)).collect();
+            folder.join(Bytes::from(unquoted.strip_prefix(b"<CFGDIR>/").unwrap_or(&unquoted)).as_path())
         }));
     }
     found
@@ -164,12 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn sysroots_are_found_in_each_spelling() {
-        let found = sysroots(
+    fn folders_that_options_name_are_found_in_each_spelling() {
+        let found = values(
             Path::new("/c/a.cfg"),
-            b"--sysroot=/s --sysroot <CFGDIR>/../t\n--sysroot=<CFGDIR>/u --sysroots=x",
+            b"--sysroot=/s --sysroot <CFGDIR>/../t\n--sysroot=<CFGDIR>/u --sysroot=\"/q\" --gcc-toolchain=/x",
+            b"--sysroot",
         );
-        assert_eq!(found, ["/s", "/c/../t", "/c/u"].map(PathBuf::from));
+        assert_eq!(found, ["/s", "/c/../t", "/c/u", "/q"].map(PathBuf::from));
     }
 
     #[test]

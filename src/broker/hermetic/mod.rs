@@ -413,10 +413,11 @@ fn environment(closure: &Closure, plan: &Plan) -> Vec<Bytes> {
 }
 
 /// Whether a job is made of nothing but its toolchain and what the scanner finds. Files that options name,
-/// and what clang wants to know of a terminal, are looked at each time.
+/// what clang finds in the places that they name, and what it wants to know of a terminal, are looked at each time.
 fn is_whole(plan: &Plan, invocation: &Invocation) -> bool {
-    let asks_terminal = plan.compiler.toolchain.clang && invocation.terminal.is_some();
-    plan.job.hermetic.reads.is_empty() && plan.job.hermetic.modules.is_none() && !asks_terminal
+    let asks = invocation.terminal.is_some() || named::places(&plan.expanded).next().is_some();
+    let asks = asks && plan.compiler.toolchain.clang;
+    plan.job.hermetic.reads.is_empty() && plan.job.hermetic.modules.is_none() && !asks
 }
 
 /// Whether a compile tells what time it is here, rather than what its environment says.

@@ -10,7 +10,7 @@ use crate::common::reason::LocalReason;
 /// Those that the preprocessor alone reads (`CPATH` and its like) are not here: it runs on the
 /// client, with the whole environment. Nor are those that only shape diagnostics (`GCC_COLORS`):
 /// a compile that prints is done again on the client.
-const DECISIVE: [&str; 21] = [
+const DECISIVE: [&str; 22] = [
     "CCC_ADD_ARGS",
     "CCC_OVERRIDE_OPTIONS",
     "CLANG_MODULE_CACHE_PATH",
@@ -28,6 +28,7 @@ const DECISIVE: [&str; 21] = [
     "QA_OVERRIDE_GCC3_OPTIONS",
     "RC_DEBUG_OPTIONS",
     "RC_DEBUG_PREFIX_MAP",
+    "SDKROOT",
     "SUNPRO_DEPENDENCIES",
     "TVOS_DEPLOYMENT_TARGET",
     "WATCHOS_DEPLOYMENT_TARGET",

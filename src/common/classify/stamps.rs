@@ -9,6 +9,8 @@ use crate::common::bytes::Bytes;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
     target: Option<Bytes>,
+    /// The option with a target of Apple's: which system's headers it uses (`SDKSettings.json`) is in the object.
+    apple: Option<Bytes>,
     asked: Option<Bytes>,
     declined: bool,
 }
@@ -17,7 +19,10 @@ impl Stamps {
     /// Takes in an option, by its name in the table, as a word, with its value.
     pub fn note(&mut self, name: &str, word: &Bytes, value: &[u8]) {
         match (name, &word[..]) {
-            ("--target" | "-target", _) => self.target = is_microsofts(value).then(|| word.clone()),
+            ("--target" | "-target", _) => {
+                self.target = is_microsofts(value).then(|| word.clone());
+                self.apple = is_apples(value).then(|| word.clone());
+            }
             (_, b"-mincremental-linker-compatible") => {
                 (self.asked, self.declined) = (Some(word.clone()), false);
             }
@@ -26,10 +31,22 @@ impl Stamps {
         }
     }
 
+    /// The option by which a text says too little of its target.
+    pub fn needs_files(&self) -> Option<&Bytes> {
+        self.apple.as_ref()
+    }
+
     /// The option that asks for it, if one does.
     pub fn option(&self) -> Option<&Bytes> {
         self.asked.as_ref().or(self.target.as_ref().filter(|_| !self.declined))
     }
+}
+
+/// Whether a target triple is one of Apple's systems.
+fn is_apples(triple: &[u8]) -> bool {
+    let systems = [&b"apple"[..], b"darwin", b"macos", b"ios", b"tvos", b"watchos", b"xros"];
+    let mut parts = triple.split(|&byte| byte == b'-').skip(1);
+    parts.any(|part| systems.iter().any(|system| part.starts_with(system)))
 }
 
 /// Whether a target triple is one of Windows with Microsoft's environment, which is the usual one there.
@@ -48,6 +65,15 @@ mod tests {
         let mut stamps = Stamps::default();
         words.iter().for_each(|(name, word, value)| stamps.note(name, &(*word).into(), value.as_bytes()));
         stamps.option().map(Bytes::to_text)
+    }
+
+    #[test]
+    fn texts_do_not_say_which_of_apples_systems_they_are_for() {
+        for (triple, is) in
+            [("arm64-apple-macos11", true), ("x86_64-darwin20", true), ("x86_64-linux-gnu", false)]
+        {
+            assert_eq!(is_apples(triple.as_bytes()), is, "{triple}");
+        }
     }
 
     #[test]

@@ -164,6 +164,9 @@ fn asked(scan: &mut Scan, driver: Driver) -> Result<Asked, LocalReason> {
     if let Some(option) = scan.stamps.option().filter(|_| driver.clang && emit == Emit::Object) {
         return Err(LocalReason::Option { option: option.clone(), why: OptionRule::NotReproducible });
     }
+    if let Some(option) = scan.stamps.needs_files().filter(|_| driver.clang) {
+        needed.get_or_insert(LocalReason::Option { option: option.clone(), why: OptionRule::ReadsFiles });
+    }
     if scan.other_gcc && scan.external_assembler {
         let option = Bytes::from("--gcc-toolchain");
         return Err(LocalReason::Option { option, why: OptionRule::ReadsFiles });

@@ -1,5 +1,8 @@
 //! Sources that include C++ libraries and that the compiler itself has to list the inputs of.
 
+use std::fs;
+
+use crate::farm::{COMMAND_MAX, SHIM, run};
 use crate::scene::{Place, Scene, Theatre};
 
 /// libstdc++ declares `struct __has_##_NTYPE`, and somewhere says `include`: it might have been a query.
@@ -74,6 +77,29 @@ fn the_gcc_in_a_sysroot_is_clangs_guide_there_as_it_is_here() {
     ] {
         theatre.check(Place::Remote, &of(command));
     }
+    theatre.close();
+}
+
+/// Apple's say which they are, in objects, too: what was in that file, no volunteer knew.
+#[test]
+fn the_version_of_a_system_of_apples_is_that_of_now() {
+    let theatre = Theatre::bare();
+    let folder = theatre.farm().work().join("made");
+    fs::create_dir_all(folder.join("sdk/usr/include")).expect("our own folder");
+    fs::write(folder.join("a.c"), "int x;\n").expect("written");
+    for version in ["11.3", "12.1"] {
+        let settings = format!("{{\"Version\":\"{version}\",\"MaximumDeploymentTarget\":\"{version}.99\"}}");
+        fs::write(folder.join("sdk/SDKSettings.json"), settings).expect("written");
+        let objects = ["clang", SHIM].map(|program| {
+            let mut command = theatre.farm().command(program);
+            command.args((program == SHIM).then_some("clang")).current_dir(&folder);
+            command.args("--target=x86_64-apple-macosx10.15 -isysroot sdk -c a.c".split(' '));
+            run(command, COMMAND_MAX).expect_success("compiled");
+            fs::read(folder.join("a.o")).expect("an object")
+        });
+        assert!(objects[0] == objects[1], "{version}");
+    }
+    assert_eq!(theatre.farm().total("remote"), 2, "{}", theatre.farm().status());
     theatre.close();
 }
 
